@@ -1,0 +1,57 @@
+# Everything a learner or a developer runs. It needs Python (3.11 to 3.13) and make, nothing else:
+# each command first makes the environment in $(VENV), which takes seconds and happens once.
+#
+#   make lab     open the first lesson in JupyterLab
+#   make test    run every check: style, types, model, kernel, notebooks, browser
+#
+# Another interpreter: make test PYTHON=python3.13 VENV=.venv-3.13
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+WORKERS := 2
+
+.DEFAULT_GOAL := lab
+.PHONY: lab test lint html lock setup clean
+
+lab: $(READY)
+	$(BIN)/ekslearn start
+
+test: lint
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=25 $(PYTEST_ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The lessons as pages that need no kernel and no network.
+html: $(READY)
+	$(BIN)/jupyter nbconvert --to html --output-dir build/html notebooks/*.ipynb
+
+# Exact versions and their hashes, for every Python and system at once. It names no registry.
+lock: $(READY)
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-annotate --upgrade --extra lab --extra test pyproject.toml -o requirements.lock
+
+setup: $(READY)
+
+# uv's version and hashes are the lock's own, so pip fetches what the lock says and uv the rest.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo \
+	    "ekslearn needs Python 3.11 or newer; name one: make lab PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo \
+	    "this Python can't make environments; on Debian: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
