@@ -1,0 +1,106 @@
+"""Size is a contract: the design's limits on lines of code, so that the package stays readable."""
+
+from __future__ import annotations
+
+import ast
+import io
+import tokenize
+from pathlib import Path
+
+import pytest
+
+from tests.ground import PACKAGE, sources, unit
+
+# Lines of code without blank lines, comments and docstrings, for each part of the house.
+LIMITS = {
+    ("linux",): 1800,
+    ("tools",): 1500,
+    ("vpc",): 800,
+    ("cni",): 1200,
+    ("kubernetes",): 800,
+    ("cluster", "scenario", "trace"): 800,
+}
+FILE_LIMIT = 400
+LINE_LIMIT = 100
+SILENT = {
+    tokenize.ENCODING,
+    tokenize.COMMENT,
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.ENDMARKER,
+}
+
+
+def code_lines(source: str) -> int:
+    """How many lines carry code: not blank, not only a comment, not part of a docstring."""
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in SILENT:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            text = node.body[0]
+            lines.difference_update(range(text.lineno, (text.end_lineno or text.lineno) + 1))
+    return len(lines)
+
+
+def browser_lines(source: str) -> int:
+    """The same for a script or style sheet, to the accuracy a limit needs."""
+    kept = (line.strip() for line in source.splitlines())
+    return sum(1 for line in kept if line and not line.startswith(("//", "/*", "*")))
+
+
+def size(path: Path) -> int:
+    source = path.read_text(encoding="utf-8")
+    return code_lines(source) if path.suffix == ".py" else browser_lines(source)
+
+
+def written() -> list[Path]:
+    browser = [path for kind in ("*.js", "*.css") for path in PACKAGE.rglob(kind)]
+    return [*sources(), *sorted(browser)]
+
+
+def test_counting() -> None:
+    source = '''"""A module.
+
+    Two more lines.
+    """
+# a comment
+
+def f():  # code
+    """One line."""
+    return """two
+lines"""
+
+class C:
+    """Words."""
+    x: int
+    """Not a docstring of Python's, but a string alone: it counts."""
+'''
+    assert code_lines(source) == 6
+
+
+@pytest.mark.parametrize("part", LIMITS, ids="+".join)
+def test_each_part_keeps_its_limit(part: tuple[str, ...]) -> None:
+    sizes = {
+        path.relative_to(PACKAGE).as_posix(): size(path) for path in sources() if unit(path) in part
+    }
+    assert sum(sizes.values()) <= LIMITS[part], sizes
+
+
+def test_no_file_is_long() -> None:
+    long = {path.name: size(path) for path in written() if size(path) > FILE_LIMIT}
+    assert not long
+
+
+def test_no_line_is_long() -> None:
+    long = [
+        f"{path.relative_to(PACKAGE)}:{number}"
+        for path in written()
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if len(line) > LINE_LIMIT
+    ]
+    assert not long
