@@ -24,15 +24,22 @@ from ekslearn import data_path
 from ekslearn.cluster import Lab
 from ekslearn.errors import EkslearnError, NotModelled
 
-LIMIT = 1_000_000          # bytes in one file; the longest scenario of the course has 4,000
-EXPANSION = 100            # aliases may make a document this many times as long as its text
-DEPTH = 40                 # a scenario is five levels deep
+LIMIT = 1_000_000  # bytes in one file; the longest scenario of the course has 4,000
+EXPANSION = 100  # aliases may make a document this many times as long as its text
+DEPTH = 40  # a scenario is five levels deep
 API = "ekslearn/v1"
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
-NOT_TEXT = re.compile(r"|~|null|true|false|[-+]?\.?\d[\d_.]*(e[-+]?\d+)?|[-+]?\.inf|\.nan"
-                      r"|0[xo][\da-f]+", re.ASCII | re.IGNORECASE)
-KINDS = {str: "text", list: "a list", dict: "a mapping", type(None): "a number, true, false or"
-         " nothing (put quotes around it if it is meant as text)"}
+NOT_TEXT = re.compile(
+    r"|~|null|true|false|[-+]?\.?\d[\d_.]*(e[-+]?\d+)?|[-+]?\.inf|\.nan"
+    r"|0[xo][\da-f]+",
+    re.ASCII | re.IGNORECASE,
+)
+KINDS = {
+    str: "text",
+    list: "a list",
+    dict: "a mapping",
+    type(None): "a number, true, false or nothing (put quotes around it if it is meant as text)",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +75,11 @@ class Node:
         for name, node in found.items():
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
-                node.refuse(f"unknown field; did you mean {near[0]}?" if near else
-                            f"unknown field; known here: {', '.join(known)}")
+                node.refuse(
+                    f"unknown field; did you mean {near[0]}?"
+                    if near
+                    else f"unknown field; known here: {', '.join(known)}"
+                )
         for name in names:
             if name not in found:
                 self.refuse(f"the field {name} is missing")
@@ -79,8 +89,10 @@ class Node:
         """The text, if it can name something."""
         text: str = self.expect(str)
         if not NAME.fullmatch(text):
-            self.refuse(f"{short(text)} can't be a name; use at most 63 small letters, digits"
-                        " and -, with a letter or digit at both ends")
+            self.refuse(
+                f"{short(text)} can't be a name; use at most 63 small letters, digits"
+                " and -, with a letter or digit at both ends"
+            )
         return text
 
 
@@ -110,12 +122,16 @@ class Composer:
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             why = " ".join(f"{error.problem or error.context}".split())
-            raise EkslearnError(f"{self.file}:{mark.line + 1 if mark else line}: this isn't YAML:"
-                                f" {why}, at column {mark.column + 1 if mark else 1}") from None
+            raise EkslearnError(
+                f"{self.file}:{mark.line + 1 if mark else line}: this isn't YAML:"
+                f" {why}, at column {mark.column + 1 if mark else 1}"
+            ) from None
         except ReaderError as error:
             line = self.text.count("\n", 0, error.position) + 1
-            raise EkslearnError(f"{self.file}:{line}: this isn't text: it holds the character"
-                                f" U+{error.character:04X}") from None
+            raise EkslearnError(
+                f"{self.file}:{line}: this isn't text: it holds the character"
+                f" U+{error.character:04X}"
+            ) from None
         except (YAMLError, ValueError, ArithmeticError, LookupError) as error:
             why = " ".join(str(error).split())
             raise EkslearnError(f"{self.file}:{line}: this isn't YAML: {why}") from None
@@ -123,8 +139,9 @@ class Composer:
 
     def node(self, event: Any, field: str, depth: int) -> Node:
         """The node that begins with ``event``; what it holds may be ``depth`` levels deep."""
-        here = Node(value=None, file=self.file, line=event.start_mark.line + 1, field=field,
-                    weight=1)
+        here = Node(
+            value=None, file=self.file, line=event.start_mark.line + 1, field=field, weight=1
+        )
         kind, anchor = type(event).__name__, event.anchor
         if kind == "AliasEvent":
             if anchor not in self.anchors:
@@ -136,8 +153,7 @@ class Composer:
             here.refuse(f"this is nested more than {DEPTH} levels deep")
         if kind == "ScalarEvent":
             plain = event.style is None and NOT_TEXT.fullmatch(event.value)
-            here = replace(here, value=None if plain else event.value,
-                           weight=1 + len(event.value))
+            here = replace(here, value=None if plain else event.value, weight=1 + len(event.value))
         elif kind == "SequenceStartEvent":
             here = replace(here, value=[])
             while type(event := next(self.events)).__name__ != "SequenceEndEvent":
@@ -152,7 +168,8 @@ class Composer:
                 if key.value in here.value:
                     first = here.value[key.value].line
                     replace(key, field=at).refuse(
-                        f"the field stands here twice; the first is on line {first}")
+                        f"the field stands here twice; the first is on line {first}"
+                    )
                 item = replace(self.node(next(self.events), at, depth - 1), line=key.line)
                 here.value[key.value] = item
                 here = self.grown(here, key.weight + item.weight)
@@ -180,14 +197,17 @@ def load(source: str | Path) -> Lab:
         documents = Composer(source.removeprefix("\ufeff"), "(text)").documents()
         where = "(text)"
     else:
-        documents = [one for file in files(source) for one in Composer(read(file), str(file))
-                     .documents()]
+        documents = [
+            one for file in files(source) for one in Composer(read(file), str(file)).documents()
+        ]
         where = str(source)
     for document in documents:
         check_kind(document)
     if not documents:
-        raise EkslearnError(f"{where}: there is no scenario in it; it needs one document with"
-                            f" apiVersion: {API} and kind: Lab")
+        raise EkslearnError(
+            f"{where}: there is no scenario in it; it needs one document with"
+            f" apiVersion: {API} and kind: Lab"
+        )
     if len(documents) > 1:
         documents[1].refuse("a second scenario begins here; one is expected")
     return build(documents[0])
@@ -202,8 +222,10 @@ def files(source: str | Path) -> list[Path]:
             known = sorted(file.stem for file in shelf.glob("*.yaml"))
             if path.name.removesuffix(".yaml") not in known:
                 near = difflib.get_close_matches(path.name, known, n=1) or known
-                raise EkslearnError(f"{short(str(path))}: there is no such file, nor a scenario"
-                                    f" of that name; did you mean {' or '.join(near)}?")
+                raise EkslearnError(
+                    f"{short(str(path))}: there is no such file, nor a scenario"
+                    f" of that name; did you mean {' or '.join(near)}?"
+                )
             path = shelf / f"{path.name.removesuffix('.yaml')}.yaml"
         if not path.is_dir():
             return [path]
@@ -231,8 +253,9 @@ def read(file: Path) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise EkslearnError(f"{file}: this isn't text in UTF-8: byte {error.start} can't be"
-                            " read") from None
+        raise EkslearnError(
+            f"{file}: this isn't text in UTF-8: byte {error.start} can't be read"
+        ) from None
 
 
 def reason(error: Exception) -> str:
@@ -245,16 +268,23 @@ def check_kind(document: Node) -> None:
     found = document.expect(dict)
     for name in ("apiVersion", "kind"):
         if name not in found:
-            document.refuse(f"the field {name} is missing; a scenario begins with"
-                            f" apiVersion: {API} and kind: Lab")
+            document.refuse(
+                f"the field {name} is missing; a scenario begins with"
+                f" apiVersion: {API} and kind: Lab"
+            )
     api, kind = (found[name].expect(str) for name in ("apiVersion", "kind"))
     if api != API:
-        found["kind"].refuse(f"{kind[:60]} of {api[:60]} isn't read by this version, which reads"
-                             f" kind: Lab of {API}; Kubernetes objects arrive with a later one",
-                             NotModelled)
+        found["kind"].refuse(
+            f"{kind[:60]} of {api[:60]} isn't read by this version, which reads"
+            f" kind: Lab of {API}; Kubernetes objects arrive with a later one",
+            NotModelled,
+        )
     if kind == "Cluster":
-        found["kind"].refuse("Cluster isn't read by this version, which reads kind: Lab; it"
-                             " arrives with a later one", NotModelled)
+        found["kind"].refuse(
+            "Cluster isn't read by this version, which reads kind: Lab; it"
+            " arrives with a later one",
+            NotModelled,
+        )
     if kind != "Lab":
         found["kind"].refuse(f"{short(kind)} is no kind of scenario; known here: Lab")
 
@@ -267,8 +297,10 @@ def build(document: Node) -> Lab:
     places: dict[str, int] = {}
     for node in spec["namespaces"].expect(list):
         if node.name() in places:
-            node.refuse(f"the namespace {node.value} is here twice; the first is on line"
-                        f" {places[node.value]}")
+            node.refuse(
+                f"the namespace {node.value} is here twice; the first is on line"
+                f" {places[node.value]}"
+            )
         places[node.value] = node.line
     if not places:
         spec["namespaces"].refuse("the list is empty; a lab needs at least one namespace")
@@ -292,8 +324,10 @@ def listen(lab: Lab, node: Node) -> None:
         case [place, what, *process] if len(process) < 2:
             pass
         case _:
-            node.refuse(f"{short(node.value)} should read PLACE ADDRESS:PORT/PROTOCOL, as in"
-                        " blue 0.0.0.0:80/tcp")
+            node.refuse(
+                f"{short(node.value)} should read PLACE ADDRESS:PORT/PROTOCOL, as in"
+                " blue 0.0.0.0:80/tcp"
+            )
     if place not in lab.places:
         node.refuse(f"there is no namespace {short(place)}; this lab has {', '.join(lab.places)}")
     found = re.fullmatch(r"(.+):(\d{1,5})/(tcp|udp)", what, re.ASCII)
@@ -318,6 +352,13 @@ def dump(lab: Lab) -> str:
     text.indent(mapping=2, sequence=4, offset=2)
     spec = {"namespaces": list(lab.places), "listen": lab.listeners(), "commands": lab.lines}
     out = io.StringIO()
-    text.dump({"apiVersion": API, "kind": "Lab", "metadata": {"name": lab.name},
-               "spec": {key: list(value) for key, value in spec.items() if value}}, out)
+    text.dump(
+        {
+            "apiVersion": API,
+            "kind": "Lab",
+            "metadata": {"name": lab.name},
+            "spec": {key: list(value) for key, value in spec.items() if value},
+        },
+        out,
+    )
     return out.getvalue()
