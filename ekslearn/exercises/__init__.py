@@ -1,0 +1,56 @@
+"""Exercises: ``exercise("pods-on-one-node/next-hop")`` shows one, ``.check("...")`` judges.
+
+>>> "pods-on-one-node/next-hop" in EXERCISES
+True
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from ekslearn.errors import EkslearnError
+from ekslearn.exercises import containers_of_one_pod, pods_on_one_node
+from ekslearn.exercises.format import (
+    NOBODY,
+    Dice,
+    Exercise,
+    Look,
+    Mend,
+    Question,
+    Variant,
+    Verdict,
+    fault,
+    pick,
+    renamed,
+)
+
+__all__ = [
+    "EXERCISES",
+    "Dice",
+    "Exercise",
+    "Look",
+    "Mend",
+    "Question",
+    "Variant",
+    "Verdict",
+    "exercise",
+    "fault",
+    "pick",
+    "renamed",
+]
+
+EXERCISES: dict[str, Exercise] = {
+    one.name: one for one in (*containers_of_one_pod.EXERCISES, *pods_on_one_node.EXERCISES)
+}
+
+
+def exercise(name: str, *, learner: str = NOBODY) -> Question:
+    """The exercise of that name, in this learner's variant.
+
+    ``learner`` may be any text that stays the same for a learner, such as a number from the
+    class list. Raises EkslearnError if there is no such exercise.
+    """
+    if name not in EXERCISES:
+        near = difflib.get_close_matches(name, EXERCISES, n=1) or sorted(EXERCISES)
+        raise EkslearnError(f"there is no exercise {name!r}; did you mean {' or '.join(near)}?")
+    return Question(EXERCISES[name], learner)

@@ -1,0 +1,262 @@
+"""The one format of all exercises: a variant per learner, a check by the model, hints that climb.
+
+No answer is stored. A check builds the learner's own lab, asks the model, and compares. A known
+slip isn't told off but asked a question back; the right answer is never part of what is said
+about a wrong one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+from ekslearn import load
+from ekslearn.cluster import Lab
+from ekslearn.errors import EkslearnError
+from ekslearn.scenario import dump
+
+NOBODY = "anonymous"  # the learner in stored notebooks, so that their outputs never differ
+Thing = TypeVar("Thing")
+
+
+def pick(low: int, high: int, *, exercise: str, learner: str) -> int:
+    """A number in [low, high]: the same for this learner on every machine and Python.
+
+    >>> pick(1, 6, exercise="dice", learner="ada") == pick(1, 6, exercise="dice", learner="ada")
+    True
+    """
+    digest = hashlib.sha256(f"{exercise}/{learner}".encode()).digest()
+    return low + int.from_bytes(digest[:8], "big") % (high - low + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dice:
+    """What a learner draws in one exercise; each draw has a name of its own."""
+
+    exercise: str
+    learner: str
+
+    def number(self, what: str, low: int, high: int) -> int:
+        """A number in [low, high]."""
+        return pick(low, high, exercise=f"{self.exercise}/{what}", learner=self.learner)
+
+    def one(self, what: str, things: Sequence[Thing]) -> Thing:
+        """One of ``things``."""
+        return things[self.number(what, 0, len(things) - 1)]
+
+    def order(self, what: str, things: Sequence[Thing]) -> list[Thing]:
+        """All of ``things``, shuffled."""
+        left, found = list(things), []
+        while left:
+            found.append(left.pop(self.number(f"{what}/{len(left)}", 0, len(left) - 1)))
+        return found
+
+
+def veth_name(pod: str, namespace: str = "default") -> str:
+    """The node's end of a pod's veth pair, as the VPC CNI names it.
+
+    Source: VPC CNI v1.23, pkg/networkutils/names.go.
+
+    >>> veth_name("web-7d4b9c-x2x9p", "shop")
+    'enif9948118fe5'
+    """
+    return "eni" + hashlib.sha1(f"{namespace}.{pod}".encode()).hexdigest()[:11]
+
+
+def renamed(scenario: str, names: Mapping[str, str]) -> Lab:
+    """A scenario with other names and addresses: each whole word in ``names`` is replaced."""
+    longest_first = sorted(names, key=len, reverse=True)
+    word = rf"(?<![\w.:-])({'|'.join(map(re.escape, longest_first))})(?![\w:-]|\.\w)"
+    return load(re.sub(word, lambda found: names[found[0]], dump(load(scenario))))
+
+
+def fault(lab: Lab, lines: Sequence[str]) -> Lab:
+    """A broken copy of a healthy lab: ordinary lines, run in order.
+
+    Raises EkslearnError if a line fails, since such a fault would break nothing.
+    """
+    broken = lab.copy()
+    for line in lines:
+        done = broken.line(line)
+        if done.status:
+            raise EkslearnError(f"the fault {line!r} fails: {' '.join(done.stderr.split())}")
+    return broken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a check says: whether the answer is right, and one or two sentences."""
+
+    right: bool
+    message: str
+
+    def __str__(self) -> str:
+        """The verdict in words."""
+        return f"{'Right' if self.right else 'Not yet'}. {self.message}"
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One learner's version of an exercise: a lab, and the words its question is made of."""
+
+    lab: Lab
+    words: Mapping[str, str]
+
+
+class Exercise(ABC):
+    """One exercise, for every learner. A new one says what varies, what is asked, what counts.
+
+    ``place`` is easy (in the flow of the lesson), end (two of them) or open (several right
+    answers); ``beat`` names the part of the lesson that the second hint points to.
+    """
+
+    name: ClassVar[str]
+    place: ClassVar[str]
+    beat: ClassVar[str]
+
+    @abstractmethod
+    def vary(self, dice: Dice) -> Variant:
+        """The variant of one learner."""
+
+    @abstractmethod
+    def ask(self, words: Mapping[str, str]) -> str:
+        """The question, in Markdown."""
+
+    @abstractmethod
+    def judge(self, variant: Variant, answer: str) -> Verdict:
+        """What is to be said of an answer that isn't blank; EkslearnError if it is nonsense."""
+
+    @abstractmethod
+    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
+        """The question put in other words, and the first step towards the answer."""
+
+    def variant(self, learner: str = NOBODY) -> Variant:
+        """The variant of this learner, freshly built."""
+        return self.vary(Dice(exercise=self.name, learner=learner))
+
+    def check(self, answer: object, *, learner: str = NOBODY) -> Verdict:
+        """Judge an answer by asking the model."""
+        lines = answer if isinstance(answer, (list, tuple)) else [answer]
+        text = "\n".join(str(line).strip() for line in lines if line is not None).strip()
+        if not text:
+            return Verdict(right=False, message="There is no answer yet. Write it between the"
+                           " quotes; .hint() helps with the first step.")  # fmt: skip
+        try:
+            return self.judge(self.variant(learner), text)
+        except EkslearnError as error:
+            return Verdict(right=False, message=f"{error}.".replace("..", ".").replace("?.", "?"))
+
+
+class Look(Exercise):
+    """An exercise whose answer can be looked up in the model."""
+
+    @abstractmethod
+    def truth(self, variant: Variant) -> str:
+        """The answer, asked of the model at this moment."""
+
+    @abstractmethod
+    def read(self, variant: Variant, answer: str) -> str:
+        """The answer in the form of ``truth``; EkslearnError if it is nothing of that kind."""
+
+    @abstractmethod
+    def back(self, variant: Variant, answer: str) -> str:
+        """The question that a wrong answer is asked back."""
+
+    @abstractmethod
+    def why(self, variant: Variant) -> str:
+        """What a right answer is told: the row or rule that decided."""
+
+    def judge(self, variant: Variant, answer: str) -> Verdict:
+        """Compare with what the model says."""
+        read = self.read(variant, answer)
+        if read == self.truth(variant):
+            return Verdict(right=True, message=self.why(variant))
+        return Verdict(right=False, message=self.back(variant, read))
+
+
+class Mend(Exercise):
+    """An exercise whose answer is a list of commands that mend a broken lab.
+
+    Any commands will do that bring back every flow and don't work by a forbidden means.
+    """
+
+    #: what a mending line must not match, and the question it is asked
+    dangers: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    @abstractmethod
+    def flows(self, words: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        """Source and destination of everything that must be delivered afterwards."""
+
+    @abstractmethod
+    def look(self, words: Mapping[str, str], source: str, destination: str) -> str:
+        """The question asked when that flow still fails."""
+
+    def judge(self, variant: Variant, answer: str) -> Verdict:
+        """Run the lines on the broken lab, then send every flow through it."""
+        lab = variant.lab
+        for line in answer.splitlines():
+            if not (line := line.strip()) or line.startswith("#"):
+                continue
+            if not re.match(r"\S+\$ ", line):
+                raise EkslearnError(
+                    f"{line[:60]!r} doesn't say where to run; a line reads PLACE$ COMMAND, and"
+                    f" the places are {', '.join(lab.places)}"
+                )
+            for danger, question in self.dangers:
+                if re.search(danger, line):
+                    return Verdict(right=False, message=question)
+            done = lab.line(line)
+            if done.status:
+                said = " ".join((done.stderr or done.stdout).split())
+                raise EkslearnError(f"{line!r} fails, as it would on a real machine: {said}")
+        for source, destination in self.flows(variant.words):
+            trace = lab.copy().trace(source, destination)
+            if trace.verdict != "delivered":
+                question = self.look(variant.words, source, destination)
+                return Verdict(
+                    right=False,
+                    message=f"From {source} to {destination}: {trace.verdict}. {question}",
+                )
+        count = len(self.flows(variant.words))
+        return Verdict(right=True, message=f"All {count} flows are delivered, there and back.")
+
+
+class Question:
+    """One exercise as one learner sees it in a notebook."""
+
+    def __init__(self, exercise: Exercise, learner: str) -> None:
+        """The learner's own variant of ``exercise``."""
+        self.exercise, self.learner, self.asked = exercise, learner, 0
+        variant = exercise.variant(learner)
+        self.lab = variant.lab  # to look around in; a check builds its own
+        self.text = exercise.ask(variant.words)
+        restated, first_step = exercise.hints(variant.words)
+        self.hints = (restated, f"Look again at the part *{exercise.beat}*.", first_step)
+
+    def check(self, answer: object = "") -> Verdict:
+        """Judge an answer: text, or a list of lines."""
+        return self.exercise.check(answer, learner=self.learner)
+
+    def hint(self) -> str:
+        """The next hint; after the last one, the last again."""
+        self.asked = min(self.asked + 1, len(self.hints))
+        return self.hints[self.asked - 1]
+
+    def __repr__(self) -> str:
+        """The question as plain text."""
+        return self.text
+
+    def _repr_markdown_(self) -> str:
+        """The question, with its hints folded away one inside the other."""
+        folded = ""
+        for number, hint in reversed(list(enumerate(self.hints, 1))):
+            folded = (
+                f"<details><summary>Hint {number}</summary>\n\n{hint}\n\n{folded}\n\n</details>"
+            )
+        return f"{self.text}\n\n{folded}"
