@@ -15,7 +15,7 @@ READY := $(VENV)/.ready
 WORKERS := 2
 
 .DEFAULT_GOAL := lab
-.PHONY: lab test lint html lock setup clean
+.PHONY: lab test lint format html lock setup clean
 
 lab: $(READY)
 	$(BIN)/ekslearn start
@@ -27,6 +27,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
 
 # The lessons as pages that need no kernel and no network.
 html: $(READY)

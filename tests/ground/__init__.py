@@ -12,7 +12,16 @@ PACKAGE = ROOT / "ekslearn"
 def tracked() -> list[Path]:
     """Every file of the project as git sees it: committed, or about to be."""
     listing = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        [
+            "git",
+            "-c",
+            "safe.directory=*",
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "-z",
+        ],
         cwd=ROOT,
         capture_output=True,
         check=True,
