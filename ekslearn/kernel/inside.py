@@ -1,0 +1,120 @@
+"""The process that lives inside a private world and does what ``World`` asks, line by line.
+
+Started by ``World`` alone, through ``unshare``. It dies with its caller: the pipe on its standard
+input breaks, and as the first process of its PID namespace it takes everything along.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import selectors
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from ekslearn.kernel import space
+from ekslearn.kernel.capture import Ring
+from ekslearn.kernel.listener import Listeners
+from ekslearn.kernel.probe import Probe, Round
+
+# What no wire shows, set on every interface before probes go out: a neighbor that doesn't answer
+# is given up after 2 x 20 ms, and proxy ARP answers at once (arp(7); a kernel waits up to 0.8 s).
+NEIGHBOR = {"retrans_time_ms": "20", "mcast_solicit": "2", "ucast_solicit": "2",
+            "mcast_resolicit": "0", "proxy_delay": "0"}  # fmt: skip
+# For each namespace: whoever is root here may send ICMP echoes.
+PING = ("net.ipv4.ping_group_range", "0 0")
+
+
+class Inside:
+    """The state of a private world: its namespaces, and the listeners in them."""
+
+    def __init__(self) -> None:
+        self.selector = selectors.DefaultSelector()
+        self.listeners = Listeners(self.selector)
+        self.namespaces: list[str] = []
+        self.marks = 0
+
+    def add(self, namespaces: list[str]) -> None:
+        """Make namespaces with the base switches."""
+        for name in namespaces:
+            space.add(name)
+            self.namespaces.append(name)
+            with space.entered(name):
+                space.write_sysctl(*PING)
+
+    def clear(self) -> None:
+        """Remove every namespace and listener."""
+        self.listeners.close()
+        while self.namespaces:
+            space.remove(self.namespaces.pop())
+
+    def run(self, namespace: str, words: list[str]) -> tuple[str, str, int]:
+        """Run a program: its output, its errors, its status."""
+        return space.run(namespace, words)
+
+    def listen(self, place: str, namespace: str, where: str) -> None:
+        """Open a listener."""
+        self.listeners.open(place, namespace, where)
+
+    def probe(self, probes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Send probes with a capture running in every namespace; see ``Round``."""
+        rings = []
+        try:
+            for name in self.namespaces:
+                self._hurry(name)
+                rings.append(Ring(name))
+                self.selector.register(rings[-1], selectors.EVENT_READ, lambda: None)
+            first, self.marks = self.marks, self.marks + len(probes)
+            seen = Round(self.selector, rings).run([Probe(**one) for one in probes], first)
+        finally:
+            for ring in rings:
+                with suppress(KeyError):
+                    self.selector.unregister(ring)
+                ring.close()
+        return [asdict(one) for one in seen]
+
+    def _hurry(self, namespace: str) -> None:
+        with space.entered(namespace):
+            for interface in os.listdir("/proc/sys/net/ipv4/neigh"):
+                for key, value in NEIGHBOR.items():
+                    path = f"/proc/sys/net/ipv4/neigh/{interface}/{key}"
+                    with open(path, "w", encoding="ascii") as switch:
+                        switch.write(value)
+
+
+def _die_with_caller() -> None:
+    watch = select.poll()
+    watch.register(0, 0)  # nothing but the hang-up of the other end
+    watch.poll()
+    os._exit(1)
+
+
+def main() -> None:
+    """Refuse to work in the caller's own namespaces; else serve requests, one JSON a line."""
+    theirs = sys.argv[1:]
+    ours = [os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "net")]
+    if any(mine in theirs for mine in ours) or len(theirs) != 2:
+        raise SystemExit("this is no private world: ekslearn.kernel.World starts this program")
+    threading.Thread(target=_die_with_caller, daemon=True).start()
+    mount = ["mount", "-t", "tmpfs", "tmpfs", "/run"]
+    done = subprocess.run(mount, env=space.ENVIRONMENT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"mount: {done.stderr.strip()}")
+    inside = Inside()
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        name, arguments = json.loads(line)
+        try:
+            answer = {"result": getattr(inside, name)(*arguments)}
+        except (OSError, subprocess.SubprocessError) as error:
+            answer = {"error": str(error)}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""Compare a lab's model with the real kernel: what tools list, and what a wire shows."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ekslearn.kernel.probe import Probe, Seen
+from ekslearn.kernel.wiring import netns
+from ekslearn.kernel.world import World
+
+if TYPE_CHECKING:
+    from ekslearn.cluster import Lab
+    from ekslearn.trace import Sighting, Trace
+
+CLOSED = 9  # the port tried besides those that listen (discard, RFC 863)
+NOWHERE = "198.51.100.99"  # an address nobody has (TEST-NET-2, RFC 5737)
+LISTINGS = ("ip link show", "ip addr show", "ip rule show", "ip route show table all",
+            "ip neigh show")  # fmt: skip
+LIMITED = {(3, 0), (3, 1), (3, 13), (5, 0), (5, 1)}  # ICMP the kernel limits for each source
+AT_ONCE = {3: 4, 5: 1}  # how many of a type one source gets before the limit can show
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One compared step. ``proof`` is whose word the right side is: "kernel"."""
+
+    proof: str
+    step: str
+    model: tuple[str, ...]
+    kernel: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """True if both sides say the same."""
+        return self.model == self.kernel
+
+    def __str__(self) -> str:
+        line = f"{self.proof}  {'same' if self.ok else 'DIFFERENT'}  {self.step}"
+        if self.ok:
+            return line
+        diff = difflib.unified_diff(self.model, self.kernel, "model", "kernel", lineterm="", n=9)
+        return "\n".join([line, *(f"    {one}" for one in diff)])
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The outcome of ``verify``: its rows, and what the command line prints."""
+
+    scenario: str
+    rows: tuple[Row, ...]
+
+    @property
+    def ok(self) -> bool:
+        """True if there is something to compare and no row differs."""
+        return bool(self.rows) and all(row.ok for row in self.rows)
+
+    @property
+    def text(self) -> str:
+        """A line for each row, a diff where one differs, and a closing line with the counts."""
+        wrong = sum(not row.ok for row in self.rows)
+        kinds = Counter(row.step.split()[0] for row in self.rows)
+        counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+        verdict = "model and kernel agree" if self.ok else f"{wrong} disagree"
+        return "\n".join([*map(str, self.rows), f"{self.scenario}: {verdict} ({counts})"])
+
+
+def verify(lab: Lab, *, world: World | None = None) -> Report:
+    """Build the lab for real in a private world, and compare it with the model step by step.
+
+    Compared are the status of each wiring line, the listings of each place, and for each pair of
+    places an ICMP echo, every listener, and a closed port of TCP and of UDP: what each interface
+    saw, what the asking process got, and what the listener saw. The lab itself isn't changed.
+    Probes go out in rounds, each on a fresh copy: see ``rounds``. If a round disagrees, its probes
+    are sent once more one by one, and what disagrees then is reported.
+    Raises ``EkslearnError`` where private worlds are forbidden or the kernel refuses a line.
+    """
+    if world is None:
+        with World() as world:
+            return verify(lab, world=world)
+    world.build(lab)
+    rows = [
+        Row(
+            proof="kernel",
+            step=f"listing {place}$ {command}",
+            model=_masked(lab, lab.copy().run(place, command).stdout),
+            kernel=_masked(lab, world.run(place, command).stdout),
+        )
+        for place in lab.places
+        for command in LISTINGS
+    ]
+    clean = True
+    for wanted in rounds(lab):
+        if not clean:
+            world.build(lab)
+        clean = False
+        found = compare(lab, wanted, world)
+        if not all(row.ok for row in found):
+            found = one_by_one(lab, wanted, world)
+        rows += found
+    return Report(lab.name, tuple(rows))
+
+
+def questions(lab: Lab) -> Iterator[tuple[str, str]]:
+    """Every source and destination worth a probe, as ``Lab.trace`` takes them."""
+    listeners = lab.listeners()
+    for source in lab.places:
+        for target in lab.places:
+            own = ["127.0.0.1"] if target == source else []
+            ports = [where.rpartition(":")[2] for place, where in listeners if place == target]
+            wanted = dict.fromkeys(["", *ports, f"{CLOSED}/tcp", f"{CLOSED}/udp"])
+            for address in (*own, *_addresses(lab, target)):
+                for port in wanted:
+                    yield source, f"{address}:{port}" if port else address
+        yield source, NOWHERE
+
+
+def _addresses(lab: Lab, place: str) -> list[str]:
+    """The place's addresses of its own, those on ``lo`` included."""
+    listed = lab.copy().run(place, "ip -o addr show").stdout
+    found = re.findall(r" inet ([0-9.]+)", listed)
+    return [one for one in found if not one.startswith("127.")]
+
+
+def rounds(lab: Lab) -> Iterator[list[tuple[str, str]]]:
+    """The questions in groups that can be asked at once.
+
+    The kernel limits redirects and some ICMP errors for each source, and that can't be switched
+    off in a private world. So a group ends before any router would, by the model's own word,
+    send one source a fifth error or a second redirect.
+    """
+    group: list[tuple[str, str]] = []
+    sent: Counter[tuple[str, str, int]] = Counter()
+    scratch = lab.copy()
+    for question in questions(lab):
+        trace = scratch.trace(*question)
+        new = Counter(
+            (one.place, one.dst, one.icmp[0])
+            for one in trace.reply
+            if one.direction == "out" and one.icmp and tuple(one.icmp) in LIMITED
+        )
+        total = sent + new
+        if group and any(count > AT_ONCE[kind] for (_, _, kind), count in total.items()):
+            yield group
+            group, total = [], new
+        group.append(question)
+        sent = total
+    if group:
+        yield group
+
+
+def compare(lab: Lab, wanted: list[tuple[str, str]], world: World) -> list[Row]:
+    """Ask the model and the freshly built kernel the same, in the same order."""
+    model = lab.copy()
+    traces = [model.trace(*one) for one in wanted]
+    probes = [probe(*one, trace) for one, trace in zip(wanted, traces, strict=True)]
+    place_of = {netns(place): place for place in lab.places}
+    return [
+        Row(
+            proof="kernel",
+            step=f"probe {source} -> {destination}",
+            model=tuple(model_says(trace)),
+            kernel=tuple(kernel_says(seen, place_of)),
+        )
+        for (source, destination), trace, seen in zip(
+            wanted, traces, world.probe(probes), strict=True
+        )
+    ]
+
+
+def one_by_one(lab: Lab, wanted: list[tuple[str, str]], world: World) -> list[Row]:
+    """The same as ``compare``, each probe alone on a fresh build."""
+    rows = []
+    for question in wanted:
+        world.build(lab)
+        rows += compare(lab, [question], world)
+    return rows
+
+
+def probe(source: str, destination: str, trace: Trace) -> Probe:
+    """The real probe for a question: from the port that the model's own probe took."""
+    address, _, rest = destination.partition(":")
+    port, _, protocol = rest.partition("/")
+    sport = trace.request[0].sport if trace.request else None
+    return Probe(
+        namespace=netns(source), protocol=protocol or ("tcp" if port else "icmp"),
+        destination=address, dport=int(port) if port else None, sport=sport or 0,
+    )  # fmt: skip
+
+
+def model_says(trace: Trace) -> Iterator[str]:
+    """What a wire would show of a trace, a line each, and what the asking process gets."""
+    for leg in ("request", "reply"):
+        for one in getattr(trace, leg):
+            yield _sighting(leg, one.place, one.interface, one.direction, one)
+    yield f"outcome {_outcome(trace)}"
+    if trace.verdict == "delivered" and trace.request and trace.request[-1].protocol != "icmp":
+        last = trace.request[-1]
+        yield f"answer {last.place} {last.src} {last.sport}"
+
+
+def kernel_says(seen: Seen, place_of: dict[str, str]) -> Iterator[str]:
+    """The same lines from what was captured."""
+    for leg in ("request", "reply"):
+        for namespace, interface, direction, packet in seen.packets:
+            if packet.leg == leg:
+                yield _sighting(leg, place_of[namespace], interface, direction, packet)
+    outcome = seen.outcome
+    if outcome == "error EPERM":  # the sender's own firewall: the packet is gone all the same
+        outcome = "nothing"
+    yield f"outcome {'error' if outcome.startswith('error ') else outcome}"
+    if seen.answer:
+        yield f"answer {seen.answer}"
+
+
+def _sighting(leg: str, place: str, interface: str, direction: str, one: object) -> str:
+    value = one.__getattribute__
+    ports = ""
+    if value("sport") is not None:
+        ports = f" {value('sport')} -> {value('dport')}"
+    icmp = value("icmp")
+    kind = f" {icmp[0]}/{icmp[1]}" if icmp else ""
+    return (
+        f"{leg} {place} {interface} {direction} {value('src')} -> {value('dst')}"
+        f" {value('protocol')}{ports}{kind} ttl {value('ttl')}"
+    )
+
+
+def _outcome(trace: Trace) -> str:
+    """A model's verdict in the words of the wire: refused and rejected look alike there."""
+    if trace.verdict == "delivered":
+        return "answered"
+    back = [one for one in trace.reply if _arrived(one, trace)]
+    if back and back[-1].protocol == "tcp":
+        return "RST"
+    if back and back[-1].icmp:
+        kind, code = back[-1].icmp
+        return f"icmp {kind}/{code} from {back[-1].src}"
+    return "error" if trace.verdict == "unreachable" and not trace.request else "nothing"
+
+
+def _arrived(one: Sighting, trace: Trace) -> bool:
+    """Whether this is the word that reached the asking place; a redirect is none."""
+    start = trace.request[0].place if trace.request else one.place
+    redirect = one.icmp and one.icmp[0] == 5
+    return one.place == start and one.direction == "in" and not redirect
+
+
+def _masked(lab: Lab, text: str) -> tuple[str, ...]:
+    """A listing without what changes from run to run: indexes, dice-rolled MACs, timed states."""
+    fixed = "\n".join(lab.lines).lower()
+
+    def mac(found: re.Match[str]) -> str:
+        known = found[0] in fixed or found[0] in ("00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff")
+        return found[0] if known else "MAC"
+
+    text = re.sub(r"(?m)^\d+: ", "N: ", text)
+    text = re.sub(r"@if\d+", "@ifN", text)
+    text = re.sub(r"link-netnsid \d+", "link-netnsid N", text)
+    text = re.sub(r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b", mac, text)
+    text = re.sub(r"\b(REACHABLE|STALE|DELAY|PROBE)\b", "LEARNED", text)
+    return tuple(_ordered(text.splitlines()))
+
+
+def _ordered(lines: list[str]) -> Iterable[str]:
+    """Neighbors come in the order of a hash that differs with every boot."""
+    return sorted(lines) if any(" lladdr " in line for line in lines) else lines

@@ -1,0 +1,147 @@
+"""A private world on this machine's kernel: namespaces nobody else sees, gone with their owner."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import ekslearn
+from ekslearn.errors import EkslearnError
+from ekslearn.kernel.frame import Packet
+from ekslearn.kernel.probe import Probe, Seen
+from ekslearn.kernel.space import TOOLS
+from ekslearn.kernel.wiring import argv, netns, places, split
+from ekslearn.tools import Done
+
+if TYPE_CHECKING:
+    from ekslearn.cluster import Lab
+
+PRIVATE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"]
+USER = ["--user", "--map-root-user"]
+FORBIDDEN = (
+    "this system allows no private network namespaces ({why}); allow them with"
+    " `sysctl -w kernel.unprivileged_userns_clone=1` (Debian),"
+    " `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu) or"
+    " `sysctl -w user.max_user_namespaces=10000`, or run as root"
+)
+
+
+class World:
+    """A context manager: inside it, ``build`` a lab, ``run`` commands and send ``probe``s.
+
+    It needs no root. Nothing of it is seen outside, and nothing is left of it when the block
+    ends or the calling process dies, however that happens. Raises ``EkslearnError`` where the
+    system forbids it.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> World:
+        why = self._start([*PRIVATE, *USER])
+        if why and os.geteuid() == 0:  # root needs no user namespace
+            why = self._start(PRIVATE)
+        if why.startswith(("unshare:", "mount:")):
+            raise EkslearnError(FORBIDDEN.format(why=why))
+        if why:
+            raise EkslearnError(f"the private world didn't start: {why}")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def _start(self, unshare: list[str]) -> str:
+        """Start the process inside; return why that failed, or nothing."""
+        own = [os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "net")]
+        path = {"PATH": TOOLS, "PYTHONPATH": str(Path(ekslearn.__file__).parents[1])}
+        try:
+            self._process = subprocess.Popen(
+                [*unshare, "--", sys.executable, "-m", "ekslearn.kernel.inside", *own],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                text=True, env=path,
+            )  # fmt: skip
+        except FileNotFoundError:
+            return "unshare: not found; it is part of util-linux"
+        assert self._process.stdout and self._process.stderr
+        if self._process.stdout.readline():
+            return ""
+        why = self._process.stderr.read().strip().rpartition("\n")[2]
+        self._stop()
+        return why or "unshare: no word why"
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
+        if process:
+            assert process.stdin and process.stdout and process.stderr
+            process.stdin.close()  # the world ends when this pipe does
+            process.wait()
+            process.stdout.close()
+            process.stderr.close()
+
+    def _ask(self, name: str, *arguments: object) -> Any:
+        if self._process is None:
+            raise EkslearnError("a World is used inside its `with` block only")
+        assert self._process.stdin and self._process.stdout and self._process.stderr
+        try:
+            self._process.stdin.write(json.dumps([name, arguments]) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            why = self._process.stderr.read().strip().rpartition("\n")[2]
+            self._stop()
+            raise EkslearnError(f"the private world ended while it was asked to {name}: {why}")
+        found = json.loads(answer)
+        if "error" in found:
+            raise EkslearnError(f"the kernel refused to {name}: {found['error']}")
+        return found["result"]
+
+    def build(self, lab: Lab, *, strict: bool = True) -> list[Done]:
+        """Make the lab's namespaces, run its lines in order, open its listeners.
+
+        Replaces whatever was built before. Returns what each line gave; ``strict`` raises
+        ``EkslearnError`` for a line that fails.
+        """
+        self._ask("clear")
+        self._ask("add", [name for _, name in places(lab)])
+        done = []
+        for line in lab.lines:
+            place, words = split(line)
+            done.append(Done(*self._ask("run", netns(place), words)))
+            if strict and done[-1].status:
+                raise EkslearnError(
+                    f"the kernel refused {line!r}: {done[-1].stderr.strip() or done[-1].status}"
+                )
+        for place, where in lab.listeners():
+            self._ask("listen", place, netns(place), where)
+        return done
+
+    def run(self, place: str, command: str) -> Done:
+        """Run a real command in a place."""
+        return Done(*self._ask("run", netns(place), argv(command)))
+
+    def probe(self, probes: Sequence[Probe]) -> list[Seen]:
+        """Send the probes at once and return what came of each, in their order."""
+        found = self._ask("probe", [asdict(one) for one in probes])
+        return [_seen(one) for one in found]
+
+
+def _seen(found: dict[str, Any]) -> Seen:
+    packets = []
+    for namespace, interface, direction, fields in found["packets"]:
+        icmp = tuple(fields["icmp"]) if fields["icmp"] else None
+        packets.append((namespace, interface, direction, Packet(**{**fields, "icmp": icmp})))
+    return Seen(found["outcome"], found["answer"], packets)
