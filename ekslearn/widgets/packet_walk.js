@@ -1,0 +1,227 @@
+// The player of a packet's walk. All steps arrive once; stepping happens here alone: it switches
+// classes and one transform on marks that already exist, and redraws nothing.
+const CSS = "/*style*/";
+
+const make = (name, className = "", text = "") => {
+  const node = document.createElement(name);
+  if (className) node.className = className;
+  if (text) node.textContent = text;
+  return node;
+};
+const draw = (name, attributes) => {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  return node;
+};
+const line = (points) => points.map(([x, y], n) => `${n ? "L" : "M"}${x} ${y}`).join("");
+const spot = ([x, y]) => `translate(${x}px, ${y}px)`;
+
+function panel(stop) {
+  const box = make("div", "panel");
+  box.append(make("p", "cap", stop.caption));
+  if (stop.rows.length) {
+    const rows = make("div", "rows");
+    rows.setAttribute("role", "list");
+    stop.rows.forEach((text, n) => {
+      const row = make("div", n === stop.lit ? "row lit" : "row", text);
+      row.setAttribute("role", "listitem");
+      if (n === stop.lit) {
+        row.setAttribute("aria-current", "true");
+        row.setAttribute("aria-label", `decides: ${text}`);
+      }
+      rows.append(row);
+    });
+    box.append(rows);
+  }
+  if (stop.note) box.append(make("p", "note", stop.note));
+  if (stop.passed_over.length) {
+    const more = make("details");
+    more.append(make("summary", "", `Passed over, and why (${stop.passed_over.length})`));
+    const list = make("ul");
+    stop.passed_over.forEach((text) => list.append(make("li", "", text)));
+    more.append(list);
+    box.append(more);
+  }
+  const head = make("dl", "packet-head");
+  for (const [field, old, value] of stop.header) {
+    const shown = make("dd");
+    if (old) {
+      shown.append(make("span", "", `${old} \u2192 `), make("span", "new", value),
+        make("span", "why", " changed"));
+    } else shown.textContent = value;
+    head.append(make("dt", "", field), shown);
+  }
+  box.append(head);
+  return box;
+}
+
+function mount(host, walk, start, told) {
+  host.dataset.lmSuppressShortcuts = "true";
+  const shadow = host.shadowRoot || host.attachShadow({ mode: "open" });
+  const style = make("style", "", CSS);
+  const card = make("section", "card");
+  card.setAttribute("aria-label", walk.label);
+  const last = walk.stops.length - 1;
+  let now = Math.min(Math.max(start, 0), last), timer = null;
+
+  const head = make("div", "head");
+  head.append(make("div", "title", walk.title), make("div", "quiet", walk.about));
+  const verdict = make("div", "verdict", walk.verdict);
+  head.append(verdict);
+
+  const says = make("div", "says stack");
+  for (const stop of walk.stops) {      // unseen, only so that no step changes the height
+    const ghost = make("div", "ghost");
+    ghost.setAttribute("aria-hidden", "true");
+    ghost.append(make("div", "leg", stop.leg_words), make("div", "sentence", stop.words));
+    says.append(ghost);
+  }
+  const live = make("div");
+  live.setAttribute("aria-live", "polite");
+  const leg = make("div"), sentence = make("div", "sentence");
+  live.append(leg, sentence);
+  says.append(live);
+
+  const controls = make("div", "controls");
+  controls.setAttribute("role", "group");
+  controls.setAttribute("aria-label", "Stepping");
+  const button = (text, name, act, className = "") => {
+    const node = make("button", className, text);
+    node.type = "button";
+    node.setAttribute("aria-label", name);
+    node.addEventListener("click", act);
+    controls.append(node);
+    return node;
+  };
+  const back = button("\u25C0 Back", "Back one step", () => { pause(); go(now - 1); });
+  const next = button("Next \u25B6", "Next step", () => { pause(); go(now + 1); }, "main");
+  const play = button("Play", "Play all steps", () => (timer ? pause() : start_playing()));
+  const label = make("label", "", "Step");
+  const slider = make("input");
+  Object.assign(slider, { type: "range", min: 0, max: last, step: 1 });
+  slider.setAttribute("aria-label", "Step of the walk");
+  const where = make("output");
+  label.append(slider, where);
+  controls.append(label);
+
+  const stage = make("div", "stage"), picture = make("div", "picture"), side = make("div", "side");
+  picture.innerHTML = walk.svg;         // made by ekslearn.draw, which escapes every text
+  picture.style.flexBasis = `${Math.round(walk.width * 0.8)}px`;
+  picture.style.maxWidth = `${walk.width}px`;
+  const svg = picture.querySelector("svg");
+  const ways = walk.stops.map((stop) => {
+    const way = draw("path", { d: line(stop.way), class: `way ${stop.leg}` });
+    svg.append(way);
+    return way;
+  });
+  const packet = draw("g", { class: "packet", id: "packet" });
+  const tag = draw("text", { x: 0, y: 0 });
+  packet.append(draw("path", { d: "M0-11L11 0L0 11L-11 0Z" }), tag);
+  svg.append(packet);
+  const marks = walk.stops.map((stop) => stop.marks
+    .map((id) => svg.querySelector(`[id="${CSS_escape(id)}"]`)).filter(Boolean));
+
+  const stack = make("div", "stack");
+  const panels = walk.stops.map(panel);
+  stack.append(...panels);
+  side.append(stack);
+  stage.append(picture, side);
+  const help = make("p", "quiet help", "Keys: \u2190 \u2192 one step, Home and End to either end."
+    + " Solid line: request. Dashed line: reply.");
+  card.append(head, says, controls, stage, help);
+  shadow.replaceChildren(style, card);
+
+  const still = () => window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+  function move(from, to) {
+    const end = walk.stops[to].at;
+    packet.getAnimations().forEach((running) => running.cancel());
+    packet.style.transform = spot(end);
+    if (Math.abs(to - from) !== 1 || still()) return;
+    const way = to > from ? walk.stops[to].way : [...walk.stops[from].way].reverse();
+    if (way.length < 2) return;
+    const far = [0];
+    for (let n = 1; n < way.length; n += 1)
+      far.push(far[n - 1] + Math.hypot(way[n][0] - way[n - 1][0], way[n][1] - way[n - 1][1]));
+    const total = far[far.length - 1] || 1;
+    packet.animate(way.map((point, n) => ({ transform: spot(point), offset: far[n] / total })),
+      { duration: Math.min(240 + total * 1.2, 620), easing: "ease-in-out" });
+  }
+  function show(from) {
+    const stop = walk.stops[now];
+    panels.forEach((node, n) => node.classList.toggle("now", n === now));
+    ways.forEach((node, n) => node.classList.toggle("gone", n <= now));
+    marks.flat().forEach((node) => node.classList.remove("here"));
+    marks[now].forEach((node) => node.classList.add("here"));
+    packet.setAttribute("class", `packet ${stop.leg}`);
+    tag.textContent = stop.leg === "reply" ? "reply" : "request";
+    tag.setAttribute("y", stop.tag);
+    leg.className = `leg ${stop.kind === "end" ? "end" : stop.leg}`;
+    leg.textContent = stop.leg_words;
+    sentence.textContent = stop.words;
+    where.textContent = `${now + 1} of ${last + 1}`;
+    slider.value = now;
+    slider.setAttribute("aria-valuetext", `${now + 1} of ${last + 1}: ${stop.words}`);
+    back.disabled = now === 0;
+    next.disabled = now === last;
+    verdict.classList.toggle("shown", now === last);
+    host.dataset.step = now;
+    move(from, now);
+  }
+  function go(to) {
+    const target = Math.min(Math.max(to, 0), last), from = now;
+    if (target === now) return;
+    now = target;
+    show(from);
+    const held = shadow.activeElement;      // a button that has just gone grey hears no keys
+    if (held && held.disabled) slider.focus();
+    told(now);
+  }
+  function pause() {
+    clearInterval(timer);
+    timer = null;
+    play.textContent = "Play";
+    play.setAttribute("aria-label", "Play all steps");
+  }
+  function start_playing() {
+    if (now === last) go(0);
+    play.textContent = "Pause";
+    play.setAttribute("aria-label", "Pause");
+    timer = setInterval(() => {
+      if (now === last || !host.isConnected) pause(); else go(now + 1);
+      if (now === last) pause();
+    }, 1600);
+  }
+  slider.addEventListener("input", () => { pause(); go(Number(slider.value)); });
+  const keys = { ArrowRight: () => now + 1, ArrowUp: () => now + 1, ArrowLeft: () => now - 1,
+    ArrowDown: () => now - 1, Home: () => 0, End: () => last };
+  card.addEventListener("keydown", (event) => {
+    if (!(event.key in keys) || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    pause();
+    go(keys[event.key]());
+  });
+  show(now);
+  return { go: (to) => { pause(); go(to); }, stop: pause };
+}
+const CSS_escape = (text) => text.replace(/["\\]/g, "\\$&");
+
+function render({ model, el }) {
+  const host = document.createElement("div");
+  el.append(host);
+  const told = (step) => { model.set("step", step); model.save_changes(); };
+  let player = mount(host, model.get("walk"), model.get("step"), told);
+  const renew = () => {
+    player.stop();
+    player = mount(host, model.get("walk"), model.get("step"), told);
+  };
+  const follow = () => player.go(model.get("step"));
+  model.on("change:walk", renew);
+  model.on("change:step", follow);
+  return () => {
+    player.stop();
+    model.off("change:walk", renew);
+    model.off("change:step", follow);
+  };
+}
+export default { render };

@@ -1,0 +1,204 @@
+"""Shell: a terminal on any place of a lab, whose effects are shown row by row.
+
+The shell works on the caller's own lab, so what was typed holds for every later cell; undo and
+reset put that same lab back. It needs Python for every line, and so is shown as a live view, with
+a sentence in its place where there is no kernel.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import traitlets
+
+from ekslearn.draw.display import show
+from ekslearn.errors import EkslearnError
+from ekslearn.widgets.changes import changed, listings
+from ekslearn.widgets.complete import complete
+from ekslearn.widgets.page import module
+from ekslearn.widgets.walk import PacketWalk
+
+if TYPE_CHECKING:
+    from ekslearn.cluster import Lab
+
+REFUSED = 125  # the exit status of a refusal of ours
+LONGEST = 2_000  # characters in one line; the longest real one has about 200
+Hook = Callable[["Lab"], "str | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one line came to; the same fields as the tools' own ``Done``."""
+
+    stdout: str = ""
+    stderr: str = ""
+    status: int = 0
+
+
+class Shell(anywidget.AnyWidget):
+    """A terminal; ``entries`` is all that was typed and came of it, ``place`` where it stands."""
+
+    _esm = module("shell")
+    title = traitlets.Unicode("").tag(sync=True)
+    place = traitlets.Unicode("").tag(sync=True)
+    places = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    entries = traitlets.List(traitlets.Dict()).tag(sync=True)
+    depth = traitlets.Int(0).tag(sync=True)  # how many commands can be undone
+
+    def __init__(
+        self, lab: Lab, place: str | None = None, *, follow: Iterable[PacketWalk | Hook] = ()
+    ) -> None:
+        self.lab = lab
+        self._past: list[Lab] = []
+        self._hooks: list[Hook] = []
+        super().__init__(
+            title=lab.name,
+            places=list(lab.places),
+            place=self._known(lab.places[0] if place is None else place),
+        )
+        for each in follow:
+            self.on_change(each.follow if isinstance(each, PacketWalk) else each)
+        self.on_msg(lambda _, message, __: self._hear(message))
+
+    def _known(self, place: str) -> str:
+        if place not in self.lab.places:
+            raise EkslearnError(
+                f"there is no place {place!r} in {self.lab.name};"
+                f" it has {', '.join(self.lab.places)}"
+            )
+        return place
+
+    @traitlets.validate("place")
+    def _valid_place(self, proposal: dict[str, Any]) -> str:
+        return self._known(str(proposal["value"]))
+
+    def on_change(self, hook: Hook) -> None:
+        """Call ``hook(lab)`` after every command; the sentence it returns is shown below it."""
+        self._hooks.append(hook)
+
+    def type(self, line: str) -> Result:
+        """Run a line as if it had been typed: ``ip route``, or ``blue$ ip route`` elsewhere."""
+        line, place = " ".join(line.splitlines()).strip(), self.place
+        head, dollar, rest = line.partition("$")
+        if dollar and head.strip() in self.lab.places:
+            place, line = head.strip(), rest.strip()
+        before, past = listings(self.lab), self.lab.copy()
+        try:
+            if len(line) > LONGEST:
+                raise EkslearnError(f"the line is longer than {LONGEST} characters")
+            done = self.lab.run(place, line)
+            result = Result(done.stdout, done.stderr, done.status)
+        except EkslearnError as error:
+            result = Result(stderr=f"ekslearn: {error}", status=REFUSED)
+        self._past.append(past)
+        self._note(place, line, result, before)
+        return result
+
+    def undo(self) -> None:
+        """Take back the last command; without one, do nothing."""
+        if self._past:
+            before = listings(self.lab)
+            put_back(self.lab, self._past.pop())
+            self._note("", "", Result("Undone: the last command."), before)
+
+    def reset(self) -> None:
+        """Take back every command."""
+        if self._past:
+            before = listings(self.lab)
+            put_back(self.lab, self._past[0])
+            self._past.clear()
+            self._note("", "", Result("Reset: the lab is as it was at first."), before)
+
+    def share(self) -> str:
+        """The state as text: the scenario and every command so far; ekslearn.load reads it."""
+        from ekslearn.scenario import dump
+
+        return dump(self.lab)
+
+    def complete(self, text: str, place: str | None = None) -> list[str]:
+        """What Tab offers for the last word of ``text``."""
+        return complete(self.lab, self.place if place is None else self._known(place), text)
+
+    @property
+    def words(self) -> str:
+        """The terminal as text."""
+        lines: list[str] = []
+        for entry in self.entries:
+            lines += [f"{entry['place']}$ {entry['line']}"] if entry["line"] else []
+            lines += [part for part in (entry["stdout"], entry["stderr"]) if part]
+            lines += [f"exit status {entry['status']}"] if entry["status"] else []
+            for change in entry["changed"]:
+                lines += [change["words"], *(f"  {sign} {row}" for sign, row in change["rows"])]
+            lines += entry["notes"]
+        return "\n".join(lines)
+
+    def _note(
+        self, place: str, line: str, result: Result, before: dict[tuple[str, str], tuple[str, ...]]
+    ) -> None:
+        entry = {
+            "place": place,
+            "line": line,
+            "stdout": result.stdout.rstrip("\n"),
+            "stderr": result.stderr.rstrip("\n"),
+            "status": result.status,
+            "changed": changed(before, listings(self.lab)),
+            "notes": [words for hook in self._hooks if (words := hook(self.lab))],
+        }
+        with self.hold_sync():
+            self.entries = [*self.entries, entry]
+            self.depth = len(self._past)
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        """Do what the browser asks; every request is answered, whatever it was."""
+        answer: dict[str, Any] = {"serial": message.get("serial")}
+        what, place = message.get("do"), str(message.get("place"))
+        try:
+            if what == "run":
+                self.place = place
+                self.type(str(message.get("line", "")))
+            elif what == "complete":
+                text = str(message.get("text", ""))
+                answer |= {"options": self.complete(text, place), "text": text}
+            elif what == "share":
+                answer["shared"] = self.share()
+            elif what in ("undo", "reset"):
+                self.undo() if what == "undo" else self.reset()
+        except EkslearnError as error:
+            self._note(
+                "", "", Result(stderr=f"ekslearn: {error}", status=REFUSED), listings(self.lab)
+            )
+        self.send(answer)
+
+    def __repr__(self) -> str:
+        """Short, and the same on every run."""
+        return f"<Shell on {self.title}: {', '.join(self.places)}>"
+
+    def fallback(self) -> str:
+        """What stands here without a kernel."""
+        return (
+            f"<p><strong>Terminal on {html.escape(', '.join(self.places))}.</strong>"
+            " It needs a running kernel: run this cell.</p>"
+            + (f"<pre>{html.escape(self.words)}</pre>" if self.entries else "")
+        )
+
+    def _ipython_display_(self) -> None:
+        show(self.fallback(), repr(self), view=self)
+
+
+def put_back(lab: Lab, past: Lab) -> None:
+    """Make ``lab`` what ``past`` is, so that every name bound to it sees the change."""
+    vars(lab).clear()
+    vars(lab).update(vars(past))
+
+
+def shell(lab: Lab, place: str | None = None, *, follow: Iterable[PacketWalk | Hook] = ()) -> Shell:
+    """Open a terminal on ``place`` (the first one if none is given).
+
+    ``follow`` names walks that trace again after every command, or functions of the lab that
+    return a sentence. Raises EkslearnError for a place that doesn't exist.
+    """
+    return Shell(lab, place, follow=follow)
