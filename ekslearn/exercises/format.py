@@ -14,10 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from ekslearn import load
 from ekslearn.cluster import Lab
 from ekslearn.errors import EkslearnError
-from ekslearn.scenario import dump
+from ekslearn.scenario import dump, load
 
 NOBODY = "anonymous"  # the learner in stored notebooks, so that their outputs never differ
 Thing = TypeVar("Thing")
