@@ -3,6 +3,8 @@
 #
 #   make lab     open the first lesson in JupyterLab
 #   make test    run every check: style, types, model, kernel, notebooks, browser
+#   make html    the lessons as pages, in build/html
+#   make format  put the style right;  make lint: only look;  make lock: renew the pinned versions
 #
 # Another interpreter: make test PYTHON=python3.13 VENV=.venv-3.13
 
@@ -34,7 +36,8 @@ format: $(READY)
 
 # The lessons as pages that need no kernel and no network.
 html: $(READY)
-	$(BIN)/jupyter nbconvert --to html --output-dir build/html notebooks/*.ipynb
+	$(BIN)/jupyter nbconvert --to html --output-dir build/html --HTMLExporter.mathjax_url= \
+	    --HTMLExporter.require_js_url= --HTMLExporter.jquery_url= notebooks/*.ipynb
 
 # Exact versions and their hashes, for every Python and system at once. It names no registry.
 lock: $(READY)
