@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 
 class EkslearnError(Exception):
     """Bad input. The message is one sentence: what was wrong, where, and what would be right.
@@ -12,3 +14,15 @@ class EkslearnError(Exception):
 
 class NotModelled(EkslearnError):
     """Something real that this package leaves out, refused by its name (exit status 125)."""
+
+
+class KernelError(EkslearnError):
+    """The kernel says no: an errno, and the sentence it adds to it, if any (extended ack).
+
+    ``errno`` is the number (errno.EEXIST ...); ``said`` is empty where the kernel adds nothing.
+    """
+
+    def __init__(self, errno: int, said: str = "") -> None:
+        super().__init__(said or os.strerror(errno))
+        self.errno = errno
+        self.said = said

@@ -1,0 +1,285 @@
+"""The way of a packet through one namespace: received, delivered, forwarded, sent.
+
+The order of decisions is the kernel's: net/ipv4/ip_input.c, route.c, ip_forward.c, ip_output.c
+and fib_frontend.c of Linux 6.18.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from errno import EACCES, EHOSTUNREACH, EINVAL, EMSGSIZE, ENETUNREACH
+from ipaddress import IPv4Address, IPv4Network
+from typing import TYPE_CHECKING
+
+from .link import GLOBAL, HOST, LINK, Link
+from .packet import REDIRECT, TIME_EXCEEDED, UNREACHABLE, Packet, Skb
+from .route import Flow, Lookup, Route
+
+if TYPE_CHECKING:
+    from .namespace import NetworkNamespace
+
+NOBODY = IPv4Address(0)
+ALL_HOSTS = IPv4Address("255.255.255.255")
+THIS_NETWORK = IPv4Network("0.0.0.0/8")
+# The ICMP code (of type 3) that stands for a routing error; EINVAL, a blackhole, says nothing.
+CODES = {ENETUNREACH: 0, EHOSTUNREACH: 1, EACCES: 13}
+FRAGMENTATION_NEEDED = 4
+QUOTED_BYTES = 548  # an ICMP error with what it quotes stays within 576 bytes (RFC 1812)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What routing makes of a packet that came in: local, broadcast, forward, drop or error."""
+
+    verdict: str
+    lookup: Lookup | None = None
+    why: str = ""
+    errno: int = 0
+    redirect: bool = False
+
+    @property
+    def route(self) -> Route | None:
+        """The route found, if any."""
+        return self.lookup.route if self.lookup else None
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """What routing makes of a packet about to be sent: an error, or link, next hop and source."""
+
+    lookup: Lookup | None
+    errno: int = 0
+    src: IPv4Address = NOBODY
+    link: Link | None = None
+    gateway: IPv4Address | None = None
+    broadcast: bool = False
+
+
+class Ip:
+    """The IPv4 layer of one namespace."""
+
+    def __init__(self, namespace: NetworkNamespace) -> None:
+        self._ns = namespace
+
+    # Coming in
+
+    def receive(self, skb: Skb, link: Link) -> None:
+        """Take in a packet: PREROUTING, then the routing decision, then whatever that says."""
+        looped = link.kind == "loopback" and skb.local
+        skb.iif = link
+        if looped:  # what this namespace sent itself was routed on its way out
+            self.deliver(skb)
+            return
+        packet = skb.packet
+        arrival = self.arrival(Flow(packet.dst, packet.src, link.name, mark=skb.mark), link)
+        if arrival.lookup:
+            self._ns.note(skb, "route", self._words(arrival), arrival.lookup)
+        if arrival.verdict == "drop":
+            self._ns.drop(skb, "route", arrival.why)
+        elif arrival.verdict == "error":
+            self._ns.drop(skb, "route", arrival.why)
+            self.report_route_error(skb, arrival.errno)
+        elif arrival.verdict == "forward" and arrival.route:
+            skb.route, skb.redirect = arrival.route, arrival.redirect
+            self.forward(skb, arrival.route)
+        else:
+            skb.local, skb.broadcast = True, arrival.verdict == "broadcast"
+            self.deliver(skb)
+
+    @staticmethod
+    def _words(arrival: Arrival) -> str:
+        route = arrival.route
+        if route is None:
+            return "no route"
+        if arrival.verdict in ("local", "broadcast"):
+            return "the packet is for this namespace"
+        if route.dev and arrival.verdict == "forward":
+            return f"forward through {route.dev.name}" + (f" via {route.via}" if route.via else "")
+        return route.kind
+
+    def arrival(self, flow: Flow, link: Link) -> Arrival:
+        """Decide about a packet, or an ARP request, that came in by ``link``."""
+        src, dst, sysctls = flow.src, flow.dst, self._ns.sysctls
+        if src.is_multicast or src == ALL_HOSTS:
+            return Arrival("drop", why=f"martian source {src}")
+        if dst == ALL_HOSTS:
+            return self._checked(Arrival("broadcast"), flow, link)
+        if src in THIS_NETWORK or src.is_loopback:
+            return Arrival("drop", why=f"martian source {src}")
+        if dst in THIS_NETWORK or dst.is_loopback:
+            return Arrival("drop", why=f"martian destination {dst}")
+        forwarding = sysctls.own(link.name, "forwarding")
+        lookup = self._ns.lookup(flow)
+        route = lookup.route
+        if route and route.kind in ("local", "broadcast"):
+            return self._checked(Arrival(route.kind, lookup), flow, link)
+        if not forwarding:
+            why = f"it is for another host and forwarding is off on {link.name}"
+            return Arrival("drop", lookup, why)
+        if lookup.error or route is None or route.dev is None:
+            silent = lookup.error not in CODES
+            why = f"{route.kind} route" if route else "no route to the destination"
+            return Arrival("drop" if silent else "error", lookup, why, lookup.error)
+        found = self._checked(Arrival("forward", lookup), flow, link, route.dev)
+        if found.verdict == "forward":
+            turns = route.dev is link and found.redirect
+            turns = turns and sysctls.either(link.name, "send_redirects")
+            return replace(found, redirect=turns)
+        return found
+
+    def _checked(
+        self, arrival: Arrival, flow: Flow, link: Link, oif: Link | None = None
+    ) -> Arrival:
+        """``arrival`` if the source passes the reverse path filter, else a drop.
+
+        Its ``redirect`` says whether the source is a direct neighbor on ``link``.
+        """
+        ok, direct, why = self._validate(flow, link, oif)
+        if not ok:
+            return Arrival("drop", arrival.lookup, why)
+        return replace(arrival, redirect=direct)
+
+    def _validate(self, flow: Flow, link: Link, oif: Link | None) -> tuple[bool, bool, str]:
+        """fib_validate_source: would a packet to this source go out where it came in?"""
+        ns, src = self._ns, flow.src
+        if src == NOBODY:
+            return True, False, ""
+        strictness = ns.sysctls.highest(link.name, "rp_filter")
+        accept_local = ns.sysctls.either(link.name, "accept_local")
+        may_redirect = oif is link and ns.sysctls.either(link.name, "send_redirects")
+        if not strictness and not may_redirect:
+            if accept_local:
+                return True, False, ""
+            if not ns.routing.custom_rules and not ns.routing.custom_locals:
+                return not ns.owns(src), False, f"martian source {src}: it is an own address"
+        mark = flow.mark if ns.sysctls.either(link.name, "src_valid_mark") else 0
+        back = Flow(src, flow.dst, link.name, mark=mark)
+        route = ns.routing.lookup(back).route
+        reason = f"rp_filter {strictness} on {link.name}"
+        nothing = f"{reason}: no way back to {src}"
+        if route is None or route.kind in ("blackhole", "unreachable", "prohibit"):
+            return not strictness, False, nothing
+        if route.kind != "unicast" and not (route.kind == "local" and accept_local):
+            return False, False, f"martian source {src}: its route here is {route.kind}"
+        if route.dev is link or (route.kind == "local" and link.kind == "loopback"):
+            return True, self._is_direct(route), ""
+        if not link.addresses:
+            return not strictness, False, nothing
+        if strictness == 1:
+            name = route.dev.name if route.dev else "nowhere"
+            return False, False, f"{reason}: the way back to {src} is {name}, not {link.name}"
+        back.oif = link.name
+        bound = ns.routing.lookup(back).route
+        return True, bool(bound and bound.kind == "unicast" and self._is_direct(bound)), ""
+
+    @staticmethod
+    def _is_direct(route: Route) -> bool:
+        return route.via is None and route.scope >= LINK
+
+    def deliver(self, skb: Skb) -> None:
+        """Hand the packet to this namespace's own sockets."""
+        self._ns.sockets.receive(skb)
+
+    def forward(self, skb: Skb, route: Route) -> None:
+        """Pass the packet on: TTL, MTU, perhaps a redirect, then out."""
+        packet, link = skb.packet, route.dev
+        assert link is not None  # the routing decision chose a route with a link
+        if packet.ttl <= 1:
+            self._ns.drop(skb, "forward", "the TTL is used up")
+            self.send_error(skb, (TIME_EXCEEDED, 0), "expired")
+            return
+        if packet.size > link.mtu:
+            why = f"{packet.size} bytes are more than the MTU {link.mtu} of {link.name}"
+            self._ns.drop(skb, "forward", f"{why}, and the packet says don't fragment")
+            self.send_error(skb, (UNREACHABLE, FRAGMENTATION_NEEDED), "unreachable", mtu=link.mtu)
+            return
+        skb.packet = replace(packet, ttl=packet.ttl - 1)
+        next_hop = route.via or packet.dst
+        if skb.redirect:
+            self.send_error(skb, (REDIRECT, 1), "", gateway=next_hop)
+        skb.oif, skb.gateway = link, route.via
+        self.finish(skb)
+
+    # Going out
+
+    def departure(
+        self, dst: IPv4Address, src: IPv4Address | None = None, oif: str = "", mark: int = 0
+    ) -> Departure:
+        """Decide how a packet of this namespace's own leaves, and with which source address."""
+        ns = self._ns
+        if src and not ns.is_local(src):
+            return Departure(None, EINVAL)
+        bound = ns.links.get(oif)
+        if bound and not bound.up:
+            return Departure(None, ENETUNREACH)
+        lookup = ns.lookup(Flow(dst, src or NOBODY, "lo", oif, mark))
+        route = lookup.route
+        if lookup.error or route is None or route.dev is None:
+            if not bound:
+                return Departure(lookup, lookup.error or EINVAL)
+            source = src or ns.select_address(bound, None, LINK) or NOBODY
+            return Departure(lookup, 0, source, bound)
+        if route.kind == "local":
+            return Departure(lookup, 0, src or route.src or dst, ns.links["lo"])
+        chosen = src or route.src or ns.select_address(route.dev, route.via, route.scope)
+        return Departure(
+            lookup, 0, chosen or NOBODY, route.dev, route.via, route.kind == "broadcast"
+        )
+
+    def send(self, packet: Packet, oif: str = "", mark: int = 0) -> int:
+        """Send a packet of this namespace's own; an errno for the sender, 0 if it went its way."""
+        skb = Skb(packet, mark=mark)
+        src = packet.src if int(packet.src) else None
+        leaving = self.departure(packet.dst, src, oif, mark)
+        if leaving.link is None:
+            if leaving.lookup:
+                self._ns.note(skb, "route", "no route", leaving.lookup)
+            return leaving.errno
+        skb.packet = packet = replace(packet, src=leaving.src)
+        skb.oif, skb.gateway, skb.broadcast = leaving.link, leaving.gateway, leaving.broadcast
+        skb.route = leaving.lookup.route if leaving.lookup else None
+        skb.local = leaving.link.kind == "loopback"
+        if leaving.lookup:
+            words = "the packet stays here, through lo" if skb.local else f"send by {skb.oif.name}"
+            if skb.gateway:
+                words += f" via {skb.gateway}"
+            self._ns.note(skb, "route", words, leaving.lookup)
+        if packet.size > leaving.link.mtu:
+            return EMSGSIZE
+        self.finish(skb)
+        return 0
+
+    def finish(self, skb: Skb) -> None:
+        """The last step out: find the neighbor and put the packet on the link."""
+        assert skb.oif is not None  # set by whoever routed the packet
+        self._ns.neighbors.send(skb, skb.oif, skb.gateway or skb.packet.dst)
+
+    # Errors
+
+    def report_route_error(self, skb: Skb, errno: int) -> None:
+        """Tell the sender by ICMP that its packet couldn't be routed (or no neighbor answered)."""
+        if errno in CODES:
+            self.send_error(skb, (UNREACHABLE, CODES[errno]), "unreachable")
+
+    def send_error(
+        self, skb: Skb, icmp: tuple[int, int], meaning: str, *,
+        gateway: IPv4Address | None = None, mtu: int = 0,
+    ) -> None:  # fmt: skip
+        """Send an ICMP error about ``skb`` to its source (icmp_send).
+
+        Never about another ICMP error, nor about a broadcast. It comes from the address the
+        packet was for, if that is ours, else from the one routing chooses.
+        """
+        about = skb.packet
+        if about.is_error or skb.broadcast:
+            return
+        ours = skb.local and skb.iif is not None
+        error = Packet(
+            src=about.dst if ours else NOBODY, dst=about.src, protocol="icmp", icmp=icmp,
+            size=min(about.size, QUOTED_BYTES) + 28, df=False, quoted=about, gateway=gateway,
+            mtu=mtu, meaning=meaning,
+        )  # fmt: skip
+        self.send(error)
+
+
+__all__ = ["GLOBAL", "HOST", "Arrival", "Departure", "Ip"]

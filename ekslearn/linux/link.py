@@ -1,0 +1,111 @@
+"""Links: loopback, veth and Ethernet, and the addresses they carry."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import TYPE_CHECKING
+
+from .packet import Frame, Skb
+
+if TYPE_CHECKING:
+    from .namespace import NetworkNamespace
+
+GLOBAL, LINK, HOST, NOWHERE = 0, 253, 254, 255  # route and address scopes, linux/rtnetlink.h
+LOOPBACK_MTU, ETHERNET_MTU = 65536, 1500
+NO_MAC = "00:00:00:00:00:00"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """An address on a link. ``secondary``: another address of the same subnet came first.
+
+    ``broadcast`` is None unless one was given: the kernel answers the subnet's own broadcast
+    address all the same.
+    """
+
+    interface: IPv4Interface
+    scope: int = GLOBAL
+    broadcast: IPv4Address | None = None
+    label: str = ""
+    secondary: bool = False
+    no_prefix_route: bool = False
+
+    @property
+    def ip(self) -> IPv4Address:
+        """The address itself."""
+        return self.interface.ip
+
+    @property
+    def network(self) -> IPv4Network:
+        """The subnet the address says it is in."""
+        return self.interface.network
+
+
+class Link:
+    """One network interface of one namespace.
+
+    ``kind`` is "loopback", "veth" or "ethernet"; ``peer`` is a veth's other end, ``segment``
+    what an Ethernet link is plugged into. MTU is in bytes.
+    """
+
+    def __init__(self, namespace: NetworkNamespace, name: str, kind: str, mac: str = "") -> None:
+        self.namespace = namespace
+        self.name = name
+        self.kind = kind
+        self.index = 0
+        self.mac = mac
+        self.mtu = LOOPBACK_MTU if kind == "loopback" else ETHERNET_MTU
+        self.up = False
+        self.was_up = False
+        self.peer: Link | None = None
+        self.segment: Segment | None = None
+        self.addresses: list[Address] = []
+
+    @property
+    def carrier(self) -> bool:
+        """Whether a frame can leave: for a veth, both ends are up."""
+        if self.kind == "veth":
+            return self.up and self.peer is not None and self.peer.up
+        return self.up
+
+    @property
+    def ips(self) -> list[IPv4Address]:
+        """The bare addresses, in the order they were added."""
+        return [address.ip for address in self.addresses]
+
+    def transmit(self, frame: Frame, skb: Skb | None = None) -> None:
+        """Put ``frame`` on the wire; the far end sees it after this packet's turn is over.
+
+        What the kernel remembers beside a packet stays with it through ``lo``, and its mark
+        through a veth whose ends are in one namespace; anywhere else it is lost.
+        """
+        kept = skb if self.kind == "loopback" else None
+        world = self.namespace.world
+        far = [self] if self.kind == "loopback" else [self.peer] if self.peer else []
+        if self.segment:
+            far = [link for link in self.segment.links if link is not self and link.up]
+        for link in far:
+            if skb and link.namespace is self.namespace and not kept:
+                world.later(link.namespace.receive, link, frame, Skb(skb.packet, mark=skb.mark))
+            else:
+                world.later(link.namespace.receive, link, frame, kept)
+
+
+class Segment:
+    """One Ethernet wire or switch: every link plugged in hears every frame."""
+
+    def __init__(self, *links: Link) -> None:
+        self.links = list(links)
+        for link in links:
+            link.segment = self
+
+
+def invented_mac(*words: str) -> str:
+    """A locally administered unicast MAC made from ``words``: the same on every run.
+
+    The real kernel draws it at random; 02 in the first byte marks it as drawn, not sold.
+    """
+    digest = hashlib.sha256("/".join(words).encode()).hexdigest()
+    return ":".join(["02", *(digest[i : i + 2] for i in range(0, 10, 2))])

@@ -1,0 +1,337 @@
+"""A network namespace: links, addresses, tables, neighbors, switches and sockets of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from errno import EEXIST, EINVAL, ENETDOWN, ENETUNREACH, ENODEV
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from ..errors import KernelError
+from .ip import Ip
+from .link import HOST, LINK, NO_MAC, Address, Link, invented_mac
+from .neighbor import Neighbor, Neighbors
+from .packet import BROADCAST_MAC, Arp, Frame, Packet, Skb
+from .route import ERRORS, LOCAL, MAIN, Flow, Lookup, Route, Routing
+from .socket import Sockets
+from .sysctl import Sysctls
+from .world import Decision, World
+
+LIMITED_BROADCAST = IPv4Address("255.255.255.255")
+KERNEL = 2  # RTPROT_KERNEL: routes the kernel keeps by itself
+
+
+class NetworkNamespace:
+    """One network stack. Two of them meet only where a link of one ends in the other."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.name = name
+        self.links: dict[str, Link] = {}
+        self.sysctls = Sysctls()
+        self.routing = Routing()
+        self.neighbors = Neighbors(self)
+        self.sockets = Sockets(self)
+        self.ip = Ip(self)
+        self._last_index = 0
+        world.namespaces[name] = self
+        self.add_link("lo", "loopback", NO_MAC)
+
+    # Links
+
+    def add_link(self, name: str, kind: str, mac: str = "") -> Link:
+        """Add a link, down and without addresses; KernelError EEXIST if the name is taken."""
+        if name in self.links:
+            raise KernelError(EEXIST)
+        link = Link(self, name, kind, mac or invented_mac(self.name, name))
+        self._adopt(link)
+        return link
+
+    def add_veth(self, name: str, mac: str, peer: NetworkNamespace, peer_name: str,
+                 peer_mac: str) -> tuple[Link, Link]:  # fmt: skip
+        """Add both ends of a veth; the peer is made first and so gets the lower index."""
+        if name in self.links or (self is peer and name == peer_name):
+            raise KernelError(EEXIST)
+        far = peer.add_link(peer_name, "veth", peer_mac)
+        near = self.add_link(name, "veth", mac)
+        near.peer, far.peer = far, near
+        return near, far
+
+    def _adopt(self, link: Link) -> None:
+        taken = {other.index for other in self.links.values()}
+        if not link.index or link.index in taken:
+            self._last_index += 1
+            while self._last_index in taken:
+                self._last_index += 1
+            link.index = self._last_index
+        link.namespace = self
+        self.links[link.name] = link
+        self.links = dict(sorted(self.links.items(), key=lambda item: item[1].index))
+        self.sysctls.add_interface(link.name)
+
+    def remove_link(self, link: Link) -> None:
+        """Delete a link and, for a veth, its other end."""
+        for end in (link, link.peer) if link.peer else (link,):
+            end.namespace._let_go(end)
+            end.peer = None
+
+    def _let_go(self, link: Link) -> None:
+        self.set_up(link, False)
+        for address in list(link.addresses):
+            self.remove_address(link, address)
+        self.routing.remove_where(lambda route: route.dev is link)
+        self.neighbors.forget(link, permanent=True)
+        self.sysctls.remove_interface(link.name)
+        del self.links[link.name]
+
+    def move_link(self, link: Link, target: NetworkNamespace) -> None:
+        """Move a link to another namespace: it arrives down and without addresses."""
+        if link.name in target.links:
+            raise KernelError(EEXIST)
+        self._let_go(link)
+        target._adopt(link)
+
+    def rename_link(self, link: Link, name: str) -> None:
+        """Give a link another name; its addresses and routes stay. EEXIST if it is taken."""
+        if name in self.links:
+            raise KernelError(EEXIST)
+        old, link.name = link.name, name
+        self.sysctls.add_interface(name, like=old)
+        self.sysctls.remove_interface(old)
+        self.links = {each.name: each for each in self.links.values()}
+
+    def set_mtu(self, link: Link, mtu: int) -> None:
+        """Change a link's MTU; the caller has checked the limits. Below 68 IPv4 is turned off."""
+        link.mtu = mtu
+
+    def set_up(self, link: Link, up: bool) -> None:
+        """Turn a link on or off. Off, its routes go, those a user added for good."""
+        if link.up == up:
+            return
+        link.up = up
+        link.was_up = True
+        if up:
+            if link.kind == "loopback" and not link.addresses:
+                self.add_address(link, Address(
+                    interface=IPv4Interface("127.0.0.1/8"), scope=HOST, label=link.name
+                ))  # fmt: skip
+            for address in link.addresses:
+                self._add_routes(link, address)
+            return
+        self.routing.remove_where(lambda route: route.dev is link and route.scope != HOST)
+        for end in (link, link.peer) if link.peer else (link,):
+            end.namespace.neighbors.forget(end, permanent=end is link)
+
+    # Addresses
+
+    def add_address(self, link: Link, address: Address, *, replace_same: bool = False) -> None:
+        """Add an address, and with it the routes the kernel keeps; KernelError EEXIST."""
+        for other in link.addresses:
+            if other.interface == address.interface:
+                if replace_same:
+                    return
+                raise KernelError(EEXIST, "ipv4: Address already assigned")
+        first = [a for a in link.addresses if a.network == address.network and not a.secondary]
+        address = replace(address, secondary=bool(first), label=address.label or link.name)
+        # Primaries stand before secondaries, and a narrower scope behind a wider one (devinet.c).
+        at = len(link.addresses)
+        if not address.secondary:
+            scoped = [i for i, a in enumerate(link.addresses)
+                      if not a.secondary and a.scope <= address.scope]  # fmt: skip
+            at = scoped[-1] + 1 if scoped else 0
+        link.addresses.insert(at, address)
+        self._add_routes(link, address)
+
+    def remove_address(self, link: Link, address: Address) -> None:
+        """Remove an address, its routes, and with a primary the secondaries behind it."""
+        link.addresses.remove(address)
+        if not address.secondary:
+            for other in [a for a in link.addresses if a.network == address.network]:
+                if other.secondary:
+                    self.remove_address(link, other)
+        kept = {
+            (route.table, route.kind, route.dst)
+            for other in link.addresses
+            for route in self._routes_of(link, other)
+        }
+        for route in self._routes_of(link, address):
+            if (route.table, route.kind, route.dst) not in kept:
+                self.routing.remove_where(route.__eq__)
+        if not self.is_local(address.ip):
+            self.routing.remove_where(lambda row: row.src == address.ip)
+
+    def _routes_of(self, link: Link, address: Address) -> Iterator[Route]:
+        """The routes the kernel keeps for one address (fib_add_ifaddr)."""
+        primary = next(
+            a
+            for a in (*link.addresses, address)
+            if (a.network == address.network and not a.secondary) or a is address
+        )
+        base = Route(dev=link, table=LOCAL, protocol=KERNEL, scope=LINK, src=primary.ip)
+        net = address.network
+        yield replace(base, kind="local", dst=IPv4Network(address.ip), scope=HOST)
+        if not link.up:
+            return
+        if address.broadcast and address.broadcast != LIMITED_BROADCAST:
+            yield replace(base, kind="broadcast", dst=IPv4Network(address.broadcast))
+        if address.secondary or net.network_address in IPv4Network("0.0.0.0/8"):
+            return
+        if net.prefixlen < 32:
+            if not address.no_prefix_route:
+                loop = link.kind == "loopback"
+                yield replace(
+                    base, dst=net, kind="local" if loop else "unicast",
+                    table=LOCAL if loop else MAIN, scope=HOST if loop else LINK,
+                )  # fmt: skip
+            if net.prefixlen < 31:
+                yield replace(base, kind="broadcast", dst=IPv4Network(net.broadcast_address))
+
+    def _add_routes(self, link: Link, address: Address) -> None:
+        for route in self._routes_of(link, address):
+            try:
+                self.routing.add(route, "append")
+            except KernelError as error:
+                if error.errno != EEXIST:
+                    raise
+
+    def owns(self, ip: IPv4Address) -> bool:
+        """Whether a link of this namespace carries ``ip``."""
+        return any(ip in link.ips for link in self.links.values())
+
+    def is_local(self, ip: IPv4Address) -> bool:
+        """Whether a packet to ``ip`` would be for this namespace: its local table says so."""
+        route = self.routing.tables[LOCAL].lookup(Flow(ip))
+        return route is not None and route.kind == "local"
+
+    def add_route(self, route: Route, how: str = "add") -> None:
+        """Add a user's route once the kernel's checks are passed (fib_create_info).
+
+        Raises KernelError with the kernel's own sentence for a gateway nobody can reach, a
+        source that isn't local, a link that is down.
+        """
+        if route.kind in ERRORS or route.kind == "throw":
+            if route.via or route.dev:
+                raise KernelError(EINVAL, "Gateway, device and multipath can not be specified for "
+                                          "this route type")  # fmt: skip
+        elif route.scope == HOST:
+            if route.via:
+                raise KernelError(EINVAL, "Route with host scope can not have a gateway")
+            if route.dev is None:
+                raise KernelError(ENODEV)
+        elif route.via:
+            route = replace(route, dev=self._way_to(route, route.via))
+        elif route.dev is None:
+            raise KernelError(ENODEV)
+        elif not route.dev.up:
+            raise KernelError(ENETDOWN, "Device for nexthop is not up")
+        elif route.onlink:
+            raise KernelError(EINVAL, "Invalid flags for nexthop - PERVASIVE and ONLINK can not be "
+                                      "set")  # fmt: skip
+        if (route.kind == "local" and route.scope < HOST) or (
+            route.kind == "broadcast" and route.scope < LINK
+        ):
+            raise KernelError(EINVAL, "Invalid scope")
+        if (
+            route.src
+            and not self.is_local(route.src)
+            and not (route.kind == "local" and IPv4Network(route.src) == route.dst)
+        ):
+            raise KernelError(EINVAL, "Invalid prefsrc address")
+        self.routing.add(route, how)
+        self.routing.custom_locals |= route.table == LOCAL
+
+    def _way_to(self, route: Route, gateway: IPv4Address) -> Link:
+        """The link a gateway is reached by (fib_check_nh_v4_gw)."""
+        if route.scope >= LINK:
+            raise KernelError(EINVAL, "Nexthop has invalid scope")
+        if route.onlink:
+            if route.dev is None:
+                raise KernelError(ENODEV, "Nexthop device required for onlink")
+            if not route.dev.up:
+                raise KernelError(ENETDOWN, "Nexthop device is not up")
+            if self.is_local(gateway):
+                raise KernelError(EINVAL, "Nexthop has invalid gateway")
+            return route.dev
+        flow = Flow(gateway, oif=route.dev.name if route.dev else "", scope=LINK)
+        table = self.routing.tables.get(route.table) if route.table != MAIN else None
+        found = table.lookup(flow) if table else None
+        if found is None or found.kind in ERRORS or found.kind == "throw":
+            lookup = self.routing.lookup(flow)
+            found = None if lookup.error else lookup.route
+        if found is None:
+            raise KernelError(ENETUNREACH, "Nexthop has invalid gateway")
+        if found.kind not in ("unicast", "local") or found.dev is None:
+            raise KernelError(EINVAL, "Nexthop has invalid gateway")
+        if not found.dev.up:
+            raise KernelError(ENETDOWN)
+        return found.dev
+
+    def select_address(
+        self, link: Link, near: IPv4Address | None, scope: int
+    ) -> IPv4Address | None:
+        """The source address for packets out of ``link`` when nobody chose one.
+
+        The link's first address, or the one in the subnet of ``near``; a link without addresses
+        borrows the first global one of the namespace (inet_select_addr).
+        """
+        found = None
+        for address in link.addresses:
+            if address.secondary or min(address.scope, HOST) > scope:
+                continue
+            if near is None or near in address.network:
+                return address.ip
+            found = found or address.ip
+        if found:
+            return found
+        for other in self.links.values():
+            for address in other.addresses:
+                if not address.secondary and address.scope != LINK and address.scope <= scope:
+                    return address.ip
+        return None
+
+    # Packets
+
+    def lookup(self, flow: Flow) -> Lookup:
+        """A routing decision; it explains itself if somebody records."""
+        return self.routing.lookup(flow, explain=self.world.recorder is not None)
+
+    def receive(self, link: Link, frame: Frame, skb: Skb | None = None) -> None:
+        """Take a frame off ``link``; one for another MAC is heard and dropped."""
+        if not link.up:
+            return
+        if isinstance(frame.payload, Packet):
+            self.sight(link, "in", frame.payload)
+        if link.kind == "loopback" and skb and isinstance(frame.payload, Packet):
+            self.ip.receive(skb, link)
+            return
+        if frame.dst not in (link.mac, BROADCAST_MAC):
+            if isinstance(frame.payload, Packet):
+                why = f"the frame is for {frame.dst} and {link.name} is {link.mac}"
+                self.drop(Skb(frame.payload, iif=link), "link", why)
+        elif isinstance(frame.payload, Arp):
+            self.neighbors.receive(link, frame.payload)
+        else:
+            self.ip.receive(Skb(frame.payload, mark=skb.mark if skb else 0), link)
+
+    def sight(self, link: Link, way: str, packet: Packet) -> None:
+        """Tell the recorder that a packet passed a link."""
+        if self.world.recorder:
+            self.world.recorder.sighting(self, link, way, packet)
+
+    def note(self, skb: Skb, stage: str, verdict: str, row: Lookup | Neighbor | None) -> None:
+        """Tell the recorder what was decided about a packet."""
+        if self.world.recorder:
+            self.world.recorder.decision(Decision(self, stage, verdict, row, skb.packet, skb.mark))
+
+    def note_arp(self, link: Link, arp: Arp, verdict: str, why: str) -> None:
+        """Tell the recorder what was made of an ARP request."""
+        if self.world.recorder:
+            words = f"{verdict} the ARP request for {arp.target} on {link.name}: {why}"
+            self.world.recorder.decision(Decision(self, "arp", words, arp, None))
+
+    def drop(self, skb: Skb, stage: str, why: str) -> None:
+        """Tell the recorder that the packet ends here."""
+        if self.world.recorder:
+            self.world.recorder.decision(
+                Decision(self, stage, why, None, skb.packet, skb.mark, lost=True)
+            )

@@ -1,0 +1,291 @@
+"""Routes, tables and rules: which way a packet goes, and why not another.
+
+A table is a set of routes; the longest matching prefix wins, then the lowest metric. Rules, in
+order of priority, say which table is asked; a table without an answer passes on to the next rule.
+Source: net/ipv4/fib_trie.c, net/core/fib_rules.c and net/ipv4/fib_semantics.c of Linux 6.18.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from errno import EACCES, EEXIST, EHOSTUNREACH, EINVAL, ENETUNREACH, ENOENT, ESRCH
+from ipaddress import IPv4Address, IPv4Network
+
+from ..errors import KernelError
+from .link import GLOBAL, NOWHERE, Link
+
+NOBODY = IPv4Address(0)
+LOCAL, MAIN, DEFAULT = 255, 254, 253  # table numbers, linux/rtnetlink.h
+EVERYWHERE = IPv4Network("0.0.0.0/0")
+MASKS = [(0xFFFFFFFF << (32 - length)) & 0xFFFFFFFF for length in range(33)]
+# What a route of an error type answers to whoever asked (fib_props); throw ends only this table.
+ERRORS = {"blackhole": EINVAL, "unreachable": EHOSTUNREACH, "prohibit": EACCES}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One row of a table. ``dev`` is None for the types that send nothing anywhere."""
+
+    dst: IPv4Network = EVERYWHERE
+    kind: str = "unicast"
+    via: IPv4Address | None = None
+    dev: Link | None = None
+    table: int = MAIN
+    protocol: int = 3
+    scope: int = GLOBAL
+    metric: int = 0
+    src: IPv4Address | None = None
+    onlink: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One row of ``ip rule``: if the selectors match, ask ``table``.
+
+    ``mark`` and ``mask`` are None where the rule has no fwmark; an empty ``iif`` or ``oif``
+    matches any. ``iif`` "lo" matches what this namespace itself sends.
+    """
+
+    priority: int
+    table: int = MAIN
+    src: IPv4Network | None = None
+    dst: IPv4Network | None = None
+    iif: str = ""
+    oif: str = ""
+    mark: int | None = None
+    mask: int | None = None
+    inverted: bool = False
+    protocol: int = 3
+
+    def differs(self, flow: Flow) -> str:
+        """Why the selectors don't match ``flow``, in words; empty if they do."""
+        if self.iif and self.iif != flow.iif:
+            return f"the packet came in by {flow.iif}"
+        if self.oif and self.oif != flow.oif:
+            return f"the packet is bound to {flow.oif or 'no interface'}"
+        if self.mark is not None and (flow.mark ^ self.mark) & (self.mask or 0):
+            return f"the packet's mark is {flow.mark:#x}"
+        if self.src and int(flow.src) & MASKS[self.src.prefixlen] != int(self.src.network_address):
+            return f"the source is {flow.src}"
+        if self.dst and int(flow.dst) & MASKS[self.dst.prefixlen] != int(self.dst.network_address):
+            return f"the destination is {flow.dst}"
+        return ""
+
+    def refuses(self, flow: Flow) -> str:
+        """Why this rule is passed over for ``flow``, in words; empty if it applies."""
+        differs = self.differs(flow)
+        if self.inverted:
+            return "" if differs else "all of its selectors match, and it says not"
+        return differs
+
+
+@dataclass(slots=True)
+class Flow:
+    """What a routing decision may look at. ``iif`` is "lo" for what the namespace itself sends."""
+
+    dst: IPv4Address
+    src: IPv4Address = NOBODY
+    iif: str = "lo"
+    oif: str = ""
+    mark: int = 0
+    scope: int = GLOBAL
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A row that was looked at and not chosen, and why, in words."""
+
+    row: Rule | Route
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """The outcome of a routing decision: a route, or the error the asker gets.
+
+    ``error`` is an errno, 0 if ``route`` can be used. ``passed_over`` is filled only if asked.
+    """
+
+    rule: Rule | None
+    route: Route | None
+    error: int
+    passed_over: tuple[PassedOver, ...] = ()
+
+
+class RouteTable:
+    """The routes of one table, found by prefix length and then by the bits under the mask."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, dict[int, list[Route]]] = {}
+        self._lengths: list[int] = []
+
+    def __iter__(self) -> Iterator[Route]:
+        """By address, then shorter prefixes first: the order the kernel's trie is walked in."""
+        keys = [(key, length) for length, rows in self._rows.items() for key in rows]
+        for key, length in sorted(keys):
+            yield from self._rows[length][key]
+
+    def same_prefix(self, dst: IPv4Network) -> list[Route]:
+        """The routes to exactly ``dst``, lowest metric first; the list itself, to be changed."""
+        rows = self._rows.setdefault(dst.prefixlen, {})
+        self._lengths = sorted(self._rows, reverse=True)
+        return rows.setdefault(int(dst.network_address), [])
+
+    def tidy(self, dst: IPv4Network) -> None:
+        """Forget the place of ``dst`` if no route is left there."""
+        rows = self._rows.get(dst.prefixlen, {})
+        if not rows.get(int(dst.network_address), True):
+            del rows[int(dst.network_address)]
+        if not rows:
+            self._rows.pop(dst.prefixlen, None)
+        self._lengths = sorted(self._rows, reverse=True)
+
+    def lookup(self, flow: Flow) -> Route | None:
+        """The route that wins for ``flow``; None when no row can be used."""
+        key = int(flow.dst)
+        for length in self._lengths:
+            for route in self._rows[length].get(key & MASKS[length], ()):
+                if not self._unfit(route, flow):
+                    return route
+        return None
+
+    @staticmethod
+    def _unfit(route: Route, flow: Flow) -> str:
+        if route.scope < flow.scope:
+            return "it goes through a gateway, and a gateway must be on a link"
+        if flow.oif and route.dev and route.dev.name != flow.oif:
+            return f"the packet is bound to {flow.oif}"
+        return ""
+
+    def passed_over(self, flow: Flow, chosen: Route | None) -> Iterator[PassedOver]:
+        """Every row but the chosen one, with the reason it lost."""
+        for route in self:
+            if route is chosen:
+                continue
+            if flow.dst not in route.dst:
+                yield PassedOver(route, f"{route.dst} doesn't hold {flow.dst}")
+            elif unfit := self._unfit(route, flow):
+                yield PassedOver(route, unfit)
+            elif chosen and chosen.dst.prefixlen > route.dst.prefixlen:
+                yield PassedOver(route, f"/{chosen.dst.prefixlen} is longer than "
+                                        f"/{route.dst.prefixlen}")  # fmt: skip
+            elif chosen and chosen.metric < route.metric:
+                yield PassedOver(route, f"metric {chosen.metric} is lower than {route.metric}")
+            else:
+                yield PassedOver(route, "the same prefix and metric stand above it")
+
+
+class Routing:
+    """The rules and tables of one namespace."""
+
+    def __init__(self) -> None:
+        self.tables: dict[int, RouteTable] = {LOCAL: RouteTable(), MAIN: RouteTable()}
+        self.rules = [
+            Rule(priority=0, table=LOCAL, protocol=2),
+            Rule(priority=32766, table=MAIN, protocol=2),
+            Rule(priority=32767, table=DEFAULT, protocol=2),
+        ]
+        # Never off again once set: the kernel then looks closer at sources (fib_validate_source).
+        self.custom_rules = False
+        self.custom_locals = False
+
+    def lookup(self, flow: Flow, *, explain: bool = False) -> Lookup:
+        """Decide where ``flow`` goes; with ``explain``, say of every other row why it lost.
+
+        No rule with an answer gives ENETUNREACH.
+        """
+        passed: list[PassedOver] = []
+        for rule in self.rules:
+            why = rule.refuses(flow)
+            if not why:
+                table = self.tables.get(rule.table)
+                route = table.lookup(flow) if table else None
+                if route and explain and table:
+                    passed.extend(table.passed_over(flow, route))
+                if route and route.kind != "throw":
+                    return Lookup(rule, route, ERRORS.get(route.kind, 0), tuple(passed))
+                why = "its table has no route there"
+                if route:
+                    why = "its table throws the packet back"
+                elif explain and table:
+                    passed.extend(table.passed_over(flow, None))
+            if explain:
+                passed.append(PassedOver(rule, why))
+        return Lookup(None, None, ENETUNREACH, tuple(passed))
+
+    def add(self, route: Route, how: str = "add") -> None:
+        """Put ``route`` in its table; ``how`` is add, append, prepend, replace or change.
+
+        Raises KernelError: EEXIST (the key prefix and metric is taken), ENOENT (change found
+        nothing to change).
+        """
+        table = self.tables.setdefault(route.table, RouteTable())
+        rows = table.same_prefix(route.dst)
+        same = [row for row in rows if row.metric == route.metric]
+        at = next((i for i, row in enumerate(rows) if row.metric >= route.metric), len(rows))
+        try:
+            if same and how == "add":
+                raise KernelError(EEXIST)
+            if same and how in ("replace", "change"):
+                if route in same and route != same[0]:
+                    raise KernelError(EEXIST)
+                rows[at] = route
+                return
+            if route in same:
+                raise KernelError(EEXIST)
+            if how == "change":
+                raise KernelError(ENOENT)
+            rows.insert(at + len(same) if how == "append" else at, route)
+        finally:
+            table.tidy(route.dst)
+
+    def delete(self, dst: IPv4Network, table: int, fits: Callable[[Route], bool]) -> None:
+        """Delete the first route to ``dst`` that ``fits``; KernelError ESRCH if there is none."""
+        for route in self.tables[table].same_prefix(dst) if table in self.tables else ():
+            if fits(route):
+                self.remove(route)
+                return
+        if table in self.tables:
+            self.tables[table].tidy(dst)
+        raise KernelError(ESRCH)
+
+    def remove(self, route: Route) -> None:
+        """Take exactly this route away."""
+        table = self.tables[route.table]
+        table.same_prefix(route.dst).remove(route)
+        table.tidy(route.dst)
+
+    def remove_where(self, doomed: Callable[[Route], bool]) -> None:
+        """Take away every route that ``doomed`` picks, as the kernel does when a link goes."""
+        for table in list(self.tables.values()):
+            for route in [row for row in table if doomed(row)]:
+                self.remove(route)
+
+    def add_rule(self, rule: Rule, *, chosen_priority: bool = True) -> None:
+        """Add ``rule`` behind the others of its priority; KernelError EEXIST for a twin.
+
+        Without a chosen priority the kernel takes one less than the second rule's.
+        """
+        if not chosen_priority:
+            second = self.rules[1].priority if len(self.rules) > 1 else 0
+            rule = replace(rule, priority=max(second - 1, 0))
+        if any(replace(rule, protocol=row.protocol) == row for row in self.rules):
+            raise KernelError(EEXIST)
+        at = sum(1 for row in self.rules if row.priority <= rule.priority)
+        self.rules.insert(at, rule)
+        self.custom_rules = True
+
+    def delete_rule(self, fits: Callable[[Rule], bool]) -> None:
+        """Delete the first rule that ``fits``; KernelError ENOENT if there is none."""
+        for rule in self.rules:
+            if fits(rule):
+                self.rules.remove(rule)
+                return
+        raise KernelError(ENOENT)
+
+
+__all__ = [
+    "DEFAULT", "ERRORS", "EVERYWHERE", "LOCAL", "MAIN", "NOWHERE", "Flow", "Lookup", "PassedOver",
+    "Route", "RouteTable", "Routing", "Rule",
+]  # fmt: skip

@@ -1,0 +1,175 @@
+"""Sockets: who listens, who asked, and what the kernel answers where nobody does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from errno import EADDRINUSE, EADDRNOTAVAIL, EHOSTUNREACH
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING
+
+from ..errors import KernelError
+from .packet import ECHO_REPLY, ECHO_REQUEST, REDIRECT, UNREACHABLE, Packet, Skb
+
+if TYPE_CHECKING:
+    from .namespace import NetworkNamespace
+
+ANY = IPv4Address(0)
+FIRST_PORT = 40000
+PORT_UNREACHABLE = (UNREACHABLE, 3)
+ECHO_SIZE, SEGMENT_SIZE, DATAGRAM_SIZE = 84, 60, 33  # bytes of the IP packets probes are made of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """A socket that waits: ``address`` 0.0.0.0 takes what is for any of the namespace's own."""
+
+    address: IPv4Address
+    port: int
+    protocol: str
+    process: str = ""
+
+    def takes(self, packet: Packet) -> bool:
+        """Whether a packet for this namespace is for this socket."""
+        return (
+            packet.protocol == self.protocol
+            and packet.dport == self.port
+            and self.address in (ANY, packet.dst)
+        )
+
+
+@dataclass(slots=True)
+class Client:
+    """A socket that asked: its question, and what came back for it."""
+
+    question: Packet
+    errno: int = 0
+    answers: list[Packet] = field(default_factory=list)
+
+    def asked(self, packet: Packet) -> bool:
+        """Whether ``packet`` belongs to this question, judged by addresses, ports and id."""
+        question = self.question
+        if packet.quoted:
+            return self.question_key(packet.quoted) == self.question_key(question)
+        if packet.protocol != question.protocol:
+            return False
+        if packet.protocol == "icmp":
+            return packet.icmp == (ECHO_REPLY, 0) and packet.ident == question.ident
+        back = (packet.src, packet.sport, packet.dst, packet.dport)
+        return back == (question.dst, question.dport, question.src, question.sport)
+
+    @staticmethod
+    def question_key(packet: Packet) -> tuple[object, ...]:
+        """What identifies a question when an ICMP error quotes it."""
+        ports = (packet.sport, packet.dport, packet.ident)
+        return (packet.protocol, packet.src, packet.dst, *ports)
+
+
+class Sockets:
+    """All sockets of one namespace, and the kernel's own answers."""
+
+    def __init__(self, namespace: NetworkNamespace) -> None:
+        self._ns = namespace
+        self.listeners: list[Listener] = []
+        self.clients: list[Client] = []
+        self._next = FIRST_PORT
+
+    def listen(self, address: IPv4Address, port: int, protocol: str, process: str = "") -> None:
+        """Bind a listener.
+
+        Raises KernelError: EADDRINUSE if one of the namespace's sockets holds that port on the
+        same address (0.0.0.0 is every address), EADDRNOTAVAIL if the address isn't local.
+        """
+        if address != ANY and not self._ns.is_local(address):
+            raise KernelError(EADDRNOTAVAIL)
+        for other in self.listeners:
+            same = (other.port, other.protocol) == (port, protocol)
+            if same and (ANY in (other.address, address) or other.address == address):
+                raise KernelError(EADDRINUSE)
+        self.listeners.append(
+            Listener(address=address, port=port, protocol=protocol, process=process)
+        )
+
+    def ask(self, protocol: str, dst: IPv4Address, dport: int | None = None, *,
+            ttl: int = 64, size: int | None = None) -> Client:  # fmt: skip
+        """Send one probe and let everything happen that comes of it.
+
+        A TCP SYN, a UDP datagram or an ICMP echo request, from the next port or id.
+        """
+        number, self._next = self._next, self._next + 1
+        leaving = self._ns.ip.departure(dst)
+        packet = Packet(src=leaving.src, dst=dst, protocol=protocol, ttl=ttl)
+        if protocol == "icmp":
+            packet = replace(packet, icmp=(ECHO_REQUEST, 0), ident=number, size=size or ECHO_SIZE)
+        else:
+            flags = "SYN" if protocol == "tcp" else ""
+            size = size or (SEGMENT_SIZE if protocol == "tcp" else DATAGRAM_SIZE)
+            packet = replace(packet, sport=number, dport=dport, flags=flags, size=size)
+        client = Client(packet)
+        self.clients.append(client)
+        client.errno = self._ns.ip.send(packet)
+        self._ns.world.settle()
+        self.clients.remove(client)
+        return client
+
+    def receive(self, skb: Skb) -> None:
+        """Give a packet to the socket it is for, or answer as the kernel does where none is."""
+        packet = skb.packet
+        if packet.icmp == (ECHO_REQUEST, 0):
+            if skb.broadcast:
+                self._ns.drop(skb, "deliver", "an echo request to a broadcast isn't answered")
+                return
+            self._ns.note(skb, "deliver", "the kernel answers the echo request", None)
+            self._ns.ip.send(packet.answer(icmp=(ECHO_REPLY, 0)))
+            return
+        for client in self.clients:
+            if client.asked(packet):
+                self._ns.note(skb, "deliver", "the answer reaches the process that asked", None)
+                client.answers.append(packet)
+                return
+        if packet.protocol == "icmp":
+            told = (
+                "nobody waits for it" if not packet.is_error else "the socket it is about is gone"
+            )
+            self._ns.drop(skb, "deliver", told)
+        elif packet.protocol == "tcp":
+            self._tcp(skb, packet)
+        else:
+            self._udp(skb, packet)
+
+    def _listener(self, packet: Packet) -> Listener | None:
+        fitting = [each for each in self.listeners if each.takes(packet)]
+        return max(fitting, key=lambda each: int(each.address), default=None)
+
+    def _tcp(self, skb: Skb, packet: Packet) -> None:
+        listener = self._listener(packet) if packet.flags == "SYN" and not skb.broadcast else None
+        if listener:
+            self._ns.note(skb, "deliver", f"{self._who(listener)} accepts on port "
+                                          f"{listener.port}/tcp", None)  # fmt: skip
+            self._ns.ip.send(packet.answer(flags="SYN-ACK", data=self._greeting(packet)))
+            return
+        self._ns.drop(skb, "deliver", f"nothing listens on {packet.dst}:{packet.dport}/tcp")
+        if packet.flags != "RST" and not skb.broadcast:
+            self._ns.ip.send(packet.answer(flags="RST", size=40, meaning="refused"))
+
+    def _udp(self, skb: Skb, packet: Packet) -> None:
+        listener = self._listener(packet)
+        if listener:
+            self._ns.note(skb, "deliver", f"{self._who(listener)} reads from port "
+                                          f"{listener.port}/udp", None)  # fmt: skip
+            line = self._greeting(packet)
+            # A server bound to 0.0.0.0 lets routing choose the address it answers from.
+            self._ns.ip.send(packet.answer(
+                src=listener.address, data=line, size=28 + len(line) + 1
+            ))  # fmt: skip
+            return
+        self._ns.drop(skb, "deliver", f"nothing listens on {packet.dst}:{packet.dport}/udp")
+        self._ns.ip.send_error(skb, PORT_UNREACHABLE, "refused")
+
+    def _who(self, listener: Listener) -> str:
+        return listener.process or self._ns.name
+
+    def _greeting(self, packet: Packet) -> str:
+        return f"{self._ns.name} {packet.src} {packet.sport}"
+
+
+__all__ = ["EHOSTUNREACH", "REDIRECT", "Client", "Listener", "Sockets"]

@@ -1,0 +1,58 @@
+"""The real tools' language on the model: a command line in, what the tool prints out.
+
+``run(namespace, "ip route show")`` answers with the output, the complaint and the exit status of
+the real tool (iproute2 6.1, procps 4.0.2). What isn't modelled is refused by name, status 125.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+
+from ..errors import NotModelled
+from ..linux.namespace import NetworkNamespace
+from .ip import ip
+from .ip_link import Style, address_text, link_text
+from .ip_route import TABLES, name_of
+from .ip_route import text as route_text
+from .ip_rule import neighbor_text, rule_text
+from .probe import curl, ping, traceroute
+from .sysctl import sysctl
+from .words import Done
+
+REFUSED, NOT_FOUND = 125, 127
+TOOLS: dict[str, Callable[[NetworkNamespace, list[str]], Done]] = {
+    "ip": lambda namespace, words: ip(namespace, words, run),
+    "sysctl": sysctl, "ping": ping, "traceroute": traceroute, "curl": curl,
+    "true": lambda namespace, words: Done(), "false": lambda namespace, words: Done(status=1),
+}  # fmt: skip
+
+
+def table_name(number: int) -> str:
+    """A table's name, or its number where it has none."""
+    return name_of(TABLES, number)
+
+
+def run(namespace: NetworkNamespace, line: str | Sequence[str]) -> Done:
+    """Run one command line in ``namespace``; it never raises, a refusal is status 125."""
+    try:
+        words = shlex.split(line, comments=True) if isinstance(line, str) else list(line)
+    except ValueError as error:
+        return Done(stderr=f"ekslearn: {line!r} can't be split into words: {error}\n", status=125)
+    if not words:
+        return Done()
+    tool = TOOLS.get(words[0].rpartition("/")[2])
+    if tool is None:
+        known = ", ".join(name for name in TOOLS if name not in ("true", "false"))
+        complaint = f"ekslearn: {words[0]}: there is no such command here; there are {known}\n"
+        return Done(stderr=complaint, status=NOT_FOUND)
+    try:
+        return tool(namespace, words[1:])
+    except NotModelled as refusal:
+        return Done(stderr=f"ekslearn: {refusal}\n", status=REFUSED)
+
+
+__all__ = [
+    "Done", "Style", "address_text", "link_text", "neighbor_text", "route_text", "rule_text", "run",
+    "table_name",
+]  # fmt: skip
