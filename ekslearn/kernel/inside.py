@@ -55,6 +55,7 @@ class Inside:
 
     def run(self, namespace: str, words: list[str]) -> tuple[str, str, int]:
         """Run a program: its output, its errors, its status."""
+        space.settle(self.namespaces)
         return space.run(namespace, words)
 
     def listen(self, place: str, namespace: str, where: str) -> None:
@@ -65,6 +66,7 @@ class Inside:
         """Send probes with a capture running in every namespace; see ``Round``."""
         rings = []
         try:
+            space.settle(self.namespaces)
             for name in self.namespaces:
                 self._hurry(name)
                 rings.append(Ring(name))

@@ -24,16 +24,16 @@ Handlers = selectors.BaseSelector
 
 
 def parse(where: str) -> tuple[str, int, str]:
-    """Take ``ADDRESS:PORT/PROTOCOL`` apart.
+    """Take ``ADDRESS:PORT[/PROTOCOL]`` apart; without a protocol it is TCP.
 
     >>> parse("0.0.0.0:80/tcp")
     ('0.0.0.0', 80, 'tcp')
     """
     rest, _, protocol = where.partition("/")
     address, _, port = rest.rpartition(":")
-    if protocol not in ("tcp", "udp") or not port.isdigit() or not address:
+    if protocol not in ("", "tcp", "udp") or not port.isdigit() or not address:
         raise EkslearnError(f"{where!r} isn't a listener; it would be ADDRESS:PORT/tcp or /udp")
-    return address, int(port), protocol
+    return address, int(port), protocol or "tcp"
 
 
 class Listeners:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import array
 import ctypes
+import errno
+import fcntl
 import os
+import socket
+import struct
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ekslearn.kernel.wiring import base_sysctls
 
 CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
+SIOCGIFFLAGS, SIOCETHTOOL, GLINK = 0x8913, 0x8946, 0x0A  # sockios.h, ethtool.h
+IFF_UP, IFF_RUNNING = 0x1, 0x40  # if.h
 FOLDER = Path("/run/netns")  # where `ip netns` keeps the names
 TOOLS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": TOOLS, "LC_ALL": "C", "HOME": "/"}
@@ -74,6 +82,33 @@ def add(name: str) -> None:
         for key, value in base_sysctls():
             with suppress(FileNotFoundError):  # an older kernel, or one without IPv6
                 write_sysctl(key, value)
+
+
+def settle(names: Iterable[str]) -> None:
+    """Wait until the kernel has told itself of every carrier that came or went.
+
+    It does so up to a second late (net/core/link_watch.c); till then ``ip link`` says NO-CARRIER
+    of a link that works, and routes keep or lack ``linkdown``. Asking for the link by ioctl makes
+    a kernel since 6.8 do it at once. Raises ``OSError`` if two seconds aren't enough.
+    """
+    deadline = time.monotonic() + 2
+    for name in names:
+        with entered(name), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            for _, interface in socket.if_nameindex():
+                while not _settled(asking, interface.encode()):
+                    if time.monotonic() > deadline:
+                        raise OSError(errno.ETIMEDOUT, f"{interface} in {name} never settles")
+                    time.sleep(0.01)
+
+
+def _settled(asking: socket.socket, interface: bytes) -> bool:
+    """Whether an interface that is up runs exactly if it has a carrier."""
+    answer = array.array("I", [GLINK, 0])
+    where, _ = answer.buffer_info()
+    fcntl.ioctl(asking, SIOCETHTOOL, struct.pack("16sP16x", interface, where))
+    flags_of = fcntl.ioctl(asking, SIOCGIFFLAGS, struct.pack("16sH22x", interface, 0))
+    (flags,) = struct.unpack_from("H", flags_of, 16)
+    return not flags & IFF_UP or bool(flags & IFF_RUNNING) == bool(answer[1])
 
 
 def remove(name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,8 +63,8 @@ class Report:
     def text(self) -> str:
         """A line for each row, a diff where one differs, and a closing line with the counts."""
         wrong = sum(not row.ok for row in self.rows)
-        kinds = Counter(row.step.split()[0] for row in self.rows)
-        counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+        probes = sum(row.step.startswith("probe") for row in self.rows)
+        counts = f"{probes} probes, {len(self.rows) - probes} listings"
         verdict = "model and kernel agree" if self.ok else f"{wrong} disagree"
         return "\n".join([*map(str, self.rows), f"{self.scenario}: {verdict} ({counts})"])
 
@@ -83,16 +83,7 @@ def verify(lab: Lab, *, world: World | None = None) -> Report:
         with World() as world:
             return verify(lab, world=world)
     world.build(lab)
-    rows = [
-        Row(
-            proof="kernel",
-            step=f"listing {place}$ {command}",
-            model=_masked(lab, lab.copy().run(place, command).stdout),
-            kernel=_masked(lab, world.run(place, command).stdout),
-        )
-        for place in lab.places
-        for command in LISTINGS
-    ]
+    rows = [listing(lab, world, place, one) for place in lab.places for one in LISTINGS]
     clean = True
     for wanted in rounds(lab):
         if not clean:
@@ -159,7 +150,7 @@ def compare(lab: Lab, wanted: list[tuple[str, str]], world: World) -> list[Row]:
     traces = [model.trace(*one) for one in wanted]
     probes = [probe(*one, trace) for one, trace in zip(wanted, traces, strict=True)]
     place_of = {netns(place): place for place in lab.places}
-    return [
+    rows = [
         Row(
             proof="kernel",
             step=f"probe {source} -> {destination}",
@@ -170,6 +161,17 @@ def compare(lab: Lab, wanted: list[tuple[str, str]], world: World) -> list[Row]:
             wanted, traces, world.probe(probes), strict=True
         )
     ]
+    return rows + [listing(model, world, place, "ip neigh show", "then") for place in lab.places]
+
+
+def listing(lab: Lab, world: World, place: str, command: str, when: str = "listing") -> Row:
+    """Run one command that only looks, on both sides."""
+    looked = lab.copy().run(place, command), world.run(place, command)
+    sides = (_masked(lab, done.stdout + done.stderr, command) for done in looked)
+    model, kernel = (
+        (*lines, f"status {done.status}") for lines, done in zip(sides, looked, strict=True)
+    )
+    return Row(proof="kernel", step=f"{when} {place}$ {command}", model=model, kernel=kernel)
 
 
 def one_by_one(lab: Lab, wanted: list[tuple[str, str]], world: World) -> list[Row]:
@@ -250,22 +252,26 @@ def _arrived(one: Sighting, trace: Trace) -> bool:
     return one.place == start and one.direction == "in" and not redirect
 
 
-def _masked(lab: Lab, text: str) -> tuple[str, ...]:
-    """A listing without what changes from run to run: indexes, dice-rolled MACs, timed states."""
+def _masked(lab: Lab, text: str, command: str) -> tuple[str, ...]:
+    """A listing without what changes from run to run.
+
+    That is: interface indexes, MACs that dice chose (no line of the lab names them), the timed
+    states of neighbors, and the neighbors' order, which follows a hash seeded at boot.
+    """
     fixed = "\n".join(lab.lines).lower()
 
     def mac(found: re.Match[str]) -> str:
         known = found[0] in fixed or found[0] in ("00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff")
         return found[0] if known else "MAC"
 
-    text = re.sub(r"(?m)^\d+: ", "N: ", text)
-    text = re.sub(r"@if\d+", "@ifN", text)
-    text = re.sub(r"link-netnsid \d+", "link-netnsid N", text)
-    text = re.sub(r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b", mac, text)
-    text = re.sub(r"\b(REACHABLE|STALE|DELAY|PROBE)\b", "LEARNED", text)
-    return tuple(_ordered(text.splitlines()))
-
-
-def _ordered(lines: list[str]) -> Iterable[str]:
-    """Neighbors come in the order of a hash that differs with every boot."""
-    return sorted(lines) if any(" lladdr " in line for line in lines) else lines
+    for pattern, put in (
+        (r"(?m)^\d+: (?=.*<)", "N: "),
+        (r"@if\d+", "@ifN"),
+        (r"link-netnsid \d+", "link-netnsid N"),
+        (r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b", mac),
+        (r"\b(?:REACHABLE|STALE|DELAY|PROBE)\b", "LEARNED"),
+        (r"\b(?:INCOMPLETE)\b", "FAILED"),
+    ):
+        text = re.sub(pattern, put, text)
+    lines = text.splitlines()
+    return tuple(sorted(lines) if command.startswith("ip neigh") else lines)

@@ -71,9 +71,9 @@ def split(line: str) -> tuple[str, list[str]]:
 
 
 def argv(command: str) -> list[str]:
-    """The words of a command, as a shell without variables would split them."""
+    """The words of a command, as a shell without variables would; the model splits alike."""
     try:
-        words = shlex.split(command)
+        words = shlex.split(command, comments=True)
     except ValueError as error:
         raise EkslearnError(f"{command!r} can't be split into words: {error}") from None
     if not words:
