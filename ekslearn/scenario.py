@@ -340,7 +340,7 @@ def listen(lab: Lab, node: Node) -> None:
     if not 0 < int(found[2]) < 65536:
         node.refuse(f"there is no port {found[2]}; ports go from 1 to 65535")
     try:
-        lab.listen(place, what, *process)
+        lab.listen(place, what, process="".join(process))
     except EkslearnError as error:
         node.refuse(str(error), type(error))
 
