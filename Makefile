@@ -34,10 +34,9 @@ format: $(READY)
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-# The lessons as pages that need no kernel and no network.
+# The lessons as pages that need no kernel and no network, in build/html.
 html: $(READY)
-	$(BIN)/jupyter nbconvert --to html --output-dir build/html --HTMLExporter.mathjax_url= \
-	    --HTMLExporter.require_js_url= --HTMLExporter.jquery_url= notebooks/*.ipynb
+	$(BIN)/python -m ekslearn.widgets.export notebooks/*.ipynb
 
 # Exact versions and their hashes, for every Python and system at once. It names no registry.
 lock: $(READY)
