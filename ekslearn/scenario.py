@@ -305,8 +305,6 @@ def build(document: Node) -> Lab:
     if not places:
         spec["namespaces"].refuse("the list is empty; a lab needs at least one namespace")
     lab = Lab(name, list(places))
-    for node in spec["listen"].expect(list) if "listen" in spec else ():
-        listen(lab, node)
     for node in spec["commands"].expect(list) if "commands" in spec else ():
         try:
             done = lab.line(node.expect(str))
@@ -315,6 +313,9 @@ def build(document: Node) -> Lab:
         if done.status:
             said = " ".join(done.stderr.split()) or " ".join(done.stdout.split())
             node.refuse(f"{short(node.value)} ends with status {done.status}: {said}")
+    # Listeners come last: the addresses they bind are there only once the lines have run.
+    for node in spec["listen"].expect(list) if "listen" in spec else ():
+        listen(lab, node)
     return lab
 
 
