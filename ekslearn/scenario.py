@@ -12,7 +12,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,7 +21,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
 
 from ekslearn import data_path
-from ekslearn.cluster import Lab
+from ekslearn.cluster import Lab, socket_of
 from ekslearn.errors import EkslearnError, NotModelled
 
 LIMIT = 1_000_000  # bytes in one file; the longest scenario of the course has 4,000
@@ -94,6 +94,10 @@ class Node:
                 " and -, with a letter or digit at both ends"
             )
         return text
+
+
+# A listener to be: where it was written, place, "0.0.0.0:80/tcp", its address, its process.
+Socket = tuple[Node, str, str, IPv4Address, str]
 
 
 def short(text: str) -> str:
@@ -305,22 +309,23 @@ def build(document: Node) -> Lab:
     if not places:
         spec["namespaces"].refuse("the list is empty; a lab needs at least one namespace")
     lab = Lab(name, list(places))
+    sockets = spec["listen"].expect(list) if "listen" in spec else ()
+    waiting = start(lab, [socket(lab, node) for node in sockets])
     for node in spec["commands"].expect(list) if "commands" in spec else ():
         try:
             done = lab.line(node.expect(str))
         except EkslearnError as error:
             node.refuse(str(error), type(error))
         if done.status:
-            said = " ".join(done.stderr.split()) or " ".join(done.stdout.split())
+            said = " ".join((done.stderr or done.stdout).split())
             node.refuse(f"{short(node.value)} ends with status {done.status}: {said}")
-    # Listeners come last: the addresses they bind are there only once the lines have run.
-    for node in spec["listen"].expect(list) if "listen" in spec else ():
-        listen(lab, node)
+        waiting = start(lab, waiting)
+    start(lab, waiting, late=True)
     return lab
 
 
-def listen(lab: Lab, node: Node) -> None:
-    """Open the port that ``PLACE ADDRESS:PORT/PROTOCOL [PROCESS]`` describes."""
+def socket(lab: Lab, node: Node) -> Socket:
+    """What ``PLACE ADDRESS:PORT/PROTOCOL [PROCESS]`` describes: where, on what, by whom."""
     match node.expect(str).split():
         case [place, what, *process] if len(process) < 2:
             pass
@@ -331,35 +336,41 @@ def listen(lab: Lab, node: Node) -> None:
             )
     if place not in lab.places:
         node.refuse(f"there is no namespace {short(place)}; this lab has {', '.join(lab.places)}")
-    found = re.fullmatch(r"(.+):(\d{1,5})/(tcp|udp)", what, re.ASCII)
-    if not found:
-        node.refuse(f"{short(what)} should read ADDRESS:PORT/tcp or ADDRESS:PORT/udp")
     try:
-        IPv4Address(found[1])
-    except AddressValueError:
-        node.refuse(f"{short(found[1])} isn't an IPv4 address")
-    if not 0 < int(found[2]) < 65536:
-        node.refuse(f"there is no port {found[2]}; ports go from 1 to 65535")
-    try:
-        lab.listen(place, what, process="".join(process))
+        return node, place, what, socket_of(what)[0], "".join(process)
     except EkslearnError as error:
-        node.refuse(str(error), type(error))
+        node.refuse(str(error))
+
+
+def start(lab: Lab, waiting: list[Socket], *, late: bool = False) -> list[Socket]:
+    """Let those listen whose address is there by now, or all if it is ``late``; return the rest.
+
+    So a later line may take the address away again, as on a real machine.
+    """
+    rest = []
+    for one in waiting:
+        node, place, what, address, process = one
+        if not (late or address.is_unspecified or lab.namespace(place).is_local(address)):
+            rest.append(one)
+            continue
+        try:
+            lab.listen(place, what, process=process)
+        except EkslearnError as error:
+            node.refuse(str(error))
+    return rest
 
 
 def dump(lab: Lab) -> str:
     """YAML text that loads to an equal lab: its namespaces, its listeners, every line run."""
-    text = YAML()
+    listen = [
+        f"{place} {one.address}:{one.port}/{one.protocol} {one.process}".rstrip()
+        for place in lab.places
+        for one in lab.namespace(place).sockets.listeners
+    ]
+    spec = {"namespaces": list(lab.places), "listen": listen, "commands": list(lab.lines)}
+    top = {"apiVersion": API, "kind": "Lab", "metadata": {"name": lab.name}}
+    text, out = YAML(), io.StringIO()
     text.width = 4096
     text.indent(mapping=2, sequence=4, offset=2)
-    spec = {"namespaces": list(lab.places), "listen": lab.listeners(), "commands": lab.lines}
-    out = io.StringIO()
-    text.dump(
-        {
-            "apiVersion": API,
-            "kind": "Lab",
-            "metadata": {"name": lab.name},
-            "spec": {key: list(value) for key, value in spec.items() if value},
-        },
-        out,
-    )
+    text.dump(top | {"spec": {key: value for key, value in spec.items() if value}}, out)
     return out.getvalue()
