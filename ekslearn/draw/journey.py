@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from ekslearn.draw.layout import Layout, Point
     from ekslearn.trace import Sighting, Step, Trace
 
+Spot = tuple[str, str | None]  # a place, and the interface if it is at one
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
@@ -23,32 +25,22 @@ class Stop:
 def journey(layout: Layout, trace: Trace) -> tuple[Stop, ...]:
     """One stop per event, in the order things happened."""
     stops: list[Stop] = []
-    before: tuple[str, str | None, str] | None = None
+    before: Spot | None = None
     for event in trace.events:
-        interface: str | None = getattr(event, "interface", None)
-        here = (event.place, interface, event.leg)
-        out = layout.way(event.place, interface)
-        way = (out[-1],) if before is None else between(layout, before[:2], here[:2])
-        marks = [f"ns-{event.place}"] + ([f"if-{event.place}-{interface}"] if interface else [])
-        marks += [wire.id for wire in layout.wires if crosses(wire.ends, before, here)]
-        stops.append(Stop(event=event, at=out[-1], way=way, marks=tuple(marks)))
+        here: Spot = (event.place, getattr(event, "interface", None))
+        aside = before is not None and not getattr(event, "header", True)
+        if aside and before:  # about the packet, but not where it is: an ARP answer
+            here = before
+        way = between(layout, before, here) if before else (layout.way(*here)[-1],)
+        marks = [f"ns-{event.place}"] + (
+            [f"if-{event.place}-{here[1]}"] if here[1] and not aside else []
+        )
+        stops.append(Stop(event=event, at=way[-1], way=way, marks=tuple(marks)))
         before = here
     return tuple(stops)
 
 
-def crosses(
-    ends: tuple[object, ...],
-    before: tuple[str, str | None, str] | None,
-    here: tuple[str, str | None, str],
-) -> bool:
-    """Whether going from one event to the next uses the cable with these ends."""
-    names = {(getattr(port, "place", ""), getattr(port, "name", "")) for port in ends}
-    return before is not None and {before[:2], here[:2]} == names
-
-
-def between(
-    layout: Layout, one: tuple[str, str | None], other: tuple[str, str | None]
-) -> tuple[Point, ...]:
+def between(layout: Layout, one: Spot, other: Spot) -> tuple[Point, ...]:
     """The points from one spot to another: through a box, along a cable, else straight."""
     if one == other:
         return (layout.way(*one)[-1],)

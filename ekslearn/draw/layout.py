@@ -225,7 +225,7 @@ def lay_out(
         width,
         max(box.x + box.width for box in boxes.values())
         + MARGIN
-        + (30.0 if any(len(w.path) > 2 for w in wires) else 0.0),
+        + (72.0 if any(len(w.path) > 2 for w in wires) else 0.0),
     )
     layout.height = max(box.y + box.height for box in boxes.values()) + MARGIN
     return layout

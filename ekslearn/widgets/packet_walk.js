@@ -106,7 +106,7 @@ function mount(host, walk, start, told) {
 
   const stage = make("div", "stage"), picture = make("div", "picture"), side = make("div", "side");
   picture.innerHTML = walk.svg;         // made by ekslearn.draw, which escapes every text
-  picture.style.flexBasis = `${Math.round(walk.width * 0.8)}px`;
+  picture.style.flexBasis = `${Math.round(walk.width * 0.7)}px`;
   picture.style.maxWidth = `${walk.width}px`;
   const svg = picture.querySelector("svg");
   const ways = walk.stops.map((stop) => {

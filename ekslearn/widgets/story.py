@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ekslearn.draw.journey import Stop, journey
 from ekslearn.draw.words import verdict
+from ekslearn.trace import Sighting, Step, Trace
 
 if TYPE_CHECKING:
     from ekslearn.draw import Drawing
-    from ekslearn.trace import Sighting, Step, Trace
 
 # ICMP types and codes a learner meets (RFC 792); anything else is given by its numbers.
 ICMP = {
@@ -27,6 +27,7 @@ ICMP = {
     (5, 1): "redirect host",
     (11, 0): "time to live exceeded",
 }
+ABOVE, BELOW = -17, 25  # where the packet's tag stands, against its diamond
 FIELDS = ("source", "destination", "protocol", "TTL", "mark")
 
 
@@ -41,30 +42,43 @@ def icmp_words(icmp: Any) -> str:
 
 
 def header_of(event: Step | Sighting) -> dict[str, str]:
-    """The packet's header at an event, as texts by field."""
-    raw: dict[str, Any] = (
-        dict(event.header)
-        if hasattr(event, "header")
-        else {
-            name: getattr(event, name)
-            for name in ("src", "sport", "dst", "dport", "protocol", "ttl", "icmp")
-        }
-    )
+    """The packet's header at an event, as texts by field; empty where there is no packet."""
+    raw: dict[str, Any] = vars_of(event)
+    if not raw:
+        return {}
 
     def end(address: str, port: str) -> str:
-        number = raw.get(port)
-        return f"{raw[address]}" + (f":{number}" if number is not None else "")
+        number, known = raw.get(port), str(raw[address])
+        known = "none yet" if known == "0.0.0.0" else known
+        return known + (f":{number}" if number is not None else "")
 
     found = {
         "source": end("src", "sport"),
         "destination": end("dst", "dport"),
-        "protocol": str(raw.get("protocol", "")),
-        "TTL": str(raw.get("ttl", "")),
+        "protocol": str(raw["protocol"]),
+        "TTL": str(raw["ttl"]),
     }
     if raw.get("icmp"):
-        found["protocol"] += f", {icmp_words(raw['icmp'])}"
-    if raw.get("mark"):
-        found["mark"] = hex(int(raw["mark"]))
+        found["protocol"] += f" {icmp_words(raw['icmp'])}"
+    if "mark" in raw:  # a capture doesn't show marks: they never leave the machine
+        found["mark"] = hex(raw["mark"]) if raw["mark"] else ""
+    return found
+
+
+def vars_of(event: Step | Sighting) -> dict[str, Any]:
+    """The header's fields as the trace has them."""
+    if isinstance(header := getattr(event, "header", None), dict):
+        return header
+    names = ("src", "sport", "dst", "dport", "protocol", "ttl", "icmp")
+    return {name: getattr(event, name) for name in names}
+
+
+def headers(trace: Trace) -> list[dict[str, str]]:
+    """The header at every event; what an event doesn't tell is as it was before."""
+    found: list[dict[str, str]] = []
+    for number, event in enumerate(trace.events):
+        same = number > 0 and trace.events[number - 1].leg == event.leg
+        found.append((found[-1] if same else {}) | header_of(event))
     return found
 
 
@@ -80,7 +94,7 @@ def changes(before: dict[str, str] | None, after: dict[str, str]) -> list[list[s
 
 def sentence(event: Step | Sighting) -> str:
     """One event as one sentence."""
-    if hasattr(event, "stage"):
+    if isinstance(event, Step):
         return f"{event.place}, {event.stage}: {event.decision}"
     way = "leaves by" if event.direction == "out" else "comes in on"
     header = header_of(event)
@@ -104,74 +118,71 @@ def lines_of(trace: Trace) -> list[str]:
     return [*found, verdict(trace)]
 
 
-def stop_data(stop: Stop, before: Stop | None) -> dict[str, Any]:
-    """One stop as the browser gets it."""
+def stop_data(stop: Stop, before: dict[str, str] | None, now: dict[str, str]) -> dict[str, Any]:
+    """One stop as the browser gets it; ``before`` and ``now`` are the packet's headers."""
     event = stop.event
-    same = before is not None and before.event.leg == event.leg
-    header = changes(header_of(before.event) if same and before else None, header_of(event))
     data: dict[str, Any] = {
         "leg": event.leg,
-        "place": event.place,
-        "words": sentence(event),
         "leg_words": event.leg.capitalize(),
+        "words": sentence(event),
         "at": point(stop.at),
         "way": [point(spot) for spot in stop.way],
-        "marks": [mark for mark in stop.marks if not mark.startswith("link-")],
-        "header": header,
-        "passed_over": list(getattr(event, "passed_over", ())),
-    }
-    if hasattr(event, "stage"):
-        rows, lit = list(event.rows), event.lit
-        if not rows and event.because:
-            rows, lit = [event.because], 0
-        caption = f"{event.place}$ {event.show}" if event.show else f"{event.place}: {event.stage}"
-        note = "No row of this listing matched." if rows and lit is None else ""
-        return data | {
-            "kind": "step",
-            "tag": -17,
-            "rows": rows,
-            "lit": lit,
-            "caption": caption,
-            "note": note,
-        }
-    verb = "out of" if event.direction == "out" else "into"
-    line = [f"{name} {value}" for name, value in header_of(event).items()]
-    return data | {
-        "kind": "sighting",
-        "tag": 25,
+        "marks": list(stop.marks),
+        "header": changes(before, now),
+        "note": "",
         "rows": [],
         "lit": None,
-        "caption": f"On the wire: {verb} {event.interface} of {event.place}",
-        "note": "What a capture on this interface shows.",
-        "line": ", ".join(line),
+        "passed_over": [],
+        "kind": "sighting",
+        "tag": BELOW,
+    }
+    if not isinstance(event, Step):
+        verb = "out of" if event.direction == "out" else "into"
+        return data | {
+            "caption": f"On the wire: {verb} {event.interface} of {event.place}",
+            "note": "What a capture on this interface shows.",
+        }
+    rows, lit = list(event.rows), event.lit
+    if not rows and event.because:
+        rows, lit = [event.because], 0
+    caption = f"{event.place}$ {event.show}" if event.show else f"{event.place}: {event.stage}"
+    note = "No row of this listing matched." if rows and lit is None else ""
+    return data | {
+        "kind": "step",
+        "rows": rows,
+        "lit": lit,
+        "caption": caption,
+        "note": note,
+        "passed_over": list(event.passed_over),
+        "tag": ABOVE if event.header else BELOW,
     }
 
 
 def walk_data(trace: Trace, drawing: Drawing, title: str) -> dict[str, Any]:
     """Everything the player needs, once: the picture, the stops and the verdict."""
-    stops = journey(drawing.layout, trace)
-    found = [stop_data(stop, stops[n - 1] if n else None) for n, stop in enumerate(stops)]
-    end = (
-        dict(found[-1])
-        if found
-        else {"leg": "request", "at": [0, 0], "marks": [], "header": [], "place": "", "tag": -17}
-    )
+    known, found = headers(trace), []
+    for n, stop in enumerate(journey(drawing.layout, trace)):
+        same = n > 0 and trace.events[n - 1].leg == trace.events[n].leg
+        found.append(stop_data(stop, known[n - 1] if same else None, known[n]))
+    last = found[-1] if found else {"leg": "request", "at": [0.0, 0.0], "tag": ABOVE}
     found.append(
-        end
-        | {
-            "kind": "end",
-            "way": [end["at"]],
+        {
+            "leg": last["leg"],
             "leg_words": "The end",
             "words": verdict(trace),
+            "at": last["at"],
+            "way": [last["at"]],
+            "marks": last.get("marks", []),
+            "kind": "end",
+            "tag": last["tag"],
+            "header": changes(None, known[-1]) if known else [],
+            "note": "",
             "rows": [],
             "lit": None,
             "passed_over": [],
-            "note": "",
-            "caption": "The packet at last",
+            "caption": "The last packet" if known else "No packet was sent",
         }
     )
-    for stop in found:
-        stop.pop("line", None)
     mark, word = verdict(trace).split(":")[0].split(" ", 1)
     return {
         "title": title,

@@ -1,0 +1,207 @@
+"""Shell and Workbench without a browser."""
+
+from __future__ import annotations
+
+import pytest
+import traitlets
+
+from ekslearn import load
+from ekslearn.draw import describe
+from ekslearn.errors import EkslearnError
+from ekslearn.widgets import Shell, shell, workbench
+from ekslearn.widgets.changes import listings
+from tests.draw.labs import one_node, one_pod, two_rooms
+
+ROUTE = "10.1.1.0/24 dev veth0 proto kernel scope link src 10.1.1.1"
+
+
+def ask(terminal: Shell, **message: object) -> dict[str, object]:
+    """Send what the browser sends; return what it is answered."""
+    answers: list[dict[str, object]] = []
+    terminal.send = answers.append  # type: ignore[method-assign]
+    terminal._hear({"serial": 7, "place": terminal.place, **message})
+    (answer,) = answers
+    assert answer["serial"] == 7
+    return answer
+
+
+def test_a_line_answers_as_the_tool_does_and_acts_on_the_callers_lab() -> None:
+    lab = two_rooms()
+    terminal = shell(lab, "red")
+    assert terminal.type("ip route").stdout == lab.run("red", "ip route").stdout == f"{ROUTE} \n"
+    assert terminal.type("ip route del 10.1.1.0/24").status == 0
+    assert lab.run("red", "ip route").stdout == ""
+
+
+def test_changed_rows_are_told_per_listing() -> None:
+    terminal = shell(two_rooms(), "red")
+    terminal.type("ip route")
+    assert terminal.entries[-1]["changed"] == []
+    terminal.type("ip route del 10.1.1.0/24")
+    assert terminal.entries[-1]["changed"] == [
+        {"words": "red$ ip route show: 1 row gone", "rows": [["-", ROUTE]]}
+    ]
+    terminal.type("blue$ ip link set dev veth1 down")
+    told = {change["words"].split(":")[0] for change in terminal.entries[-1]["changed"]}
+    assert {"blue$ ip addr show", "blue$ ip route show", "red$ ip addr show"} <= told
+
+
+def test_undo_and_reset_put_back_the_very_same_lab() -> None:
+    lab = two_rooms()
+    start = (describe(lab), listings(lab), list(lab.lines))
+    terminal = shell(lab, "red")
+    terminal.type("ip addr add 10.9.9.9/24 dev veth0")
+    middle = (describe(lab), listings(lab), list(lab.lines))
+    terminal.type("ip link del veth0")
+    assert "veth0" not in describe(lab)
+    terminal.undo()
+    assert (describe(lab), listings(lab), list(lab.lines)) == middle
+    assert terminal.depth == 1
+    terminal.type("ip route flush table main")
+    terminal.reset()
+    assert (describe(lab), listings(lab), list(lab.lines)) == start
+    terminal.undo()
+    terminal.reset()
+    assert terminal.depth == 0
+    terminal.type("ip addr add 10.9.9.9/24 dev veth0")  # and it still works afterwards
+    assert (describe(lab), listings(lab)) == middle[:2]
+
+
+def test_what_is_shared_brings_the_same_state_back() -> None:
+    for make in (two_rooms, one_node, one_pod):
+        lab = make()
+        terminal = shell(lab)
+        terminal.type("ip addr add 10.9.9.9/24 dev lo")
+        terminal.type("ip route add 198.51.100.0/24 dev lo")
+        again = load(terminal.share())
+        assert describe(again) == describe(lab)
+        assert listings(again) == listings(lab)
+
+
+NONSENSE = [
+    "",
+    "   ",
+    "'",
+    '"unclosed',
+    "nonsense",
+    "ip",
+    "ip route del 1.2.3.4/99",
+    "ip route add",
+    "ip link set dev nothing up",
+    "\x00",
+    "\N{SNOWMAN}",
+    "a" * 3000,
+    "<script>alert(1)",
+    "ip route\nip route",
+    "rm -rf /",
+    "ip netns exec nowhere ip addr",
+    "$",
+    "red$",
+    "-",
+    "ip addr add 10.0.0.0/8",
+    "sysctl -w net.ipv4.ip_forward",
+    "ping",
+    "green$ ip route",
+    "ip -j route",
+    "iptables -L",
+    "| ;",
+    "ip route get x",
+    "curl http://",
+    "ip route add 1",
+]
+
+
+@pytest.mark.parametrize("line", NONSENSE)
+def test_nonsense_is_refused_in_the_tools_own_words(line: str) -> None:
+    lab = two_rooms()
+    terminal = shell(lab, "red")
+    before = describe(lab)
+    ask(terminal, do="run", line=line)
+    entry = terminal.entries[-1]
+    text = f"{entry['stdout']}{entry['stderr']}"
+    assert "Traceback" not in text
+    assert "Error(" not in text
+    assert (entry["status"] == 0) == (not entry["stderr"])
+    assert describe(lab) == before
+
+
+def test_a_place_can_be_named_in_the_line_or_chosen() -> None:
+    terminal = shell(two_rooms(), "red")
+    assert "veth1" in terminal.type("blue$ ip addr").stdout
+    assert terminal.place == "red"
+    terminal.place = "blue"
+    assert "veth1" in terminal.type("ip addr").stdout
+    with pytest.raises((EkslearnError, traitlets.TraitError)):
+        terminal.place = "green"
+    with pytest.raises(EkslearnError, match="there is no place 'green' in two-rooms; it has red"):
+        shell(two_rooms(), "green")
+    ask(terminal, do="run", line="ip route", place="green")
+    assert "there is no place" in terminal.entries[-1]["stderr"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("i", ["ip"]),
+        ("ip ro", ["route"]),
+        ("ip route d", ["default", "del", "dev"][1:2]),
+        ("ip route del 10", ["10.1.1.0/24", "10.1.1.1", "10.1.1.2"]),
+        ("ip link set dev v", ["veth0"]),
+        ("ip addr add 10.0.0.1/8 dev ", ["lo", "veth0"]),
+        ("blue$ ip link set dev v", ["veth1"]),
+        ("blu", ["blue$"]),
+        ("ping 10.", ["10.1.1.1", "10.1.1.2"]),
+        ("ip netns exec re", []),
+        ("ip rule add from all table m", ["main"]),
+        ("zzz", []),
+        ("ip zzz ", []),
+        ("<", []),
+    ],
+)
+def test_completion_knows_commands_interfaces_and_rows(text: str, expected: list[str]) -> None:
+    terminal = shell(two_rooms(), "red")
+    assert terminal.complete(text) == expected
+    assert ask(terminal, do="complete", text=text)["options"] == expected
+
+
+def test_hooks_and_walks_follow_every_command() -> None:
+    bench = workbench(two_rooms(), "red", "blue")
+    assert bench.shell.place == "red"
+    whole = bench.words
+    bench.shell.type("ip route del 10.1.1.0/24")
+    assert bench.walk.trace.verdict == "unreachable"
+    assert bench.shell.entries[-1]["notes"] == [
+        "red \N{RIGHTWARDS ARROW} blue: \N{BALLOT X} UNREACHABLE: red: Network is unreachable"
+    ]
+    assert bench.words != whole
+    bench.shell.undo()
+    assert bench.walk.trace.verdict == "delivered"
+    seen = []
+    bench.shell.on_change(lambda lab: seen.append(lab))
+    bench.shell.type("ip route")
+    assert seen == [bench.shell.lab]
+
+
+def test_the_terminals_words_hold_everything() -> None:
+    terminal = shell(two_rooms(), "red")
+    terminal.type("ip route del 10.1.1.0/24")
+    terminal.type("ip route del 10.1.1.0/24")
+    assert terminal.words == (
+        f"red$ ip route del 10.1.1.0/24\nred$ ip route show: 1 row gone\n  - {ROUTE}\n"
+        "red$ ip route del 10.1.1.0/24\nRTNETLINK answers: No such process\nexit status 2"
+    )
+    terminal.type("echo <b>")
+    assert "<b>" not in terminal.fallback()
+
+
+def test_the_browser_can_ask_for_everything() -> None:
+    lab = two_rooms()
+    terminal = shell(lab, "red")
+    start = describe(lab)
+    ask(terminal, do="run", line="ip addr flush dev veth0")
+    assert "kind: Lab" in str(ask(terminal, do="share")["shared"])
+    ask(terminal, do="undo")
+    assert describe(lab) == start
+    ask(terminal, do="reset")
+    ask(terminal, do="something else")
+    ask(terminal)
