@@ -136,6 +136,7 @@ def describe(trace: Trace) -> str:
     """A trace in words: a line for each decision, request before reply, then the verdict."""
     rows = [(step.leg, step.place, step.stage, step.decision, step.because) for step in trace.steps]
     wide = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
+    wide[3] = min(wide[3], 48)
     lines = []
     for leg in ("request", "reply"):
         own = [row for row in rows if row[0] == leg]

@@ -65,7 +65,7 @@ def test_exec_prints_and_exits_as_the_tool_does(run) -> None:
 
 
 def test_exec_refuses_what_is_not_modelled_with_125(run) -> None:
-    status, out, err = run("exec", LOAD, "red", "--", "tc", "qdisc", "show")
+    status, out, err = run("exec", LOAD, "red", "--", "ip", "tunnel", "show")
     assert (status, out) == (125, "")
     assert err.startswith("ekslearn: ")
     assert err.count("\n") == 1
@@ -115,7 +115,7 @@ sleep -1
 sleep soon
 jump
 green$ ip link
-red$ tc qdisc
+red$ ip tunnel
 trace red
 trace red blue
 """

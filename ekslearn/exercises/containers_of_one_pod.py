@@ -43,7 +43,7 @@ class WhichInterface(Look):
         """Another pod, address and port."""
         names, words = draw(dice)
         lab = renamed("one-pod", names)
-        lab.listen(words["pod"], f"0.0.0.0:{words['port']}/tcp", "api")
+        lab.listen(words["pod"], f"0.0.0.0:{words['port']}/tcp", process="api")
         return Variant(lab=lab, words=words)
 
     def ask(self, words: Mapping[str, str]) -> str:
@@ -121,8 +121,8 @@ class WhichPorts(Look):
         words |= {"one": str(one), "two": str(two)}
         words |= dict(zip("abcd", (binds[kind] for kind in drawn), strict=True))
         lab = renamed("one-pod", names)
-        lab.listen(words["pod"], f"0.0.0.0:{one}/tcp", "web")
-        lab.listen(words["pod"], f"127.0.0.1:{two}/tcp", "admin")
+        lab.listen(words["pod"], f"0.0.0.0:{one}/tcp", process="web")
+        lab.listen(words["pod"], f"127.0.0.1:{two}/tcp", process="admin")
         return Variant(lab=lab, words=words)
 
     def ask(self, words: Mapping[str, str]) -> str:
@@ -138,7 +138,7 @@ class WhichPorts(Look):
     def opens(self, variant: Variant, what: str) -> bool:
         """Whether the pod lets a third container listen there."""
         try:
-            variant.lab.copy().listen(variant.words["pod"], what, "third")
+            variant.lab.copy().listen(variant.words["pod"], what, process="third")
         except EkslearnError:
             return False
         return True
@@ -214,7 +214,7 @@ class WhatCurlSees(Look):
         bound, source, target = (part.format_map(words) for part in dice.one("case", self.cases))
         words |= {"bound": bound, "source": source, "target": target}
         lab = renamed("one-pod", names)
-        lab.listen(words["pod"], f"{bound}:{words['port']}/tcp", "api")
+        lab.listen(words["pod"], f"{bound}:{words['port']}/tcp", process="api")
         return Variant(lab=lab, words=words)
 
     def ask(self, words: Mapping[str, str]) -> str:

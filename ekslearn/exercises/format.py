@@ -12,6 +12,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar, TypeVar
 
 from ekslearn.cluster import Lab
@@ -70,7 +71,13 @@ def renamed(scenario: str, names: Mapping[str, str]) -> Lab:
     """A scenario with other names and addresses: each whole word in ``names`` is replaced."""
     longest_first = sorted(names, key=len, reverse=True)
     word = rf"(?<![\w.:-])({'|'.join(map(re.escape, longest_first))})(?![\w:-]|\.\w)"
-    return load(re.sub(word, lambda found: names[found[0]], dump(load(scenario))))
+    return load(re.sub(word, lambda found: names[found[0]], _text_of(scenario)))
+
+
+@cache
+def _text_of(scenario: str) -> str:
+    """A scenario as text that can be edited; read once, since it never changes."""
+    return dump(load(scenario))
 
 
 def fault(lab: Lab, lines: Sequence[str]) -> Lab:

@@ -33,10 +33,10 @@ def test_dice_shuffle_without_loss() -> None:
 
 
 def test_renamed_replaces_whole_words_only() -> None:
-    lab = renamed("one-node", {"10.0.1.1": "10.9.9.9", "pod-a": "cart", "eth0": "ens5"})
+    lab = renamed("one-node", {"10.0.1.1": "10.0.1.7", "pod-a": "cart", "eth0": "ens5"})
     text = "\n".join(lab.lines)
     assert "10.0.1.10/24" in text
-    assert "10.9.9.9/24" in text
+    assert "10.0.1.7/24" in text
     assert "10.0.1.1/" not in text
     assert lab.places == ("host", "cart", "pod-b", "vpc")
     assert not re.search(r"\beth0\b", text)

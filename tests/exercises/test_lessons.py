@@ -206,7 +206,7 @@ def slips(name: str, words: Words) -> dict[str, str]:
                 f"{pod}$ ip link set eth0 down": "something removed, or something put back?",
                 f"{pod}$ ip addr add 127.0.0.1/8 dev eth0": "do two containers of one pod talk?",
                 f"host$ ip link set {veth} up": f"What does `ip addr show dev lo` in {pod} say",
-                f"{pod}$ ip link set lo upp": "fails, as it would on a real machine",
+                f"{pod}$ ip link set loo up": "fails, as it would on a real machine",
                 "ip link set lo up": "doesn't say where to run",
                 "nowhere$ ip link set lo up": "nowhere",
             }
@@ -251,7 +251,7 @@ def test_nothing_said_before_the_right_answer_gives_it_away(name: str) -> None:
 def test_the_two_directions_and_the_forwarding_switch_have_questions_of_their_own() -> None:
     name = "pods-on-one-node/what-still-works"
     seen = Counter()
-    for learner in LEARNERS:
+    for learner in LEARNERS[:20]:
         words = words_of(name, learner)
         right = set(what_still_works(words)) - set("none ")
         for letter in "abcd":
@@ -305,7 +305,7 @@ def test_the_truth_follows_the_model(name: str, line: str | None) -> None:
             free = list(before)
             if not free:
                 continue
-            variant.lab.listen(variant.words["pod"], variant.words[free[0]], "fourth")
+            variant.lab.listen(variant.words["pod"], variant.words[free[0]])
         elif name.endswith("what-still-works"):
             veths = [f"host$ ip link set {variant.words[v]} down" for v in ("veth_a", "veth_b")]
             for each in veths:
