@@ -193,6 +193,8 @@ class Round:
                 _, origin, type_, code, _, _, _, sender = EXTENDED.unpack_from(data)
                 if origin == FROM_ICMP:
                     outcome = f"icmp {type_}/{code} from {socket.inet_ntoa(sender)}"
+        if outcome.startswith("icmp 5/"):  # a redirect is advice; the answer may still come
+            return
         self._decide(seen, outcome)
         if made.fileno() in self._selector.get_map():
             self._selector.unregister(made)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ekslearn.cluster import Lab
+
 ROOT = Path(__file__).parents[2]
 SCENARIOS = sorted((ROOT / "data" / "scenarios").glob("*.yaml"))
 
@@ -72,3 +74,14 @@ def privately(code: str, *, timeout_s: float = 60) -> subprocess.CompletedProces
         [*unshare, "--kill-child", "sh", "-c", shell, "sh", sys.executable, "-c", code],
         cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False,
     )  # fmt: skip
+
+
+def modelled(name: str, lines: list[str], listen: list[tuple[str, str]]) -> Lab:
+    """A real Lab from lines; each must succeed."""
+    lab = Lab(name, list(dict.fromkeys(line.partition("$")[0] for line in lines)))
+    for line in lines:
+        done = lab.line(line)
+        assert done.status == 0, (line, done.stderr)
+    for place, where in listen:
+        lab.listen(place, where)
+    return lab

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -16,9 +17,11 @@ LOOK = ("ip -o addr show", "ip route show table all", "ip neigh show", "sysctl -
 
 def test_places_are_their_own_namespaces() -> None:
     assert places(rooms()) == [("red", "red"), ("blue", "blue")]
-    assert places(Wires("w", ["default/web-1$ x"])) == [("default/web-1", "default_web-1")]
+    pod: Any = Wires("w", ["default/web-1$ x"])
+    both: Any = Wires("w", ["a/b$ x", "a_b$ x"])
+    assert places(pod) == [("default/web-1", "default_web-1")]
     with pytest.raises(EkslearnError, match="'a/b' and 'a_b' would both be"):
-        places(Wires("w", ["a/b$ x", "a_b$ x"]))
+        places(both)
 
 
 def test_only_the_word_after_netns_is_a_place() -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -142,7 +143,7 @@ def test_a_lab_replaces_the_one_before(world: World) -> None:
 
 
 def test_a_refused_line_is_named(world: World) -> None:
-    bad = Wires("bad", [*ROOMS, "red$ ip route add 10.2.0.0/16 via 10.9.9.9"])
+    bad: Any = Wires("bad", [*ROOMS, "red$ ip route add 10.2.0.0/16 via 10.9.9.9"])
     with pytest.raises(EkslearnError, match=r"via 10\.9\.9\.9.*Nexthop has invalid gateway"):
         world.build(bad)
     done = world.build(bad, strict=False)
@@ -202,16 +203,32 @@ def test_the_program_inside_refuses_to_run_outside() -> None:
 # -- nothing gets out, nothing stays -----------------------------------------------------------
 
 
-def spaces() -> set[tuple[str, str]]:
-    """Every network namespace that a process of this machine lives in, with the process."""
-    found = set()
-    for link in Path("/proc").glob("[0-9]*/ns/net"):
-        try:
-            found.add((link.parts[2], os.readlink(link)))
-        except OSError:
-            continue
-    ours = os.readlink("/proc/self/ns/net")
-    return {one for one in found if one[1] != ours}
+def started(pid: int) -> str:
+    """When a process began (proc(5), field 22), empty if there is none or it is a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]
+
+
+def descendants(pid: int) -> set[tuple[int, str]]:
+    """The processes that ``pid`` started, and theirs, each with the time it began."""
+    found: set[tuple[int, str]] = set()
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return found
+    for child in map(int, children):
+        found |= {(child, started(child))} | descendants(child)
+    return found
+
+
+def space(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net")
+    except OSError:
+        return ""
 
 
 def machine() -> dict[str, str]:
@@ -245,7 +262,7 @@ def test_the_caller_is_untouched() -> None:
     assert before == during == machine()
 
 
-@pytest.mark.parametrize("moment", ["starting", "building", "probing"])
+@pytest.mark.parametrize("moment", ["starting", "building", "probing", "waiting"])
 def test_a_kill_leaves_nothing(moment: str) -> None:
     code = (
         "from ekslearn.kernel import World\n"
@@ -253,17 +270,24 @@ def test_a_kill_leaves_nothing(moment: str) -> None:
         "world = World().__enter__()\n"
         f"while {moment == 'building'}: world.build(t.routed())\n"
         "world.build(t.routed())\n"
+        f"if {moment == 'waiting'}: world.run('left', 'sleep 19')\n"
         "while True: t.ask(world, 'left', ('icmp', '10.0.2.77', None))\n"
     )
-    before = spaces()
+    ours = os.readlink("/proc/self/ns/net")
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     deadline = time.monotonic() + 20
-    while not spaces() - before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert spaces() - before, "no private world was ever seen"
-    time.sleep({"starting": 0, "building": 0.3, "probing": 0.7}[moment])
+    while not any(space(pid) not in ("", ours) for pid, _ in descendants(process.pid)):
+        assert time.monotonic() < deadline, "no private world was ever seen"
+        time.sleep(0.005)
+    time.sleep({"starting": 0, "building": 0.5, "probing": 1, "waiting": 1}[moment])
+    process.send_signal(signal.SIGSTOP)  # so that it starts nothing while we look
+    family = descendants(process.pid)
+    assert any(space(pid) != ours for pid, _ in family)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    while spaces() - before and time.monotonic() < deadline:
+    deadline = time.monotonic() + 5
+    while (left := {one for one in family if started(one[0]) == one[1]}) and (
+        time.monotonic() < deadline
+    ):
         time.sleep(0.01)
-    assert spaces() - before == set()
+    assert left == set()
