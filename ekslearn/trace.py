@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
+from errno import EPERM
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
 from . import tools
 from .errors import EkslearnError
 from .linux import Client, Decision, Link, Lookup, Neighbor, NetworkNamespace, Packet, Rule
+from .linux.conntrack import Connection
+from .linux.netfilter import Walk
 from .linux.packet import ECHO_REQUEST, REDIRECT
 
 if TYPE_CHECKING:
@@ -150,21 +153,21 @@ class Recording:
     def decision(self, decision: Decision) -> None:
         """Something was decided: one step, or two where a rule chose the table first."""
         leg = self._leg_of(decision.packet)
-        if decision.lost:
+        if decision.lost and not self.lost.startswith("reply:"):  # the first answer's loss counts
             prefix = "reply: " if leg == "reply" else ""
             self.lost = f"{prefix}{decision.namespace.name}: {decision.verdict}"
         head = header(decision.packet, decision.mark) if decision.packet else {}
         base: dict[str, Any] = {"place": decision.namespace.name, "leg": leg, "header": head}
         if isinstance(decision.row, Lookup):
             self.events += _lookup_steps(decision, decision.row, base)
+        elif isinstance(decision.row, Walk):
+            self.events.append(_walk_step(decision, decision.row, base))
         elif isinstance(decision.row, Neighbor):
             row = tools.neighbor_text(decision.row).strip()
-            show = "ip neigh show"
-            rows = _listing(decision.namespace, show)
-            self.events.append(Step(
-                stage=decision.stage, decision=decision.verdict, because=row, show=show,
-                rows=rows, lit=_place(rows, row), **base,
-            ))  # fmt: skip
+            self.events.append(_step(decision, row, "ip neigh show", base))
+        elif isinstance(decision.row, Connection):
+            row = tools.connection_text(decision.row)
+            self.events.append(_step(decision, row, "conntrack -L", base))
         else:
             self.events.append(Step(stage=decision.stage, decision=decision.verdict, **base))
 
@@ -206,6 +209,24 @@ def _lookup_steps(decision: Decision, lookup: Lookup, base: dict[str, Any]) -> l
         Step(stage="route", decision=decision.verdict, because=row, passed_over=tuple(here),
              show=show, rows=rows, lit=_place(rows, row), **base),
     ]  # fmt: skip
+
+
+def _step(decision: Decision, row: str, show: str, base: dict[str, Any]) -> Step:
+    rows = _listing(decision.namespace, show)
+    return Step(stage=decision.stage, decision=decision.verdict, because=row, show=show, rows=rows,
+                lit=_place(rows, row), **base)  # fmt: skip
+
+
+def _walk_step(decision: Decision, walk: Walk, base: dict[str, Any]) -> Step:
+    show = f"iptables-save -t {walk.table}"
+    rows = tuple(row for row in _listing(decision.namespace, show) if row[:1] in ":-")
+    passed = [f"{tools.chain_rule_text(seen.chain, seen.rule)} — {seen.why}"
+              for seen in walk.passed_over]  # fmt: skip
+    row = f":{walk.chain} {walk.verdict} [0:0]"
+    if walk.rule:
+        row = tools.chain_rule_text(walk.chain, walk.rule)
+    return Step(stage=decision.stage, decision=decision.verdict, because=row, show=show,
+                passed_over=tuple(passed), rows=rows, lit=_place(rows, row), **base)  # fmt: skip
 
 
 def _words(text: str) -> str:
@@ -261,7 +282,7 @@ def destination_of(lab: Lab, text: str) -> tuple[str, IPv4Address, int | None]:
 
 
 def _verdict(client: Client, recording: Recording, place: str) -> tuple[str, str]:
-    if client.errno:
+    if client.errno and client.errno != EPERM:
         return "unreachable", f"{place}: {os.strerror(client.errno)}"
     for answer in client.answers:
         if answer.icmp and answer.icmp[0] == REDIRECT:

@@ -7,11 +7,13 @@ and fib_frontend.c of Linux 6.18.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from errno import EACCES, EHOSTUNREACH, EINVAL, EMSGSIZE, ENETUNREACH
+from errno import EACCES, EHOSTUNREACH, EINVAL, EMSGSIZE, ENETUNREACH, EPERM
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
-from .link import GLOBAL, HOST, LINK, Link
+from .conntrack import Binding
+from .link import LINK, Link
+from .netfilter import ORDER
 from .packet import REDIRECT, TIME_EXCEEDED, UNREACHABLE, Packet, Skb
 from .route import Flow, Lookup, Route
 
@@ -65,9 +67,11 @@ class Ip:
 
     def receive(self, skb: Skb, link: Link) -> None:
         """Take in a packet: PREROUTING, then the routing decision, then whatever that says."""
+        skb.iif, before = link, skb.packet
         looped = link.kind == "loopback" and skb.local
-        skb.iif = link
-        if looped:  # what this namespace sent itself was routed on its way out
+        if not self._pass("PREROUTING", skb):
+            return
+        if looped and skb.packet.dst == before.dst:  # routed already, on its way out
             self.deliver(skb)
             return
         packet = skb.packet
@@ -177,8 +181,10 @@ class Ip:
         return route.via is None and route.scope >= LINK
 
     def deliver(self, skb: Skb) -> None:
-        """Hand the packet to this namespace's own sockets."""
-        self._ns.sockets.receive(skb)
+        """Hand the packet to this namespace's own sockets, if INPUT lets it pass."""
+        if self._pass("INPUT", skb):
+            self._ns.conntrack.confirm(skb)
+            self._ns.sockets.receive(skb)
 
     def forward(self, skb: Skb, route: Route) -> None:
         """Pass the packet on: TTL, MTU, perhaps a redirect, then out."""
@@ -198,16 +204,21 @@ class Ip:
         if skb.redirect:
             self.send_error(skb, (REDIRECT, 1), "", gateway=next_hop)
         skb.oif, skb.gateway = link, route.via
-        self.finish(skb)
+        if self._pass("FORWARD", skb):
+            self.finish(skb)
 
     # Going out
 
     def departure(
-        self, dst: IPv4Address, src: IPv4Address | None = None, oif: str = "", mark: int = 0
-    ) -> Departure:
-        """Decide how a packet of this namespace's own leaves, and with which source address."""
+        self, dst: IPv4Address, src: IPv4Address | None = None, oif: str = "", mark: int = 0, *,
+        any_source: bool = False,
+    ) -> Departure:  # fmt: skip
+        """Decide how a packet of this namespace's own leaves, and with which source address.
+
+        A source that isn't local is EINVAL, unless ``any_source`` allows it.
+        """
         ns = self._ns
-        if src and not ns.is_local(src):
+        if src and not any_source and not ns.is_local(src):
             return Departure(None, EINVAL)
         bound = ns.links.get(oif)
         if bound and not bound.up:
@@ -226,33 +237,71 @@ class Ip:
             lookup, 0, chosen or NOBODY, route.dev, route.via, route.kind == "broadcast"
         )
 
-    def send(self, packet: Packet, oif: str = "", mark: int = 0) -> int:
+    def send(
+        self, packet: Packet, *, binding: Binding | None = None, any_source: bool = False
+    ) -> int:
         """Send a packet of this namespace's own; an errno for the sender, 0 if it went its way."""
-        skb = Skb(packet, mark=mark)
-        src = packet.src if int(packet.src) else None
-        leaving = self.departure(packet.dst, src, oif, mark)
-        if leaving.link is None:
-            if leaving.lookup:
-                self._ns.note(skb, "route", "no route", leaving.lookup)
-            return leaving.errno
-        skb.packet = packet = replace(packet, src=leaving.src)
-        skb.oif, skb.gateway, skb.broadcast = leaving.link, leaving.gateway, leaving.broadcast
-        skb.route = leaving.lookup.route if leaving.lookup else None
-        skb.local = leaving.link.kind == "loopback"
-        if leaving.lookup:
-            words = "the packet stays here, through lo" if skb.local else f"send by {skb.oif.name}"
-            if skb.gateway:
-                words += f" via {skb.gateway}"
-            self._ns.note(skb, "route", words, leaving.lookup)
-        if packet.size > leaving.link.mtu:
+        skb = Skb(packet, binding=binding)
+        if (errno := self._route_out(skb, any_source=any_source)) != 0:
+            return errno
+        if skb.oif and skb.packet.size > skb.oif.mtu:
             return EMSGSIZE
-        self.finish(skb)
+        return self._pass_output(skb) or self.finish(skb)
+
+    def _route_out(self, skb: Skb, *, any_source: bool) -> int:
+        """Route an own packet by what it is now: link, next hop, and the source if it has none."""
+        packet = skb.packet
+        src = packet.src if int(packet.src) else None
+        leaving = self.departure(packet.dst, src, "", skb.mark, any_source=any_source)
+        skb.oif, skb.gateway, skb.broadcast = leaving.link, leaving.gateway, leaving.broadcast
+        words = "no route"
+        if leaving.link:
+            skb.packet = replace(packet, src=leaving.src)
+            skb.route = leaving.lookup.route if leaving.lookup else None
+            skb.local = leaving.link.kind == "loopback"
+            words = "the packet stays here, through lo"
+            if not skb.local:
+                via = f" via {leaving.gateway}" if leaving.gateway else ""
+                words = f"send by {leaving.link.name}{via}"
+        if leaving.lookup:
+            self._ns.note(skb, "route", words, leaving.lookup)
+        return leaving.errno
+
+    def _pass_output(self, skb: Skb) -> int:
+        """OUTPUT: a packet whose mark, source or destination changed there is routed again."""
+        ns = self._ns
+        ns.conntrack.track(skb)
+        for table in ORDER["OUTPUT"]:
+            before = skb.packet.src, skb.packet.dst, skb.mark
+            if not self._ask(table, "OUTPUT", skb):
+                return EPERM
+            after = skb.packet.src, skb.packet.dst, skb.mark
+            again = before != after if table == "mangle" else before[1] != after[1]
+            if again and self._route_out(skb, any_source=True):
+                ns.drop(skb, "route", "changed in OUTPUT, the packet has no route any more")
+                return EPERM
         return 0
 
-    def finish(self, skb: Skb) -> None:
-        """The last step out: find the neighbor and put the packet on the link."""
+    def _pass(self, hook: str, skb: Skb) -> bool:
+        """Ask the tables of a hook in their order; False if one of them ended the packet."""
+        if hook == "PREROUTING":
+            self._ns.conntrack.track(skb)
+        return all(self._ask(table, hook, skb) for table in ORDER[hook])
+
+    def _ask(self, table: str, hook: str, skb: Skb) -> bool:
+        iif = skb.iif.name if skb.iif and hook != "OUTPUT" else ""
+        oif = skb.oif.name if skb.oif and hook not in ("PREROUTING", "INPUT") else ""
+        ask = self._ns.conntrack.translate if table == "nat" else self._ns.netfilter.filter(table)
+        return ask(hook, skb, iif, oif) == "ACCEPT"
+
+    def finish(self, skb: Skb) -> int:
+        """The last steps out: POSTROUTING, the neighbor, the link."""
         assert skb.oif is not None  # set by whoever routed the packet
+        if not self._pass("POSTROUTING", skb):
+            return EPERM
+        self._ns.conntrack.confirm(skb)
         self._ns.neighbors.send(skb, skb.oif, skb.gateway or skb.packet.dst)
+        return 0
 
     # Errors
 
@@ -281,5 +330,9 @@ class Ip:
         )  # fmt: skip
         self.send(error)
 
-
-__all__ = ["GLOBAL", "HOST", "Arrival", "Departure", "Ip"]
+    def send_reset(self, skb: Skb) -> None:
+        """Answer a TCP packet with a reset in its destination's name, as REJECT does."""
+        about = skb.binding
+        binding = Binding(about.connection, not about.is_reply, "RELATED") if about else None
+        reset = skb.packet.answer(flags="RST", size=40, meaning="rejected")
+        self.send(reset, binding=binding, any_source=True)

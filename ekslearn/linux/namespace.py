@@ -8,9 +8,11 @@ from errno import EEXIST, EINVAL, ENETDOWN, ENETUNREACH, ENODEV
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from ..errors import KernelError
+from .conntrack import Connection, Conntrack
 from .ip import Ip
 from .link import HOST, LINK, NO_MAC, Address, Link, invented_mac
 from .neighbor import Neighbor, Neighbors
+from .netfilter import Netfilter, Walk
 from .packet import BROADCAST_MAC, Arp, Frame, Packet, Skb
 from .route import ERRORS, LOCAL, MAIN, Flow, Lookup, Route, Routing
 from .socket import Sockets
@@ -31,6 +33,8 @@ class NetworkNamespace:
         self.sysctls = Sysctls()
         self.routing = Routing()
         self.neighbors = Neighbors(self)
+        self.netfilter = Netfilter(self)
+        self.conntrack = Conntrack(self)
         self.sockets = Sockets(self)
         self.ip = Ip(self)
         self._last_index = 0
@@ -137,7 +141,7 @@ class NetworkNamespace:
         at = len(link.addresses)
         if not address.secondary:
             scoped = [i for i, a in enumerate(link.addresses)
-                      if not a.secondary and a.scope <= address.scope]  # fmt: skip
+                      if not a.secondary and a.scope >= address.scope]  # fmt: skip
             at = scoped[-1] + 1 if scoped else 0
         link.addresses.insert(at, address)
         self._add_routes(link, address)
@@ -318,10 +322,20 @@ class NetworkNamespace:
         if self.world.recorder:
             self.world.recorder.sighting(self, link, way, packet)
 
-    def note(self, skb: Skb, stage: str, verdict: str, row: Lookup | Neighbor | None) -> None:
+    def note(
+        self, skb: Skb, stage: str, verdict: str, row: Lookup | Neighbor | Connection | None
+    ) -> None:
         """Tell the recorder what was decided about a packet."""
         if self.world.recorder:
             self.world.recorder.decision(Decision(self, stage, verdict, row, skb.packet, skb.mark))
+
+    def note_walk(self, skb: Skb, walk: Walk) -> None:
+        """Tell the recorder which rule of a chain a packet met, and what came of it."""
+        if self.world.recorder:
+            self.world.recorder.decision(Decision(
+                self, f"{walk.table} {walk.hook}", walk.did, walk, skb.packet, skb.mark,
+                lost=walk.verdict == "DROP",
+            ))  # fmt: skip
 
     def note_arp(self, link: Link, arp: Arp, verdict: str, why: str) -> None:
         """Tell the recorder what was made of an ARP request."""

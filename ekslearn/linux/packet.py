@@ -10,17 +10,12 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .conntrack import Binding
     from .link import Link
     from .route import Route
 
 BROADCAST_MAC = "ff:ff:ff:ff:ff:ff"
-UNREACHABLE, REDIRECT, ECHO_REQUEST, ECHO_REPLY, TIME_EXCEEDED = (
-    3,
-    5,
-    8,
-    0,
-    11,
-)  # ICMP types, RFC 792
+ECHO_REPLY, UNREACHABLE, REDIRECT, ECHO_REQUEST, TIME_EXCEEDED = 0, 3, 5, 8, 11  # RFC 792
 ICMP_ERRORS = (UNREACHABLE, REDIRECT, TIME_EXCEEDED)
 DEFAULT_TTL = 64  # net.ipv4.ip_default_ttl
 
@@ -89,7 +84,8 @@ class Frame:
 class Skb:
     """A packet on its way through one namespace, with what the kernel remembers beside it.
 
-    ``mark`` lives only here: it is never on a wire. ``iif`` is the link it came in by, None for a
+    ``mark`` and ``binding`` (the connection, and whether this packet runs with or against it)
+    live only here: neither is ever on a wire. ``iif`` is the link it came in by, None for a
     packet made in this namespace; ``route`` is what the last routing decision chose.
     """
 
@@ -99,6 +95,7 @@ class Skb:
     mark: int = 0
     route: Route | None = None
     gateway: IPv4Address | None = None
+    binding: Binding | None = None
     local: bool = False
     broadcast: bool = False
     redirect: bool = False

@@ -9,9 +9,11 @@ from random import Random
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from .conntrack import Connection
     from .link import Link
     from .namespace import NetworkNamespace
     from .neighbor import Neighbor
+    from .netfilter import Walk
     from .packet import Arp, Packet
     from .route import Lookup
 
@@ -20,13 +22,14 @@ if TYPE_CHECKING:
 class Decision:
     """One thing a namespace decided about a packet: at which stage, what, and by which row.
 
-    ``row`` is a Lookup, a Neighbor, an Arp message, or None where no table decided.
+    ``row`` is a Lookup, a Walk, a Neighbor, a Connection, an Arp message, or None where no table
+    decided.
     """
 
     namespace: NetworkNamespace
     stage: str
     verdict: str
-    row: Lookup | Neighbor | Arp | None
+    row: Lookup | Walk | Neighbor | Connection | Arp | None
     packet: Packet | None
     mark: int = 0
     lost: bool = False

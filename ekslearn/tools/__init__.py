@@ -11,11 +11,14 @@ from collections.abc import Callable, Sequence
 
 from ..errors import NotModelled
 from ..linux.namespace import NetworkNamespace
+from .conntrack import connection_text, conntrack
 from .ip import ip
 from .ip_link import Style, address_text, link_text
 from .ip_route import TABLES, name_of
 from .ip_route import text as route_text
 from .ip_rule import neighbor_text, rule_text
+from .iptables import iptables, iptables_restore, iptables_save
+from .iptables import rule_text as chain_rule_text
 from .probe import curl, ping, traceroute
 from .sysctl import sysctl
 from .words import Done
@@ -23,6 +26,7 @@ from .words import Done
 REFUSED, NOT_FOUND = 125, 127
 TOOLS: dict[str, Callable[[NetworkNamespace, list[str]], Done]] = {
     "ip": lambda namespace, words: ip(namespace, words, run),
+    "iptables": iptables, "iptables-save": iptables_save, "conntrack": conntrack,
     "sysctl": sysctl, "ping": ping, "traceroute": traceroute, "curl": curl,
     "true": lambda namespace, words: Done(), "false": lambda namespace, words: Done(status=1),
 }  # fmt: skip
@@ -53,6 +57,7 @@ def run(namespace: NetworkNamespace, line: str | Sequence[str]) -> Done:
 
 
 __all__ = [
-    "Done", "Style", "address_text", "link_text", "neighbor_text", "route_text", "rule_text", "run",
+    "Done", "Style", "address_text", "chain_rule_text", "connection_text",
+    "iptables_restore", "link_text", "neighbor_text", "route_text", "rule_text", "run",
     "table_name",
 ]  # fmt: skip

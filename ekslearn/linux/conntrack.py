@@ -1,0 +1,235 @@
+"""Conntrack: the connections a namespace has seen, and the translations bound to them.
+
+Source: net/netfilter/nf_conntrack_core.c, nf_nat_core.c and nf_nat_proto.c of Linux 6.18.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING
+
+from .packet import ECHO_REPLY, ECHO_REQUEST, REDIRECT, Packet, Skb
+
+if TYPE_CHECKING:
+    from .namespace import NetworkNamespace
+
+PORTS = (1024, 65535)  # where a translated port is drawn from (nf_nat_l4proto_unique_tuple)
+MANIPULATES = {"PREROUTING": "target", "OUTPUT": "target", "INPUT": "source",
+               "POSTROUTING": "source"}  # fmt: skip
+OTHER = {"source": "target", "target": "source"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tuple:
+    """One direction of a connection. For ICMP both ports are the echo's id."""
+
+    protocol: str
+    src: IPv4Address
+    sport: int
+    dst: IPv4Address
+    dport: int
+    icmp: int = 0
+
+    def inverted(self) -> Tuple:
+        """The direction that answers this one."""
+        icmp = {ECHO_REQUEST: ECHO_REPLY, ECHO_REPLY: ECHO_REQUEST}.get(self.icmp, self.icmp)
+        icmp = icmp if self.protocol == "icmp" else 0
+        return Tuple(self.protocol, self.dst, self.dport, self.src, self.sport, icmp)
+
+
+def tuple_of(packet: Packet) -> Tuple:
+    """The tuple of a packet as it is now."""
+    if packet.protocol == "icmp":
+        kind = packet.icmp[0] if packet.icmp else 0
+        return Tuple("icmp", packet.src, packet.ident, packet.dst, packet.ident, kind)
+    return Tuple(packet.protocol, packet.src, packet.sport or 0, packet.dst, packet.dport or 0)
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """Two tuples, what a packet of each direction looks like when it comes in, and a mark.
+
+    Where ``reply`` isn't the inverse of ``original``, the difference is the translation.
+    ``random`` is set if a port was drawn: such a port is nobody's to predict.
+    """
+
+    original: Tuple
+    reply: Tuple
+    mark: int = 0
+    replied: bool = False
+    confirmed: bool = False
+    bound: set[str] | None = None
+    random: bool = False
+    tcp_state: str = "SYN_SENT"
+
+    @property
+    def translates_source(self) -> bool:
+        """Whether packets of the original direction leave with another source."""
+        wanted = self.original.inverted()
+        return (self.reply.dst, self.reply.dport) != (wanted.dst, wanted.dport)
+
+    @property
+    def translates_target(self) -> bool:
+        """Whether packets of the original direction are sent to another destination."""
+        wanted = self.original.inverted()
+        return (self.reply.src, self.reply.sport) != (wanted.src, wanted.sport)
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A packet's place in a connection: with it or against it, and the state a rule sees."""
+
+    connection: Connection
+    is_reply: bool
+    state: str
+
+
+class Conntrack:
+    """The connections of one namespace. Nothing is tracked until a rule asks for it."""
+
+    def __init__(self, namespace: NetworkNamespace) -> None:
+        self._ns = namespace
+        self.active = False
+        self.connections: list[Connection] = []
+        self._by_tuple: dict[Tuple, tuple[Connection, bool]] = {}
+
+    def track(self, skb: Skb) -> None:
+        """Find, or begin, the connection of a packet that enters (nf_conntrack_in).
+
+        A packet that fits none and can't begin one stays without binding: INVALID.
+        """
+        if not self.active or skb.binding is not None:
+            return
+        packet = skb.packet
+        if packet.quoted is not None:
+            skb.binding = self._related(packet, packet.quoted)
+            return
+        seen = tuple_of(packet)
+        found = self._by_tuple.get(seen)
+        if found is None:
+            begins = packet.flags == "SYN" or packet.protocol == "udp"
+            if not begins and packet.icmp != (ECHO_REQUEST, 0):
+                return
+            found = Connection(seen, seen.inverted(), bound=set()), False
+        connection, is_reply = found
+        if is_reply:
+            connection.replied = True
+            connection.tcp_state = "CLOSE" if packet.flags == "RST" else "SYN_RECV"
+        state = "ESTABLISHED" if connection.replied else "NEW"
+        skb.binding = Binding(connection, is_reply, state)
+
+    def _related(self, packet: Packet, quoted: Packet) -> Binding | None:
+        """An ICMP error belongs to the connection of the packet it quotes."""
+        found = self._by_tuple.get(tuple_of(quoted).inverted())
+        if found is None:
+            return None
+        connection, is_reply = found
+        own = connection.reply if is_reply else connection.original
+        if packet.dst != own.dst:
+            return None
+        return Binding(connection, is_reply, "RELATED")
+
+    def confirm(self, skb: Skb) -> None:
+        """The packet is about to leave or be delivered: from now on its connection is known."""
+        if skb.binding and not skb.binding.connection.confirmed:
+            connection = skb.binding.connection
+            connection.confirmed = True
+            self.connections.append(connection)
+            self._by_tuple[connection.original] = connection, False
+            self._by_tuple[connection.reply] = connection, True
+
+    def flush(self) -> None:
+        """Forget every connection."""
+        self.connections.clear()
+        self._by_tuple.clear()
+
+    def bind(
+        self, connection: Connection, what: str, address: IPv4Address, port: int, random: bool
+    ) -> None:
+        """Bind a translation of the "source" or the "target" to a new connection.
+
+        The port stays if it can; one that is taken, or ``random``, is drawn by the world's dice.
+        """
+        reply = connection.reply
+        if what == "target":
+            changed = replace(reply, src=address)
+            if port and reply.protocol != "icmp":
+                changed = replace(changed, sport=port)
+            connection.reply = changed
+            return
+        changed = replace(reply, dst=address)
+        if port and reply.protocol != "icmp":
+            changed = replace(changed, dport=port)
+        while random or changed in self._by_tuple:
+            drawn = self._ns.world.random.randint(*PORTS)
+            connection.random, random = True, False
+            changed = replace(changed, dport=drawn)
+            if changed.protocol == "icmp":
+                changed = replace(changed, sport=drawn)
+        connection.reply = changed
+
+    def translate(self, hook: str, skb: Skb, iif: str = "", oif: str = "") -> str:
+        """Ask the nat table once per connection and direction, then rewrite; ACCEPT or DROP."""
+        binding = skb.binding
+        if binding is None:
+            return "ACCEPT"
+        connection, manipulates = binding.connection, MANIPULATES[hook]
+        if binding.state == "RELATED" and skb.packet.quoted:
+            if not self._translate_error(connection, binding.is_reply, manipulates, skb):
+                return "DROP"
+            return "ACCEPT"
+        bound = connection.bound
+        if not binding.is_reply and bound is not None and not connection.confirmed \
+                and manipulates not in bound:  # fmt: skip
+            if self._ns.netfilter.run("nat", hook, skb, iif, oif) == "DROP":
+                return "DROP"
+            if manipulates == "source" and not connection.translates_source and \
+                    connection.reply in self._by_tuple:  # fmt: skip
+                self.bind(connection, "source", connection.original.src, 0, False)
+            bound.add(manipulates)
+        if self._does(connection, manipulates, binding.is_reply):
+            goal = self._goal(connection, binding.is_reply)
+            skb.packet = rewritten(skb.packet, goal, manipulates)
+            end = f"source {goal.src}" if manipulates == "source" else f"destination {goal.dst}"
+            self._ns.note(skb, f"conntrack {hook}", f"rewrite the packet: {end}", connection)
+        return "ACCEPT"
+
+    @staticmethod
+    def _does(connection: Connection, manipulates: str, is_reply: bool) -> bool:
+        """Whether this connection changes that end of a packet of that direction."""
+        end = OTHER[manipulates] if is_reply else manipulates
+        return connection.translates_source if end == "source" else connection.translates_target
+
+    @staticmethod
+    def _goal(connection: Connection, is_reply: bool) -> Tuple:
+        """What a packet of that direction looks like once it is translated."""
+        return (connection.original if is_reply else connection.reply).inverted()
+
+    def _translate_error(
+        self, connection: Connection, is_reply: bool, manipulates: str, skb: Skb
+    ) -> bool:
+        """Translate an ICMP error, and backwards the packet it quotes; False drops it."""
+        packet = skb.packet
+        translated = connection.translates_source or connection.translates_target
+        if packet.icmp and packet.icmp[0] == REDIRECT and translated:
+            return False
+        if not self._does(connection, manipulates, is_reply) or packet.quoted is None:
+            return True
+        goal = self._goal(connection, is_reply)
+        inner = rewritten(packet.quoted, goal.inverted(), OTHER[manipulates])
+        moved = replace(packet, src=goal.src) if manipulates == "source" else \
+            replace(packet, dst=goal.dst)  # fmt: skip
+        skb.packet = replace(moved, quoted=inner)
+        return True
+
+
+def rewritten(packet: Packet, goal: Tuple, end: str) -> Packet:
+    """``packet`` with its source or its target end as in ``goal``."""
+    if packet.protocol == "icmp":
+        if end == "source":
+            return replace(packet, src=goal.src, ident=goal.sport)
+        return replace(packet, dst=goal.dst, ident=goal.dport)
+    if end == "source":
+        return replace(packet, src=goal.src, sport=goal.sport)
+    return replace(packet, dst=goal.dst, dport=goal.dport)

@@ -1,0 +1,562 @@
+"""Netfilter: tables of chains of rules, asked at five hooks, in the kernel's order.
+
+Each match and each target is one small class: what it holds, what it tests, what it saw.
+Source: net/ipv4/netfilter and net/netfilter of Linux 6.18, and iptables-extensions(8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from ipaddress import IPv4Address, IPv4Network
+from typing import TYPE_CHECKING
+
+from .link import GLOBAL
+from .packet import UNREACHABLE, Skb
+from .route import LOCAL, Flow
+
+if TYPE_CHECKING:
+    from .conntrack import Connection
+    from .namespace import NetworkNamespace
+
+ALL_BITS = 0xFFFFFFFF
+FULL_CHANCE = 1 << 31  # a statistic match compares 31 random bits (net/netfilter/xt_statistic.c)
+# Which table is asked in which order at each hook (linux/netfilter_ipv4.h, nf_ip_hook_priorities).
+ORDER = {
+    "PREROUTING": ("mangle", "nat"),
+    "INPUT": ("mangle", "filter", "nat"),
+    "FORWARD": ("mangle", "filter"),
+    "OUTPUT": ("mangle", "nat", "filter"),
+    "POSTROUTING": ("mangle", "nat"),
+}
+BUILT_IN = {
+    "mangle": ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
+    "filter": ("INPUT", "FORWARD", "OUTPUT"),
+    "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
+}
+
+
+@dataclass(slots=True)
+class Passage:
+    """A packet passing a hook: what matches may look at and targets may change.
+
+    ``iif`` and ``oif`` are interface names, empty where the packet has none at this hook.
+    """
+
+    namespace: NetworkNamespace
+    hook: str
+    skb: Skb
+    iif: str = ""
+    oif: str = ""
+
+    @property
+    def connection(self) -> Connection | None:
+        """The connection the packet belongs to, if it is tracked."""
+        return self.skb.binding.connection if self.skb.binding else None
+
+
+# Matches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """One condition of a rule; ``negated`` where an exclamation mark stands before it."""
+
+    negated: bool = False
+
+    def holds(self, at: Passage) -> bool:
+        """Whether the packet fulfils the condition, the exclamation mark left aside."""
+        raise NotImplementedError  # every match says it for itself
+
+    def saw(self, at: Passage) -> str:
+        """What the packet has instead, in words."""
+        raise NotImplementedError
+
+    def fulfilled(self, at: Passage) -> bool:
+        """Whether the packet fulfils the condition as it stands in the rule."""
+        return self.holds(at) != self.negated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source(Match):
+    """``-s``: the source address is in ``net``."""
+
+    net: IPv4Network
+
+    def holds(self, at: Passage) -> bool:
+        return at.skb.packet.src in self.net
+
+    def saw(self, at: Passage) -> str:
+        return f"the source is {at.skb.packet.src}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination(Match):
+    """``-d``: the destination address is in ``net``."""
+
+    net: IPv4Network
+
+    def holds(self, at: Passage) -> bool:
+        return at.skb.packet.dst in self.net
+
+    def saw(self, at: Passage) -> str:
+        return f"the destination is {at.skb.packet.dst}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interface(Match):
+    """``-i`` or ``-o``: the interface's name; one that ends in ``+`` stands for a beginning."""
+
+    name: str
+    way: str
+
+    def holds(self, at: Passage) -> bool:
+        name = at.iif if self.way == "in" else at.oif
+        return name.startswith(self.name[:-1]) if self.name.endswith("+") else name == self.name
+
+    def saw(self, at: Passage) -> str:
+        name = at.iif if self.way == "in" else at.oif
+        return f"the packet goes {self.way} by {name or 'no interface'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol(Match):
+    """``-p``: tcp, udp or icmp."""
+
+    name: str
+
+    def holds(self, at: Passage) -> bool:
+        return at.skb.packet.protocol == self.name
+
+    def saw(self, at: Passage) -> str:
+        return f"the protocol is {at.skb.packet.protocol}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port(Match):
+    """``--sport`` or ``--dport``: a port, or a range of them, of TCP or UDP (``protocol``)."""
+
+    protocol: str
+    side: str
+    low: int
+    high: int
+
+    def _port(self, at: Passage) -> int | None:
+        packet = at.skb.packet
+        return packet.sport if self.side == "source" else packet.dport
+
+    def holds(self, at: Passage) -> bool:
+        port = self._port(at)
+        return port is not None and self.low <= port <= self.high
+
+    def saw(self, at: Passage) -> str:
+        return f"the {self.side} port is {self._port(at)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comment(Match):
+    """``-m comment``: always fulfilled; a note for whoever reads the rule."""
+
+    text: str
+
+    def holds(self, at: Passage) -> bool:
+        return True
+
+    def saw(self, at: Passage) -> str:
+        return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressType(Match):
+    """``-m addrtype``: what kind of address this namespace's local table calls it.
+
+    ``kind`` is upper case ("LOCAL"); ``side`` "source" or "destination"; with ``limit`` "in" or
+    "out" only an address of that interface counts.
+    """
+
+    side: str
+    kind: str
+    limit: str = ""
+
+    def _kind(self, at: Passage) -> str:
+        packet, ns = at.skb.packet, at.namespace
+        address = packet.src if self.side == "source" else packet.dst
+        if address.is_multicast:
+            return "MULTICAST"
+        route = ns.routing.tables[LOCAL].lookup(Flow(address))
+        only = {"in": at.iif, "out": at.oif}.get(self.limit)
+        if route is None or (only is not None and (not route.dev or route.dev.name != only)):
+            return "UNICAST"
+        return route.kind.upper()
+
+    def holds(self, at: Passage) -> bool:
+        return self._kind(at) == self.kind
+
+    def saw(self, at: Passage) -> str:
+        return f"the {self.side} is a {self._kind(at)} address here"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkMatch(Match):
+    """``-m mark`` or ``-m connmark``: the packet's, or its connection's, mark under a mask."""
+
+    value: int
+    mask: int = ALL_BITS
+    of_connection: bool = False
+
+    def _mark(self, at: Passage) -> int:
+        if self.of_connection:
+            return at.connection.mark if at.connection else 0
+        return at.skb.mark
+
+    def holds(self, at: Passage) -> bool:
+        if self.of_connection and at.connection is None:
+            return False
+        return self._mark(at) & self.mask == self.value
+
+    def saw(self, at: Passage) -> str:
+        return (
+            f"the {'connection' if self.of_connection else 'packet'}'s mark is {self._mark(at):#x}"
+        )
+
+    def fulfilled(self, at: Passage) -> bool:
+        if self.of_connection and at.connection is None:
+            return False  # xt_connmark: an untracked packet never matches, negated or not
+        return self.holds(at) != self.negated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State(Match):
+    """``-m conntrack --ctstate``: NEW, ESTABLISHED, RELATED, INVALID; SNAT and DNAT as well."""
+
+    states: frozenset[str]
+    option: str = "--ctstate"  # or --state, its older spelling
+
+    def _states(self, at: Passage) -> set[str]:
+        if at.skb.binding is None or at.connection is None:
+            return {"INVALID"}
+        connection = at.connection
+        translated = {"SNAT": connection.translates_source, "DNAT": connection.translates_target}
+        return {at.skb.binding.state} | {name for name, is_so in translated.items() if is_so}
+
+    def holds(self, at: Passage) -> bool:
+        return bool(self.states & self._states(at))
+
+    def saw(self, at: Passage) -> str:
+        return f"the connection is {' '.join(sorted(self._states(at)))}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chance(Match):
+    """``-m statistic --mode random``: fulfilled ``threshold`` times in 2^31."""
+
+    threshold: int
+
+    def holds(self, at: Passage) -> bool:
+        return at.namespace.world.random.getrandbits(31) < self.threshold
+
+    def saw(self, at: Passage) -> str:
+        return "the dice said no"
+
+
+# Targets
+
+
+class Target:
+    """What a rule does with a packet. ``act`` answers with a verdict, or "" to go on."""
+
+    def act(self, at: Passage) -> str:
+        """Do it."""
+        raise NotImplementedError  # every target says it for itself
+
+    def did(self, at: Passage) -> str:
+        """What it did, in words."""
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict(Target):
+    """ACCEPT, DROP or RETURN."""
+
+    name: str
+
+    def act(self, at: Passage) -> str:
+        return self.name
+
+    def did(self, at: Passage) -> str:
+        return {"ACCEPT": "accept", "DROP": "drop", "RETURN": "go back"}[self.name]
+
+
+@dataclass(frozen=True, slots=True)
+class Jump(Target):
+    """Go on in another chain; come back if that one doesn't decide."""
+
+    chain: str
+
+    def act(self, at: Passage) -> str:
+        return "JUMP"
+
+    def did(self, at: Passage) -> str:
+        return f"go on in {self.chain}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reject(Target):
+    """REJECT: drop, and say so by ICMP (``code`` of type 3) or, with code None, by a TCP reset."""
+
+    code: int | None = 3
+
+    def act(self, at: Passage) -> str:
+        ns, skb = at.namespace, at.skb
+        if self.code is not None:
+            ns.ip.send_error(skb, (UNREACHABLE, self.code), "rejected")
+        elif skb.packet.protocol == "tcp" and skb.packet.flags != "RST":
+            ns.ip.send_reset(skb)
+        return "DROP"
+
+    def did(self, at: Passage) -> str:
+        return "drop, and tell the sender"
+
+
+@dataclass(frozen=True, slots=True)
+class SetMark(Target):
+    """MARK --set-xmark: clear the bits of ``mask``, then flip those of ``value``."""
+
+    value: int
+    mask: int = ALL_BITS
+
+    def act(self, at: Passage) -> str:
+        at.skb.mark = (at.skb.mark & ~self.mask & ALL_BITS) ^ self.value
+        return ""
+
+    def did(self, at: Passage) -> str:
+        return f"the packet's mark is now {at.skb.mark:#x}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionMark(Target):
+    """CONNMARK: ``what`` is "set", "save" (packet to connection) or "restore" (the other way).
+
+    For "set", ``value`` and ``ctmask`` are those of --set-xmark.
+    """
+
+    what: str
+    value: int = 0
+    ctmask: int = ALL_BITS
+    nfmask: int = ALL_BITS
+
+    def act(self, at: Passage) -> str:
+        connection, skb = at.connection, at.skb
+        if connection is None:
+            return ""
+        if self.what == "set":
+            connection.mark = (connection.mark & ~self.ctmask & ALL_BITS) ^ self.value
+        elif self.what == "save":
+            kept = connection.mark & ~self.ctmask & ALL_BITS
+            connection.mark = kept ^ (skb.mark & self.nfmask)
+        else:
+            kept = skb.mark & ~self.nfmask & ALL_BITS
+            skb.mark = kept ^ (connection.mark & self.ctmask)
+        return ""
+
+    def did(self, at: Passage) -> str:
+        if at.connection is None:
+            return "nothing: the packet belongs to no connection"
+        if self.what == "restore":
+            return f"the packet's mark is now {at.skb.mark:#x}, from its connection"
+        return f"the connection's mark is now {at.connection.mark:#x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Translate(Target):
+    """SNAT ("source"), DNAT ("target") or MASQUERADE (``address`` None): bind a new address.
+
+    ``port`` 0 keeps the port where it is free. ``random`` is "", "--random" or "--random-fully".
+    """
+
+    what: str
+    address: IPv4Address | None = None
+    port: int = 0
+    random: str = ""
+
+    def act(self, at: Passage) -> str:
+        if at.connection is None:
+            return "ACCEPT"
+        address = self.address
+        if address is None:
+            address = self._masquerade(at)
+            if address is None:
+                return "DROP"
+        at.namespace.conntrack.bind(at.connection, self.what, address, self.port, bool(self.random))
+        return "ACCEPT"
+
+    def did(self, at: Passage) -> str:
+        if at.connection is None:
+            return "nothing: the packet belongs to no connection"
+        reply = at.connection.reply
+        if self.what == "target":
+            return f"bind the connection's destination to {reply.src}:{reply.sport}"
+        return f"bind the connection's source to {reply.dst}:{reply.dport}"
+
+    @staticmethod
+    def _masquerade(at: Passage) -> IPv4Address | None:
+        link = at.namespace.links.get(at.oif)
+        next_hop = at.skb.gateway or at.skb.packet.dst
+        return at.namespace.select_address(link, next_hop, GLOBAL) if link else None
+
+
+# Rules and chains
+
+
+@dataclass(frozen=True, slots=True)
+class ChainRule:
+    """One row of a chain: conditions, and what to do where all of them are fulfilled.
+
+    A rule without target only counts. ``final`` is -g: don't come back to this chain.
+    """
+
+    matches: tuple[Match, ...] = ()
+    target: Target | None = None
+    final: bool = False
+
+    @property
+    def tracks(self) -> bool:
+        """Whether the rule can't do without conntrack."""
+        return isinstance(self.target, ConnectionMark) or any(
+            isinstance(match, State) or (isinstance(match, MarkMatch) and match.of_connection)
+            for match in self.matches
+        )
+
+    def differs(self, at: Passage) -> Match | None:
+        """The first condition the packet doesn't fulfil, None if it fulfils them all."""
+        return next((match for match in self.matches if not match.fulfilled(at)), None)
+
+
+@dataclass(slots=True)
+class Chain:
+    """A list of rules; ``policy`` is what a built-in chain does at its end, else empty."""
+
+    name: str
+    policy: str = ""
+    rules: list[ChainRule] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A row of a chain that a packet met, and why it was passed over; empty if it was taken."""
+
+    chain: str
+    rule: ChainRule
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """One rule taken at one hook: ``table``, ``chain`` and rule, and the rows passed on the way.
+
+    ``rule`` is None where the end of a built-in chain decided, by its policy.
+    """
+
+    table: str
+    hook: str
+    chain: str
+    rule: ChainRule | None
+    verdict: str
+    did: str
+    passed_over: tuple[Seen, ...]
+
+
+class Netfilter:
+    """The tables of one namespace."""
+
+    def __init__(self, namespace: NetworkNamespace) -> None:
+        self._ns = namespace
+        self.tables: dict[str, dict[str, Chain]] = {}
+
+    def table(self, name: str) -> dict[str, Chain]:
+        """A table by its name, made with its built-in chains when first asked for."""
+        if name not in self.tables:
+            self.tables[name] = {hook: Chain(hook, "ACCEPT") for hook in BUILT_IN[name]}
+            self.tables = {each: self.tables[each] for each in BUILT_IN if each in self.tables}
+        return self.tables[name]
+
+    def activate(self, table: str) -> None:
+        """Let conntrack begin once a table needs it: nat does, and so do some conditions."""
+        rules = (rule for chain in self.tables[table].values() for rule in chain.rules)
+        self._ns.conntrack.active |= table == "nat" or any(rule.tracks for rule in rules)
+
+    def jumps(self, table: str) -> Iterator[tuple[str, str]]:
+        """Every (chain, chain jumped to) of a table."""
+        for chain in self.tables.get(table, {}).values():
+            for rule in chain.rules:
+                if isinstance(rule.target, Jump):
+                    yield chain.name, rule.target.chain
+
+    def loops(self, table: str, start: str) -> bool:
+        """Whether ``start`` can be reached from itself by jumps."""
+        reached, ahead = set[str](), [start]
+        while ahead:
+            name = ahead.pop()
+            for source, target in self.jumps(table):
+                if source == name and target == start:
+                    return True
+                if source == name and target not in reached:
+                    reached.add(target)
+                    ahead.append(target)
+        return False
+
+    def filter(self, table: str) -> Callable[[str, Skb, str, str], str]:
+        """What to ask of ``table`` at a hook: ``run`` with the table filled in."""
+        return partial(self.run, table)
+
+    def run(self, table: str, hook: str, skb: Skb, iif: str = "", oif: str = "") -> str:
+        """Walk a packet through the chain of ``hook``; ACCEPT or DROP."""
+        chains = self.tables.get(table)
+        if chains is None or hook not in chains:
+            return "ACCEPT"
+        at = Passage(self._ns, hook, skb, iif, oif)
+        return self._walk(table, chains, at)
+
+    def _walk(self, table: str, chains: dict[str, Chain], at: Passage) -> str:
+        explain = self._ns.world.recorder is not None
+        passed: list[Seen] = []
+        start = chains[at.hook]
+        back: list[tuple[Chain, int]] = []
+        chain, position = start, 0
+        while True:
+            if position == len(chain.rules):
+                if back:
+                    chain, position = back.pop()
+                    continue
+                return self._end(table, start, at, passed)
+            rule = chain.rules[position]
+            position += 1
+            differs = rule.differs(at)
+            if differs is not None:
+                if explain:
+                    passed.append(Seen(chain.name, rule, differs.saw(at)))
+                continue
+            verdict = rule.target.act(at) if rule.target else ""
+            if explain:
+                did = rule.target.did(at) if rule.target else "counted"
+                walk = Walk(table, at.hook, chain.name, rule, verdict, did, tuple(passed))
+                self._ns.note_walk(at.skb, walk)
+                passed = []
+            if verdict in ("ACCEPT", "DROP"):
+                return verdict
+            if verdict == "JUMP" and isinstance(rule.target, Jump):
+                if not rule.final:
+                    back.append((chain, position))
+                chain, position = chains[rule.target.chain], 0
+            elif verdict == "RETURN":
+                if not back:
+                    return self._end(table, start, at, passed)
+                chain, position = back.pop()
+
+    def _end(self, table: str, chain: Chain, at: Passage, passed: list[Seen]) -> str:
+        if self._ns.world.recorder and (passed or chain.policy == "DROP"):
+            did = f"no rule decided: policy {chain.policy}"
+            walk = Walk(table, at.hook, chain.name, None, chain.policy, did, tuple(passed))
+            self._ns.note_walk(at.skb, walk)
+        return chain.policy
