@@ -199,7 +199,8 @@ class ArrivingTtl(Look):
         """The places that the packet was seen in."""
         trace = variant.lab.copy().trace(variant.words["source"], variant.words["target"])
         places = list(dict.fromkeys(sighting.place for sighting in trace.request))
-        return f"The packet passes {' -> '.join(places)}; each one in the middle takes one off."
+        between = " and ".join(places[1:-1]) or "Nobody"
+        return f"The packet passes {' -> '.join(places)}. {between} stands between and routes."
 
     def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
         """Restated; first step."""
