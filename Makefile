@@ -4,6 +4,7 @@
 #   make lab     open the first lesson in JupyterLab
 #   make test    run every check: style, types, model, kernel, notebooks, browser
 #   make html    the lessons as pages, in build/html
+#   make notebooks  run the lessons and store what they print
 #   make format  put the style right;  make lint: only look;  make lock: renew the pinned versions
 #
 # Another interpreter: make test PYTHON=python3.13 VENV=.venv-3.13
@@ -17,7 +18,7 @@ READY := $(VENV)/.ready
 WORKERS := 2
 
 .DEFAULT_GOAL := lab
-.PHONY: lab test lint format html lock setup clean
+.PHONY: lab test lint format notebooks html lock setup clean
 
 lab: $(READY)
 	$(BIN)/ekslearn start
@@ -33,6 +34,10 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+# Every lesson, run from its top, with its outputs stored in normal form.
+notebooks: $(READY)
+	$(BIN)/python -m tests.notebooks.regenerate
 
 # The lessons as pages that need no kernel and no network, in build/html.
 html: $(READY)
