@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import ekslearn
-from ekslearn.errors import EkslearnError, NotModelled
+from ekslearn.errors import EkslearnError
 
 if TYPE_CHECKING:
     from ekslearn.cluster import Lab
@@ -122,11 +122,7 @@ def dispatch(argv: list[str]) -> int:
 
 def execute(lab: Lab, place: str, command: Sequence[str]) -> int:
     """Run one command in the model, print what it prints, return its status."""
-    try:
-        done = lab.run(place, command[0] if len(command) == 1 else shlex.join(command))
-    except NotModelled as error:
-        print(f"ekslearn: {error}", file=sys.stderr)
-        return REFUSED
+    done = lab.run(place, command[0] if len(command) == 1 else shlex.join(command))
     sys.stdout.write(done.stdout)
     sys.stderr.write(done.stderr)
     return done.status
