@@ -37,15 +37,21 @@ def table_name(number: int) -> str:
     return name_of(TABLES, number)
 
 
-def run(namespace: NetworkNamespace, line: str | Sequence[str]) -> Done:
-    """Run one command line in ``namespace``; it never raises, a refusal is status 125."""
+def run(namespace: NetworkNamespace, line: str | Sequence[str], stdin: str = "") -> Done:
+    """Run one command line in ``namespace``; it never raises, a refusal is status 125.
+
+    ``stdin`` is what ``iptables-restore`` reads; the other tools read nothing.
+    """
     try:
         words = shlex.split(line, comments=True) if isinstance(line, str) else list(line)
     except ValueError as error:
         return Done(stderr=f"ekslearn: {line!r} can't be split into words: {error}\n", status=125)
     if not words:
         return Done()
-    tool = TOOLS.get(words[0].rpartition("/")[2])
+    if words[0].rpartition("/")[2] == "iptables-restore":
+        tool = partial(iptables_restore, text=stdin)
+    else:
+        tool = TOOLS.get(words[0].rpartition("/")[2])
     if tool is None:
         known = ", ".join(name for name in TOOLS if name not in ("true", "false"))
         complaint = f"ekslearn: {words[0]}: there is no such command here; there are {known}\n"

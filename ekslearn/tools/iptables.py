@@ -192,11 +192,13 @@ def _read(words: list[str], table: str) -> _Line:
                 raise fail(f"Cannot use -{letter} with -{line.command}\n")
             line.command = letter
             line.names = [argument(word)] if letter in "ACDIRNPE" else []
-            while queue and not queue[0].startswith("-") and queue[0] != "!":
+            while letter not in "AC" and queue and not queue[0].startswith("-") and queue[0] != "!":
                 line.names.append(queue.pop(0))
         elif letter in OPTIONS.values():
             _option(line, letter, no, argument, word)
         elif not _extension_option(line, word, no, argument):
+            if word in ("--icmp-type", "--tcp-flags", "--syn", "--tcp-option", "--persistent"):
+                Words([], "iptables").refuse(word)
             raise fail(f'unknown option "{word}"')
         no = False
     return line
