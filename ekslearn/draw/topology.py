@@ -76,7 +76,7 @@ class Drawing:
 
 
 def draw_lab(
-    lab: Lab, *, trace: Trace | None = None, width: float = 720, like: Drawing | None = None
+    lab: Lab, *, trace: Trace | None = None, width: float = 620, like: Drawing | None = None
 ) -> Drawing:
     """Draw the places, interfaces, addresses and cables of ``lab``.
 
@@ -86,7 +86,7 @@ def draw_lab(
     layout = lay_out(graph_of(lab), width=width, cells=like.layout.cells if like else None)
     with matplotlib.rc_context(STYLE):
         caption = [] if trace is None else textwrap.wrap(verdict(trace), int(layout.width / 8.4))
-        height = layout.height + LINE * len(caption)
+        height = layout.height + (LINE * len(caption) + 8 if caption else 0)
         figure = Figure(figsize=(layout.width / 72, height / 72), dpi=72, facecolor=PAPER)
         ax = figure.add_axes((0, 0, 1, 1))
         ax.set(xlim=(0, layout.width), ylim=(height, 0))
@@ -100,7 +100,7 @@ def draw_lab(
         for n, line in enumerate(caption):
             ax.text(
                 20,
-                layout.height + LINE * n - 4,
+                layout.height + LINE * n + 6,
                 line,
                 size=LABEL,
                 weight="bold",

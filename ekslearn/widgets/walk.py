@@ -36,7 +36,7 @@ class PacketWalk(anywidget.AnyWidget):
     step = traitlets.Int(0).tag(sync=True)
 
     def __init__(
-        self, lab: Lab, trace: Trace, source: str, destination: str, *, width: float = 720
+        self, lab: Lab, trace: Trace, source: str, destination: str, *, width: float = 540
     ) -> None:
         self.trace, self.source, self.destination, self.width = trace, source, destination, width
         self.title = f"{source} \N{RIGHTWARDS ARROW} {destination}"
@@ -114,7 +114,7 @@ class PacketWalk(anywidget.AnyWidget):
 
 
 def packet_walk(
-    lab: Lab, source: str, destination: str, *, trace: Trace | None = None, width: float = 720
+    lab: Lab, source: str, destination: str, *, trace: Trace | None = None, width: float = 540
 ) -> PacketWalk:
     """Step through one probe from ``source`` to ``destination`` and what comes back.
 

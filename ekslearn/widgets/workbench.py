@@ -24,7 +24,7 @@ class Workbench(ipywidgets.VBox):  # type: ignore[misc]
         destination: str,
         *,
         place: str | None = None,
-        width: float = 720,
+        width: float = 540,
     ) -> None:
         self.walk: PacketWalk = packet_walk(lab, source, destination, width=width)
         start = source.partition(":")[0] if place is None else place
@@ -48,7 +48,7 @@ class Workbench(ipywidgets.VBox):  # type: ignore[misc]
 
 
 def workbench(
-    lab: Lab, source: str, destination: str, *, place: str | None = None, width: float = 720
+    lab: Lab, source: str, destination: str, *, place: str | None = None, width: float = 540
 ) -> Workbench:
     """Step through a probe and type commands; after each the probe is sent again, in a copy."""
     return Workbench(lab, source, destination, place=place, width=width)
