@@ -221,6 +221,8 @@ class Conntrack:
         moved = replace(packet, src=goal.src) if manipulates == "source" else \
             replace(packet, dst=goal.dst)  # fmt: skip
         skb.packet = replace(moved, quoted=inner)
+        words = "rewrite the error, and backwards the packet it quotes"
+        self._ns.note(skb, "conntrack", words, connection)
         return True
 
 

@@ -15,7 +15,7 @@ from .conntrack import Binding
 from .link import LINK, Link
 from .netfilter import ORDER
 from .packet import REDIRECT, TIME_EXCEEDED, UNREACHABLE, Packet, Skb
-from .route import Flow, Lookup, Route
+from .route import Flow, Learned, Lookup, Route
 
 if TYPE_CHECKING:
     from .namespace import NetworkNamespace
@@ -26,6 +26,7 @@ THIS_NETWORK = IPv4Network("0.0.0.0/8")
 # The ICMP code (of type 3) that stands for a routing error; EINVAL, a blackhole, says nothing.
 CODES = {ENETUNREACH: 0, EHOSTUNREACH: 1, EACCES: 13}
 FRAGMENTATION_NEEDED = 4
+LEAST_LEARNED_MTU = 552  # net.ipv4.route.min_pmtu
 QUOTED_BYTES = 548  # an ICMP error with what it quotes stays within 576 bytes (RFC 1812)
 
 
@@ -200,10 +201,11 @@ class Ip:
             self.send_error(skb, (UNREACHABLE, FRAGMENTATION_NEEDED), "unreachable", mtu=link.mtu)
             return
         skb.packet = replace(packet, ttl=packet.ttl - 1)
-        next_hop = route.via or packet.dst
+        gateway = self._learned(route, packet.dst).gateway or route.via
+        next_hop = gateway or packet.dst
         if skb.redirect:
             self.send_error(skb, (REDIRECT, 1), "", gateway=next_hop)
-        skb.oif, skb.gateway = link, route.via
+        skb.oif, skb.gateway = link, gateway
         if self._pass("FORWARD", skb):
             self.finish(skb)
 
@@ -232,10 +234,9 @@ class Ip:
             return Departure(lookup, 0, source, bound)
         if route.kind == "local":
             return Departure(lookup, 0, src or route.src or dst, ns.links["lo"])
+        gateway = self._learned(route, dst).gateway or route.via
         chosen = src or route.src or ns.select_address(route.dev, route.via, route.scope)
-        return Departure(
-            lookup, 0, chosen or NOBODY, route.dev, route.via, route.kind == "broadcast"
-        )
+        return Departure(lookup, 0, chosen or NOBODY, route.dev, gateway, route.kind == "broadcast")
 
     def send(
         self, packet: Packet, *, binding: Binding | None = None, any_source: bool = False
@@ -244,7 +245,8 @@ class Ip:
         skb = Skb(packet, binding=binding)
         if (errno := self._route_out(skb, any_source=any_source)) != 0:
             return errno
-        if skb.oif and skb.packet.size > skb.oif.mtu:
+        learned = self._learned(skb.route, packet.dst) if skb.route else Learned()
+        if skb.oif and skb.packet.size > (learned.mtu or skb.oif.mtu):
             return EMSGSIZE
         return self._pass_output(skb) or self.finish(skb)
 
@@ -329,6 +331,32 @@ class Ip:
             mtu=mtu, meaning=meaning,
         )  # fmt: skip
         self.send(error)
+
+    def _learned(self, route: Route, dst: IPv4Address) -> Learned:
+        return self._ns.routing.learned.get((route, dst), Learned())
+
+    def learn(self, skb: Skb) -> None:
+        """Take an ICMP error's advice: a smaller MTU, or from a redirect a better gateway.
+
+        A redirect is believed only from the gateway in use, where accept_redirects allows it, and
+        once the new gateway's MAC is known (net/ipv4/route.c, __ip_do_redirect).
+        """
+        ns, packet, about = self._ns, skb.packet, skb.packet.quoted
+        if about is None or skb.iif is None or not ns.is_local(about.src):
+            return
+        leaving = self.departure(about.dst, about.src)
+        route = leaving.lookup.route if leaving.lookup else None
+        if route is None or leaving.link is None or route.kind != "unicast":
+            return
+        old = self._learned(route, about.dst)
+        if packet.icmp == (UNREACHABLE, FRAGMENTATION_NEEDED) and packet.mtu:
+            mtu = max(packet.mtu, LEAST_LEARNED_MTU)
+            ns.routing.learned[route, about.dst] = replace(old, mtu=mtu)
+        elif packet.gateway and packet.src == leaving.gateway != packet.gateway:
+            if not ns.sysctls.takes_redirects(skb.iif.name) or ns.is_local(packet.gateway):
+                return
+            if ns.neighbors.knows(leaving.link, packet.gateway):
+                ns.routing.learned[route, about.dst] = replace(old, gateway=packet.gateway)
 
     def send_reset(self, skb: Skb) -> None:
         """Answer a TCP packet with a reset in its destination's name, as REJECT does."""

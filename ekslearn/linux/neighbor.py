@@ -67,6 +67,18 @@ class Neighbors:
             self._solicit(entry, skb)
             self._ns.world.when_quiet(self._give_up, entry)
 
+    def knows(self, link: Link, ip: IPv4Address) -> bool:
+        """Whether the MAC of ``ip`` is known; if not, ask for it in passing."""
+        entry = self.entries.setdefault((link, ip), Neighbor(ip, link))
+        if entry.state in USABLE:
+            return True
+        if entry.state != "INCOMPLETE" or not entry.waiting:
+            source = self._ns.select_address(link, ip, LINK) or IPv4Address(0)
+            entry.state = "INCOMPLETE"
+            self._say(link, BROADCAST_MAC, "request", source, ip)
+            self._ns.world.when_quiet(self._give_up, entry)
+        return False
+
     def _transmit(self, skb: Skb, link: Link, mac: str) -> None:
         if not link.carrier:
             why = f"{link.name} is down" if not link.up else f"the other end of {link.name} is down"

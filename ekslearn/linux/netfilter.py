@@ -310,9 +310,9 @@ class Reject(Target):
     def act(self, at: Passage) -> str:
         ns, skb = at.namespace, at.skb
         if self.code is not None:
-            ns.ip.send_error(skb, (UNREACHABLE, self.code), "rejected")
+            ns.world.later(ns.ip.send_error, skb, (UNREACHABLE, self.code), "rejected")
         elif skb.packet.protocol == "tcp" and skb.packet.flags != "RST":
-            ns.ip.send_reset(skb)
+            ns.world.later(ns.ip.send_reset, skb)
         return "DROP"
 
     def did(self, at: Passage) -> str:

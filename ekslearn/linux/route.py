@@ -113,6 +113,17 @@ class Lookup:
     passed_over: tuple[PassedOver, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What an ICMP error taught about one destination of a route: another gateway, a smaller MTU.
+
+    ``mtu`` is in bytes, 0 if none was learned.
+    """
+
+    gateway: IPv4Address | None = None
+    mtu: int = 0
+
+
 class RouteTable:
     """The routes of one table, found by prefix length and then by the bits under the mask."""
 
@@ -186,6 +197,7 @@ class Routing:
             Rule(priority=32766, table=MAIN, protocol=2),
             Rule(priority=32767, table=DEFAULT, protocol=2),
         ]
+        self.learned: dict[tuple[Route, IPv4Address], Learned] = {}
         # Never off again once set: the kernel then looks closer at sources (fib_validate_source).
         self.custom_rules = False
         self.custom_locals = False
@@ -230,6 +242,7 @@ class Routing:
             if same and how in ("replace", "change"):
                 if route in same and route != same[0]:
                     raise KernelError(EEXIST)
+                self._forget(rows[at])
                 rows[at] = route
                 return
             if route in same:
@@ -255,6 +268,11 @@ class Routing:
         table = self.tables[route.table]
         table.same_prefix(route.dst).remove(route)
         table.tidy(route.dst)
+        self._forget(route)
+
+    def _forget(self, route: Route) -> None:
+        """What was learned about a route goes with it."""
+        self.learned = {key: found for key, found in self.learned.items() if key[0] != route}
 
     def remove_where(self, doomed: Callable[[Route], bool]) -> None:
         """Take away every route that ``doomed`` picks, as the kernel does when a link goes."""

@@ -121,6 +121,8 @@ class Sockets:
             self._ns.note(skb, "deliver", "the kernel answers the echo request", None)
             self._ns.ip.send(packet.answer(icmp=(ECHO_REPLY, 0)))
             return
+        if packet.is_error:
+            self._ns.ip.learn(skb)
         for client in self.clients:
             if client.asked(packet):
                 self._ns.note(skb, "deliver", "the answer reaches the process that asked", None)
