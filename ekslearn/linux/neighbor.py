@@ -131,12 +131,12 @@ class Neighbors:
             self._ns.note_arp(link, arp, "answers", f"{arp.target} is one of its addresses")
             return True
         if arrival.verdict != "forward" or arrival.route is None or arrival.route.dev is link:
-            self._ns.note_arp(link, arp, "stays silent", arrival.why or "the address isn't its own")
+            self._ns.note_arp(link, arp, "ignores", arrival.why or "the address isn't its own")
             return False
         proxy = self._ns.sysctls.either(link.name, "proxy_arp")
         proxy = proxy or (link, arp.target) in self.proxies
         self._ns.note_arp(
-            link, arp, "answers" if proxy else "stays silent",
+            link, arp, "answers" if proxy else "ignores",
             f"proxy ARP is {'on' if proxy else 'off'} and the address isn't its own",
         )  # fmt: skip
         return proxy

@@ -23,7 +23,7 @@ from .probe import curl, ping, traceroute
 from .sysctl import sysctl
 from .words import Done
 
-REFUSED, NOT_FOUND = 125, 127
+REFUSED = 125
 TOOLS: dict[str, Callable[[NetworkNamespace, list[str]], Done]] = {
     "ip": lambda namespace, words: ip(namespace, words, run),
     "iptables": iptables, "iptables-save": iptables_save, "conntrack": conntrack,
@@ -55,7 +55,7 @@ def run(namespace: NetworkNamespace, line: str | Sequence[str], stdin: str = "")
     if tool is None:
         known = ", ".join(name for name in TOOLS if name not in ("true", "false"))
         complaint = f"ekslearn: {words[0]}: there is no such command here; there are {known}\n"
-        return Done(stderr=complaint, status=NOT_FOUND)
+        return Done(stderr=complaint, status=REFUSED)
     try:
         return tool(namespace, words[1:])
     except NotModelled as refusal:
