@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
-from ekslearn.draw import Drawing, draw_lab
+from ekslearn.draw import Drawing, describe, draw_lab
 from ekslearn.draw.display import show
 from ekslearn.draw.words import verdict
 from ekslearn.errors import EkslearnError
@@ -67,7 +67,8 @@ class PacketWalk(anywidget.AnyWidget):
     def renew(self, lab: Lab, trace: Trace) -> None:
         """Show another trace; every place stays where it was drawn."""
         self.trace = trace
-        self.drawing = draw_lab(lab, width=self.width, like=self.drawing)
+        if describe(lab) != self.drawing.words:  # a route that goes isn't in the picture
+            self.drawing = draw_lab(lab, width=self.width, like=self.drawing)
         data = walk_data(trace, self.drawing, self.title)
         with self.hold_sync():
             self.step = min(self.step, len(data["stops"]) - 1)
