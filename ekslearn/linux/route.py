@@ -132,10 +132,10 @@ class RouteTable:
         self._lengths: list[int] = []
 
     def __iter__(self) -> Iterator[Route]:
-        """By address, then shorter prefixes first: the order the kernel's trie is walked in."""
-        keys = [(key, length) for length, rows in self._rows.items() for key in rows]
+        """By address, then longer prefixes first: the order the kernel's trie is walked in."""
+        keys = [(key, -length) for length, rows in self._rows.items() for key in rows]
         for key, length in sorted(keys):
-            yield from self._rows[length][key]
+            yield from self._rows[-length][key]
 
     def same_prefix(self, dst: IPv4Network) -> list[Route]:
         """The routes to exactly ``dst``, lowest metric first; the list itself, to be changed."""
