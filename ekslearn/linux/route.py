@@ -187,11 +187,18 @@ class RouteTable:
                 yield PassedOver(route, "the same prefix and metric stand above it")
 
 
+class Tables(dict[int, RouteTable]):
+    """Tables by number; the kernel makes each with its first route, till then it reads empty."""
+
+    def __missing__(self, number: int) -> RouteTable:
+        return RouteTable()
+
+
 class Routing:
     """The rules and tables of one namespace."""
 
     def __init__(self) -> None:
-        self.tables: dict[int, RouteTable] = {LOCAL: RouteTable(), MAIN: RouteTable()}
+        self.tables = Tables()
         self.rules = [
             Rule(priority=0, table=LOCAL, protocol=2),
             Rule(priority=32766, table=MAIN, protocol=2),
@@ -232,6 +239,8 @@ class Routing:
         Raises KernelError: EEXIST (the key prefix and metric is taken), ENOENT (change found
         nothing to change).
         """
+        if route.table == LOCAL and not self.custom_rules:
+            self.tables.setdefault(MAIN, RouteTable())  # the two are one until a rule parts them
         table = self.tables.setdefault(route.table, RouteTable())
         rows = table.same_prefix(route.dst)
         same = [row for row in rows if row.metric == route.metric]
@@ -255,12 +264,13 @@ class Routing:
 
     def delete(self, dst: IPv4Network, table: int, fits: Callable[[Route], bool]) -> None:
         """Delete the first route to ``dst`` that ``fits``; KernelError ESRCH if there is none."""
-        for route in self.tables[table].same_prefix(dst) if table in self.tables else ():
+        if table not in self.tables:
+            raise KernelError(ESRCH, "FIB table does not exist")
+        for route in self.tables[table].same_prefix(dst):
             if fits(route):
                 self.remove(route)
                 return
-        if table in self.tables:
-            self.tables[table].tidy(dst)
+        self.tables[table].tidy(dst)
         raise KernelError(ESRCH)
 
     def remove(self, route: Route) -> None:
@@ -283,12 +293,16 @@ class Routing:
     def add_rule(self, rule: Rule, *, chosen_priority: bool = True) -> None:
         """Add ``rule`` behind the others of its priority; KernelError EEXIST for a twin.
 
-        Without a chosen priority the kernel takes one less than the second rule's.
+        Without a chosen priority the kernel takes one less than the second rule's; table 0 stands
+        for the first number that is no table yet (fib_empty_table).
         """
+        if not rule.table:
+            rule = replace(rule, table=next(n for n in range(1, 256) if n not in self.tables))
+            self.tables[rule.table] = RouteTable()
         if not chosen_priority:
             second = self.rules[1].priority if len(self.rules) > 1 else 0
             rule = replace(rule, priority=max(second - 1, 0))
-        if any(replace(rule, protocol=row.protocol) == row for row in self.rules):
+        if rule in self.rules:
             raise KernelError(EEXIST)
         at = sum(1 for row in self.rules if row.priority <= rule.priority)
         self.rules.insert(at, rule)
@@ -299,6 +313,7 @@ class Routing:
         for rule in self.rules:
             if fits(rule):
                 self.rules.remove(rule)
+                self.custom_rules = True
                 return
         raise KernelError(ENOENT)
 
