@@ -68,7 +68,7 @@ class NetworkNamespace:
             while self._last_index in taken:
                 self._last_index += 1
             link.index = self._last_index
-        link.namespace = self
+        link.namespace, link.was_up = self, False
         self.links[link.name] = link
         self.links = dict(sorted(self.links.items(), key=lambda item: item[1].index))
         self.sysctls.add_interface(link.name)
@@ -90,6 +90,8 @@ class NetworkNamespace:
 
     def move_link(self, link: Link, target: NetworkNamespace) -> None:
         """Move a link to another namespace: it arrives down and without addresses."""
+        if target is self:
+            return
         if link.name in target.links:
             raise KernelError(EEXIST)
         self._let_go(link)
@@ -136,6 +138,8 @@ class NetworkNamespace:
                     return
                 raise KernelError(EEXIST, "ipv4: Address already assigned")
         first = [a for a in link.addresses if a.network == address.network and not a.secondary]
+        if first and first[0].scope != address.scope:
+            raise KernelError(EINVAL, "ipv4: Invalid scope value")
         address = replace(address, secondary=bool(first), label=address.label or link.name)
         # Primaries stand before secondaries, and a narrower scope behind a wider one (devinet.c).
         at = len(link.addresses)
@@ -213,10 +217,16 @@ class NetworkNamespace:
         Raises KernelError with the kernel's own sentence for a gateway nobody can reach, a
         source that isn't local, a link that is down.
         """
+        if (route.kind == "local" and route.scope < HOST) or (
+            route.kind == "broadcast" and route.scope < LINK
+        ):
+            raise KernelError(EINVAL, "Invalid scope")
         if route.kind in ERRORS or route.kind == "throw":
             if route.via or route.dev:
                 raise KernelError(EINVAL, "Gateway, device and multipath can not be specified for "
                                           "this route type")  # fmt: skip
+        elif route.scope > HOST:
+            raise KernelError(EINVAL, "Invalid scope")
         elif route.scope == HOST:
             if route.via:
                 raise KernelError(EINVAL, "Route with host scope can not have a gateway")
@@ -224,21 +234,17 @@ class NetworkNamespace:
                 raise KernelError(ENODEV)
         elif route.via:
             route = replace(route, dev=self._way_to(route, route.via))
+        elif route.onlink:
+            raise KernelError(EINVAL, "Invalid flags for nexthop - PERVASIVE and ONLINK can not be "
+                                      "set")  # fmt: skip
         elif route.dev is None:
             raise KernelError(ENODEV)
         elif not route.dev.up:
             raise KernelError(ENETDOWN, "Device for nexthop is not up")
-        elif route.onlink:
-            raise KernelError(EINVAL, "Invalid flags for nexthop - PERVASIVE and ONLINK can not be "
-                                      "set")  # fmt: skip
-        if (route.kind == "local" and route.scope < HOST) or (
-            route.kind == "broadcast" and route.scope < LINK
-        ):
-            raise KernelError(EINVAL, "Invalid scope")
         if (
             route.src
             and not self.is_local(route.src)
-            and not (route.kind == "local" and IPv4Network(route.src) == route.dst)
+            and not (route.kind == "local" and route.src == route.dst.network_address)
         ):
             raise KernelError(EINVAL, "Invalid prefsrc address")
         self.routing.add(route, how)
@@ -246,9 +252,9 @@ class NetworkNamespace:
 
     def _way_to(self, route: Route, gateway: IPv4Address) -> Link:
         """The link a gateway is reached by (fib_check_nh_v4_gw)."""
-        if route.scope >= LINK:
-            raise KernelError(EINVAL, "Nexthop has invalid scope")
         if route.onlink:
+            if route.scope >= LINK:
+                raise KernelError(EINVAL, "Nexthop has invalid scope")
             if route.dev is None:
                 raise KernelError(ENODEV, "Nexthop device required for onlink")
             if not route.dev.up:
@@ -256,7 +262,8 @@ class NetworkNamespace:
             if self.is_local(gateway):
                 raise KernelError(EINVAL, "Nexthop has invalid gateway")
             return route.dev
-        flow = Flow(gateway, oif=route.dev.name if route.dev else "", scope=LINK)
+        flow = Flow(gateway, oif=route.dev.name if route.dev else "",
+                    scope=max(route.scope + 1, LINK))  # fmt: skip
         table = self.routing.tables.get(route.table) if route.table != MAIN else None
         found = table.lookup(flow) if table else None
         if found is None or found.kind in ERRORS or found.kind == "throw":
