@@ -217,11 +217,11 @@ class Ip:
     ) -> Departure:  # fmt: skip
         """Decide how a packet of this namespace's own leaves, and with which source address.
 
-        A source that isn't local is EINVAL, unless ``any_source`` allows it.
+        A source that isn't local is ENETUNREACH, unless ``any_source`` allows it.
         """
         ns = self._ns
-        if src and not any_source and not ns.is_local(src):
-            return Departure(None, EINVAL)
+        if src and not any_source and not ns.owns(src) and not ns.is_local(src):
+            return Departure(None, ENETUNREACH)
         bound = ns.links.get(oif)
         if bound and not bound.up:
             return Departure(None, ENETUNREACH)
