@@ -217,6 +217,7 @@ class NetworkNamespace:
         Raises KernelError with the kernel's own sentence for a gateway nobody can reach, a
         source that isn't local, a link that is down.
         """
+        self.routing.table(route.table)  # it is there even if the route is refused
         if (route.kind == "local" and route.scope < HOST) or (
             route.kind == "broadcast" and route.scope < LINK
         ):
