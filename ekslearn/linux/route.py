@@ -233,15 +233,19 @@ class Routing:
                 passed.append(PassedOver(rule, why))
         return Lookup(None, None, ENETUNREACH, tuple(passed))
 
+    def table(self, number: int) -> RouteTable:
+        """The table with that number, made if it isn't there (fib_new_table)."""
+        if number == LOCAL and not self.custom_rules:
+            self.tables.setdefault(MAIN, RouteTable())  # the two are one until a rule parts them
+        return self.tables.setdefault(number, RouteTable())
+
     def add(self, route: Route, how: str = "add") -> None:
         """Put ``route`` in its table; ``how`` is add, append, prepend, replace or change.
 
         Raises KernelError: EEXIST (the key prefix and metric is taken), ENOENT (change found
         nothing to change).
         """
-        if route.table == LOCAL and not self.custom_rules:
-            self.tables.setdefault(MAIN, RouteTable())  # the two are one until a rule parts them
-        table = self.tables.setdefault(route.table, RouteTable())
+        table = self.table(route.table)
         rows = table.same_prefix(route.dst)
         same = [row for row in rows if row.metric == route.metric]
         at = next((i for i, row in enumerate(rows) if row.metric >= route.metric), len(rows))
