@@ -179,7 +179,7 @@ class Ip:
 
     @staticmethod
     def _is_direct(route: Route) -> bool:
-        return route.via is None and route.scope >= LINK
+        return route.own_gateway or (route.via is None and route.scope >= LINK)
 
     def deliver(self, skb: Skb) -> None:
         """Hand the packet to this namespace's own sockets, if INPUT lets it pass."""
@@ -201,7 +201,7 @@ class Ip:
             self.send_error(skb, (UNREACHABLE, FRAGMENTATION_NEEDED), "unreachable", mtu=link.mtu)
             return
         skb.packet = replace(packet, ttl=packet.ttl - 1)
-        gateway = self._learned(route, packet.dst).gateway or route.via
+        gateway = self._learned(route, packet.dst).gateway or route.gateway
         next_hop = gateway or packet.dst
         if skb.redirect:
             self.send_error(skb, (REDIRECT, 1), "", gateway=next_hop)
@@ -234,7 +234,7 @@ class Ip:
             return Departure(lookup, 0, source, bound)
         if route.kind == "local":
             return Departure(lookup, 0, src or route.src or dst, ns.links["lo"])
-        gateway = self._learned(route, dst).gateway or route.via
+        gateway = self._learned(route, dst).gateway or route.gateway
         chosen = src or route.src or ns.select_address(route.dev, route.via, route.scope)
         return Departure(lookup, 0, chosen or NOBODY, route.dev, gateway, route.kind == "broadcast")
 

@@ -234,7 +234,8 @@ class NetworkNamespace:
             if route.dev is None:
                 raise KernelError(ENODEV)
         elif route.via:
-            route = replace(route, dev=self._way_to(route, route.via))
+            own = not route.onlink and self.is_local(route.via)
+            route = replace(route, dev=self._way_to(route, route.via), own_gateway=own)
         elif route.onlink:
             raise KernelError(EINVAL, "Invalid flags for nexthop - PERVASIVE and ONLINK can not be "
                                       "set")  # fmt: skip

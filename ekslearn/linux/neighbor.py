@@ -126,6 +126,8 @@ class Neighbors:
 
     def _answers(self, link: Link, arp: Arp) -> bool:
         """Whether a request gets a reply: it passes the routing decision like any packet."""
+        if not int(arp.sender):  # somebody without an address asks: no way back to check
+            return self._ns.is_local(arp.target)
         arrival = self._ns.ip.arrival(Flow(arp.target, arp.sender, link.name), link)
         if arrival.verdict == "local":
             self._ns.note_arp(link, arp, "answers", f"{arp.target} is one of its addresses")

@@ -37,6 +37,15 @@ class Route:
     metric: int = 0
     src: IPv4Address | None = None
     onlink: bool = False
+    own_gateway: bool = False
+
+    @property
+    def gateway(self) -> IPv4Address | None:
+        """The next hop; None if the destination itself is.
+
+        A gateway that is one of the namespace's own addresses is taken and never used.
+        """
+        return None if self.own_gateway else self.via
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +236,8 @@ class Routing:
                 why = "its table has no route there"
                 if route:
                     why = "its table throws the packet back"
+                if route and explain:
+                    passed.append(PassedOver(route, "it throws the packet back to the rules"))
                 elif explain and table:
                     passed.extend(table.passed_over(flow, None))
             if explain:
