@@ -1,0 +1,130 @@
+"""No path, address or answer is scripted: change the wiring, and everything said changes with it.
+
+A lesson says ``ekslearn.load("one-node")``, and a file of that name in the folder it runs in goes
+before the one that comes with the package. So nothing is patched: the same notebook runs beside an
+altered scenario.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ground import ROOT
+from tests.notebooks import book, regenerate
+
+SCENARIOS = sorted((ROOT / "data" / "scenarios").glob("*.yaml"))
+
+# Per lesson: what is taken away from which scenario, and an exercise whose answer depends on it.
+LOST: dict[str, tuple[Mapping[str, str], str]] = {
+    "00_start_here": (
+        {"one-node": "pod-b$ ip route del default", "one-pod": "pod$ ip rule del priority 0"},
+        "containers-of-one-pod/which-interface",
+    ),
+    "01_containers_of_one_pod": (
+        {"one-pod": "pod$ ip rule del priority 0"},
+        "containers-of-one-pod/which-interface",
+    ),
+    "02_pods_on_one_node": (
+        {"one-node": "host$ ip route del 10.0.1.31"},
+        "pods-on-one-node/arriving-ttl",
+    ),
+}
+# Other addresses of the same length, so that columns stay where they are.
+RENAMED = {"10.0.1.": "10.9.7.", "10.1.1.": "10.8.3.", "02:00:00:00:": "02:00:00:77:"}
+
+
+def test_every_lesson_is_altered() -> None:
+    assert sorted(LOST) == [path.stem for path in book.LESSONS]
+
+
+def altered(folder: Path, change: Callable[[str, str], str]) -> Path:
+    """A folder in which every scenario's name means that scenario, changed."""
+    for file in SCENARIOS:
+        text = file.read_text(encoding="utf-8")
+        (folder / file.stem).write_text(change(file.stem, text), encoding="utf-8")
+    return folder
+
+
+def rerun(stem: str, folder: Path, *, exercises: bool = True) -> dict[str, dict[str, Any]]:
+    """The lesson's code cells by id, as they come out in that folder."""
+    path = book.NOTEBOOKS / f"{stem}.ipynb"
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    if not exercises:
+        notebook["cells"] = [
+            cell for cell in notebook["cells"] if "exercise(" not in book.source(cell)
+        ]
+    for cell in notebook["cells"]:
+        cell["source"] = "".join(cell["source"])
+        for output in cell.get("outputs", ()):
+            output.clear()
+        if cell["cell_type"] == "code":
+            cell["outputs"] = []
+    fresh = regenerate.in_lines(regenerate.execute(notebook, folder))
+    return {cell["id"]: cell for cell in fresh["cells"] if cell["cell_type"] == "code"}
+
+
+ANSWER = "from ekslearn.exercises import EXERCISES as e; x = e[{!r}]; print(x.truth(x.variant()))"
+
+
+def answer(name: str, folder: Path) -> str:
+    """What the model says is right, for nobody in particular, in a process that starts there."""
+    done = subprocess.run(
+        [sys.executable, "-c", ANSWER.format(name)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("stem", sorted(LOST))
+def test_without_one_row_everything_says_so(stem: str, tmp_path: Path) -> None:
+    lost, name = LOST[stem]
+
+    def take_away(scenario: str, text: str) -> str:
+        return f"{text}    - {lost[scenario]}\n" if scenario in lost else text
+
+    folder = altered(tmp_path, take_away)
+    fresh = rerun(stem, folder)
+    stored = {cell["id"]: cell for cell in book.cells(book.NOTEBOOKS / f"{stem}.ipynb", "code")}
+    printed = {key for key in stored if book.shown(stored[key])[0] != book.shown(fresh[key])[0]}
+    assert printed, "the printed output is the same"
+    drawn = {
+        key
+        for key in printed
+        if list(map(book.words_of, book.shown(stored[key])[1]))
+        != list(map(book.words_of, book.shown(fresh[key])[1]))
+    }
+    assert drawn, "the picture's words are the same"
+    assert answer(name, folder) != answer(name, ROOT), "the exercise's answer is the same"
+
+
+@pytest.mark.parametrize("stem", sorted(LOST))
+def test_other_addresses_change_nothing_but_the_addresses(stem: str, tmp_path: Path) -> None:
+    def rename(text: str) -> str:
+        for old, new in RENAMED.items():
+            text = re.sub(rf"(?<![\d.]){re.escape(old)}", new, text)
+        return text
+
+    # Exercises are left out: each gives its scenario other addresses by itself, learner by learner.
+    fresh = rerun(stem, altered(tmp_path, lambda _, text: rename(text)), exercises=False)
+    changed = 0
+    for cell in book.cells(book.NOTEBOOKS / f"{stem}.ipynb", "code"):
+        if cell["id"] not in fresh:
+            continue
+        old, new = book.shown(cell), book.shown(fresh[cell["id"]])
+        assert new[0] == rename(old[0]), cell["id"]
+        assert [book.words_of(page) for page in new[1]] == [
+            [rename(words) for words in book.words_of(page)] for page in old[1]
+        ], cell["id"]
+        changed += new[0] != old[0]
+    assert changed >= 3
