@@ -81,8 +81,8 @@ class NetworkNamespace:
 
     def _let_go(self, link: Link) -> None:
         self.set_up(link, False)
-        for address in list(link.addresses):
-            self.remove_address(link, address)
+        while link.addresses:
+            self.remove_address(link, link.addresses[0])
         self.routing.remove_where(lambda route: route.dev is link)
         self.neighbors.forget(link, permanent=True)
         self.sysctls.remove_interface(link.name)
@@ -245,6 +245,7 @@ class NetworkNamespace:
             raise KernelError(ENETDOWN, "Device for nexthop is not up")
         if (
             route.src
+            and not (route.kind in ERRORS or route.kind == "throw")
             and not self.is_local(route.src)
             and not (route.kind == "local" and route.src == route.dst.network_address)
         ):
