@@ -229,17 +229,14 @@ class Routing:
             if not why:
                 table = self.tables.get(rule.table)
                 route = table.lookup(flow) if table else None
-                if route and explain and table:
+                why = "its table has no route there"
+                if route and route.kind == "throw":
+                    why = "its table throws the packet back"
+                    passed += [PassedOver(route, "it throws the packet back")] * explain
+                if explain and table:
                     passed.extend(table.passed_over(flow, route))
                 if route and route.kind != "throw":
                     return Lookup(rule, route, ERRORS.get(route.kind, 0), tuple(passed))
-                why = "its table has no route there"
-                if route:
-                    why = "its table throws the packet back"
-                if route and explain:
-                    passed.append(PassedOver(route, "it throws the packet back to the rules"))
-                elif explain and table:
-                    passed.extend(table.passed_over(flow, None))
             if explain:
                 passed.append(PassedOver(rule, why))
         return Lookup(None, None, ENETUNREACH, tuple(passed))

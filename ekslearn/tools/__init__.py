@@ -48,16 +48,15 @@ def run(namespace: NetworkNamespace, line: str | Sequence[str], stdin: str = "")
         return Done(stderr=f"ekslearn: {line!r} can't be split into words: {error}\n", status=125)
     if not words:
         return Done()
-    if words[0].rpartition("/")[2] == "iptables-restore":
-        tool = partial(iptables_restore, text=stdin)
-    else:
-        tool = TOOLS.get(words[0].rpartition("/")[2])
-    if tool is None:
+    name = words[0].rpartition("/")[2]
+    if name not in TOOLS and name != "iptables-restore":
         known = ", ".join(name for name in TOOLS if name not in ("true", "false"))
         complaint = f"ekslearn: {words[0]}: there is no such command here; there are {known}\n"
         return Done(stderr=complaint, status=REFUSED)
     try:
-        return tool(namespace, words[1:])
+        if name == "iptables-restore":
+            return iptables_restore(namespace, words[1:], stdin)
+        return TOOLS[name](namespace, words[1:])
     except NotModelled as refusal:
         return Done(stderr=f"ekslearn: {refusal}\n", status=REFUSED)
 

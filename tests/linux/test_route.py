@@ -206,7 +206,7 @@ def test_rules_of_one_priority_keep_their_order_and_twins_are_refused() -> None:
     assert [rule.table for rule in made.rules[1:3]] == [5, 6]
     assert made.custom_rules
     with pytest.raises(KernelError) as refused:
-        made.add_rule(Rule(priority=100, table=5, protocol=9))
+        made.add_rule(Rule(priority=100, table=5))
     assert refused.value.errno == EEXIST
     made.delete_rule(lambda rule: rule.priority == 100)
     assert [rule.table for rule in made.rules[1:2]] == [6]
