@@ -59,6 +59,7 @@ class Link:
         self.mtu = LOOPBACK_MTU if kind == "loopback" else ETHERNET_MTU
         self.up = False
         self.was_up = False
+        self.over_dead = False
         self.peer: Link | None = None
         self.segment: Segment | None = None
         self.addresses: list[Address] = []
@@ -69,6 +70,18 @@ class Link:
         if self.kind == "veth":
             return self.up and self.peer is not None and self.peer.up
         return self.up
+
+    def settle(self) -> None:
+        """Note whether the link that carries this one is dead, when a carrier comes or goes.
+
+        The kernel looks for it by its number among this namespace's own links, and keeps what it
+        found until the next time (default_operstate in net/core/link_watch.c).
+        """
+        number = self.peer.index if self.peer else self.index
+        below = [each for each in self.namespace.links.values() if each.index == number]
+        self.over_dead = not self.carrier and any(
+            each is not self and each.kind == "veth" and not each.carrier for each in below
+        )
 
     @property
     def ips(self) -> list[IPv4Address]:
