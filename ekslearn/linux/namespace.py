@@ -102,6 +102,9 @@ class NetworkNamespace:
         if name in self.links:
             raise KernelError(EEXIST)
         old, link.name = link.name, name
+        for at, each in enumerate(link.addresses):  # labels follow (inetdev_changename)
+            mark = each.label.partition(":")[2] or str(at + 1)
+            link.addresses[at] = replace(each, label=f"{name}:{mark}" if at else name)
         self.sysctls.add_interface(name, like=old)
         self.sysctls.remove_interface(old)
         self.links = {each.name: each for each in self.links.values()}
@@ -114,8 +117,12 @@ class NetworkNamespace:
         """Turn a link on or off. Off, its routes go, those a user added for good."""
         if link.up == up:
             return
+        carried = link.peer is not None and link.peer.carrier
         link.up = up
         link.was_up = True
+        link.settle()
+        if link.peer and link.peer.carrier != carried:
+            link.peer.settle()
         if up:
             if link.kind == "loopback" and not link.addresses:
                 self.add_address(link, Address(
@@ -196,6 +203,8 @@ class NetworkNamespace:
 
     def _add_routes(self, link: Link, address: Address) -> None:
         for route in self._routes_of(link, address):
+            if not self._source_is_own(route):
+                continue
             try:
                 self.routing.add(route, "append")
             except KernelError as error:
@@ -210,6 +219,11 @@ class NetworkNamespace:
         """Whether a packet to ``ip`` would be for this namespace: its local table says so."""
         route = self.routing.tables[LOCAL].lookup(Flow(ip))
         return route is not None and route.kind == "local"
+
+    def _source_is_own(self, route: Route) -> bool:
+        """Whether a route's source is local, or just becomes it (fib_valid_prefsrc)."""
+        itself = route.kind == "local" and route.src == route.dst.network_address
+        return route.src is None or itself or self.is_local(route.src)
 
     def add_route(self, route: Route, how: str = "add") -> None:
         """Add a user's route once the kernel's checks are passed (fib_create_info).
@@ -246,8 +260,7 @@ class NetworkNamespace:
         if (
             route.src
             and not (route.kind in ERRORS or route.kind == "throw")
-            and not self.is_local(route.src)
-            and not (route.kind == "local" and route.src == route.dst.network_address)
+            and not self._source_is_own(route)
         ):
             raise KernelError(EINVAL, "Invalid prefsrc address")
         self.routing.add(route, how)
