@@ -7,7 +7,7 @@ and fib_frontend.c of Linux 6.18.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from errno import EACCES, EHOSTUNREACH, EINVAL, EMSGSIZE, ENETUNREACH, EPERM
+from errno import EACCES, EHOSTUNREACH, EINVAL, EMSGSIZE, ENETUNREACH, EPERM, EXDEV
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
@@ -120,7 +120,7 @@ class Ip:
             return self._checked(Arrival(route.kind, lookup), flow, link)
         if not forwarding:
             why = f"it is for another host and forwarding is off on {link.name}"
-            return Arrival("drop", lookup, why)
+            return Arrival("drop", lookup, why, EHOSTUNREACH)
         if lookup.error or route is None or route.dev is None:
             silent = lookup.error not in CODES
             why = f"{route.kind} route" if route else "no route to the destination"
@@ -141,7 +141,8 @@ class Ip:
         """
         ok, direct, why = self._validate(flow, link, oif)
         if not ok:
-            return Arrival("drop", arrival.lookup, why)
+            errno = EXDEV if why.startswith("rp_filter") else EINVAL
+            return Arrival("drop", arrival.lookup, why, errno)
         return replace(arrival, redirect=direct)
 
     def _validate(self, flow: Flow, link: Link, oif: Link | None) -> tuple[bool, bool, str]:
@@ -220,6 +221,8 @@ class Ip:
         A source that isn't local is ENETUNREACH, unless ``any_source`` allows it.
         """
         ns = self._ns
+        if src and (src.is_multicast or src == ALL_HOSTS or src in THIS_NETWORK):
+            return Departure(None, EINVAL)
         if src and not any_source and not ns.owns(src) and not ns.is_local(src):
             return Departure(None, ENETUNREACH)
         bound = ns.links.get(oif)
