@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import shutil
 import statistics
@@ -124,6 +125,12 @@ def test_exercises_of_a_lesson_are_in_it(path: Path) -> None:
         assert any(one.beat.lower() in heading for heading in headings), one.beat
 
 
+def test_the_first_lesson_leads_to_every_other() -> None:
+    first, *others = book.LESSONS
+    links = set(book.LINK.findall(book.prose(first)))
+    assert {path.name for path in others} <= links
+
+
 def test_the_seed_is_weighed_sentence_by_sentence() -> None:
     """Every sentence of the article has a statement, a verdict, a reason, and a lesson."""
     with (ROOT / "data" / "seed_statements.csv").open(encoding="utf-8") as file:
@@ -166,7 +173,7 @@ def test_what_a_lesson_says_of_the_kernel_is_what_the_kernel_says() -> None:
             done = subprocess.run(
                 ["bash", "-c", command],
                 cwd=ROOT,
-                env={"PATH": f"{Path(sys.executable).parent}:/usr/sbin:/sbin:/usr/bin:/bin"},
+                env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
                 capture_output=True,
                 text=True,
             )
@@ -177,10 +184,10 @@ def test_what_a_lesson_says_of_the_kernel_is_what_the_kernel_says() -> None:
 
 def test_the_regenerator_notices_and_renews(tmp_path: Path) -> None:
     """A stored output that isn't what the cell prints is found by --check, and put right."""
-    path = tmp_path / "02_pods_on_one_node.ipynb"
+    path = tmp_path / "01_containers_of_one_pod.ipynb"
     shutil.copy(book.NOTEBOOKS / path.name, path)
     stored = path.read_text(encoding="utf-8")
-    path.write_text(stored.replace("arrived with 63", "arrived with 64"), encoding="utf-8")
+    path.write_text(stored.replace("you said: nothing", "you said: something"), encoding="utf-8")
     assert path.read_text(encoding="utf-8") != stored
     assert regenerate.main(["--check", str(path)]) == 1
     assert regenerate.main([str(path)]) == 0
