@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .trace import Trace
 
 End = tuple[str, str]
+# Listings of `ip`: what they ask changes nothing, even where they print nothing.
+READS = re.compile(r"ip(\s+-\S+)*\s+\S+(\s+(sh|sho|show|l|li|lis|list|lst|g|ge|get)\b.*)?")
 
 
 class Lab:
@@ -54,7 +56,7 @@ class Lab:
         done = tools.run(namespace, command)
         text = command if isinstance(command, str) else " ".join(command)
         quiet = not done.stdout or (text.startswith("sysctl") and "=" in text)
-        if done.status == 0 and quiet and text.strip():
+        if done.status == 0 and quiet and text.strip() and not READS.fullmatch(text.strip()):
             self.lines.append(f"{place}$ {text}")
         return done
 

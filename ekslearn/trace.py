@@ -213,6 +213,8 @@ def _lookup_steps(decision: Decision, lookup: Lookup, base: dict[str, Any]) -> l
 
 def _step(decision: Decision, row: str, show: str, base: dict[str, Any]) -> Step:
     rows = _listing(decision.namespace, show)
+    if row not in rows:  # a connection is listed once its first packet has left or arrived
+        rows = (*rows, row)
     return Step(stage=decision.stage, decision=decision.verdict, because=row, show=show, rows=rows,
                 lit=_place(rows, row), **base)  # fmt: skip
 

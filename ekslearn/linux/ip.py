@@ -247,6 +247,7 @@ class Ip:
         """Send a packet of this namespace's own; an errno for the sender, 0 if it went its way."""
         skb = Skb(packet, binding=binding)
         if (errno := self._route_out(skb, any_source=any_source)) != 0:
+            self._ns.drop(skb, "route", f"no route to {packet.dst}")
             return errno
         learned = self._learned(skb.route, packet.dst) if skb.route else Learned()
         if skb.oif and skb.packet.size > (learned.mtu or skb.oif.mtu):

@@ -1,0 +1,117 @@
+"""Trace: the contract's JSON, the verdicts, and what every step says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ekslearn import EkslearnError
+
+from .linux.labs import chain, pair
+
+STEP_KEYS = ["place", "stage", "decision", "because", "passed_over"]
+SIGHTING_KEYS = ["place", "interface", "direction", "src", "sport", "dst", "dport", "protocol",
+                 "ttl"]  # fmt: skip
+
+
+def test_the_json_has_the_contracts_keys_and_nothing_else() -> None:
+    found = json.loads(json.dumps(chain().trace("left", "right:80").to_dict()))
+    assert list(found) == ["scenario", "verdict", "reason", "request", "reply", "steps"]
+    for sighting in found["request"] + found["reply"]:
+        assert list(sighting) == SIGHTING_KEYS
+    assert all(list(step) == STEP_KEYS for step in found["steps"])
+    assert found["request"][0] == {
+        "place": "left", "interface": "eth0", "direction": "out", "src": "10.0.1.2",
+        "sport": 40000, "dst": "10.0.2.2", "dport": 80, "protocol": "tcp", "ttl": 64,
+    }  # fmt: skip
+
+
+def test_icmp_has_no_ports_but_type_and_code() -> None:
+    found = pair().trace("red", "blue").to_dict()
+    assert (found["request"][0]["sport"], found["request"][0]["dport"]) == (None, None)
+    assert [s["icmp"] for s in found["request"] + found["reply"]] == [[8, 0]] * 2 + [[0, 0]] * 2
+
+
+@pytest.mark.parametrize(
+    ("line", "verdict", "reason"),
+    [
+        ("", "delivered", "10.0.2.2:80 answered"),
+        ("router$ iptables -A FORWARD -j DROP", "dropped", "router: drop"),
+        ("router$ iptables -P FORWARD DROP", "dropped", "router: no rule decided: policy DROP"),
+        ("router$ iptables -A FORWARD -j REJECT", "rejected", "router: drop, and tell the sender"),
+        ("router$ iptables -A FORWARD -p tcp -j REJECT --reject-with tcp-reset", "rejected",
+         "router: drop, and tell the sender"),
+        ("right$ iptables -A INPUT -j REJECT", "rejected", "right: drop, and tell the sender"),
+        ("left$ iptables -A OUTPUT -j DROP", "dropped", "left: drop"),
+        ("right$ ip route del default", "dropped", "reply: right: no route to 10.0.1.2"),
+        ("router$ iptables -A FORWARD -s 10.0.2.2 -j DROP", "dropped", "reply: router: drop"),
+        ("router$ ip route add unreachable 10.0.2.2", "unreachable", "router: unreachable route"),
+        ("router$ ip link set r down", "unreachable", "router: no route to the destination"),
+    ],
+)  # fmt: skip
+def test_verdicts_and_reasons(line: str, verdict: str, reason: str) -> None:
+    trace = chain(line).trace("left", "10.0.2.2:80")
+    assert (trace.verdict, trace.reason[: len(reason)]) == (verdict, reason)
+
+
+def test_every_row_named_stands_in_the_listing_beside_it() -> None:
+    lab = chain("""
+        router$ iptables -t nat -A POSTROUTING -o r -j MASQUERADE
+        router$ iptables -A FORWARD -p tcp -m comment --comment "a note" -j ACCEPT
+        router$ iptables -t mangle -A PREROUTING -i l -j MARK --set-mark 7
+        router$ ip rule add fwmark 7 table 9 prio 100
+        router$ ip route add default via 10.0.2.2 table 9
+    """)
+    trace = lab.trace("left", "10.0.2.2:80")
+    named = [step for step in trace.steps if step.because]
+    assert {step.stage for step in named} >= {
+        "rule", "route", "neighbor", "mangle PREROUTING", "nat POSTROUTING", "filter FORWARD",
+        "conntrack POSTROUTING",
+    }  # fmt: skip
+    for step in named:
+        assert step.lit is not None, step
+        assert step.rows[step.lit] == step.because
+    decided = [step.because for step in trace.steps if step.place == "router"]
+    assert "100: from all fwmark 0x7 lookup 9" in decided
+    assert "default via 10.0.2.2 dev r" in decided
+
+
+def test_the_header_shows_the_mark_and_the_translation() -> None:
+    lab = chain("router$ iptables -t nat -A PREROUTING -p tcp --dport 8080 -j DNAT "
+                "--to-destination 10.0.2.2:80")  # fmt: skip
+    trace = lab.trace("left", "10.0.1.1:8080")
+    assert trace.verdict == "delivered"
+    heads = [(step.header["dst"], step.header["dport"]) for step in trace.steps
+             if step.stage == "conntrack PREROUTING"]  # fmt: skip
+    assert heads == [("10.0.2.2", 80)]
+
+
+@pytest.mark.parametrize("goal", ["green", "10.0.0", "10.0.0.300", "left:0", "left:80/sctp",
+                                  "left:99999", "", "left:http"])  # fmt: skip
+def test_a_destination_that_is_none(goal: str) -> None:
+    with pytest.raises(EkslearnError):
+        chain().trace("left", goal)
+
+
+def test_a_bare_namespace_has_no_containers() -> None:
+    with pytest.raises(EkslearnError, match="has no container 'web'; ask from left"):
+        chain().trace("left:web", "right")
+
+
+def test_chains_can_be_decided_again_from_what_was_passed_over() -> None:
+    """Every rule passed over differs from the packet in the point its reason names."""
+    lab = chain("""
+        router$ iptables -A FORWARD -s 10.9.0.0/16 -j DROP
+        router$ iptables -A FORWARD -p udp -j DROP
+        router$ iptables -A FORWARD -p tcp --dport 81 -j DROP
+        router$ iptables -A FORWARD -i r -j DROP
+        router$ iptables -A FORWARD -m mark --mark 5 -j DROP
+        router$ iptables -A FORWARD -p tcp -j ACCEPT
+        router$ iptables -A FORWARD -j DROP
+    """)
+    step = next(s for s in lab.trace("left", "right:80").steps if s.stage == "filter FORWARD")
+    assert step.because == "-A FORWARD -p tcp -j ACCEPT"
+    reasons = [row.rpartition(" — ")[2] for row in step.passed_over]
+    assert reasons == ["the source is 10.0.1.2", "the protocol is tcp",
+                       "the destination port is 80", "the packet goes in by l", "the packet's mark is 0x0"]  # fmt: skip
