@@ -55,6 +55,7 @@ class NetworkNamespace:
                  peer_mac: str) -> tuple[Link, Link]:  # fmt: skip
         """Add both ends of a veth; the peer is made first and so gets the lower index."""
         if name in self.links or (self is peer and name == peer_name):
+            peer._last_index += name == peer_name and name not in self.links
             raise KernelError(EEXIST)
         far = peer.add_link(peer_name, "veth", peer_mac)
         near = self.add_link(name, "veth", mac)
@@ -96,6 +97,8 @@ class NetworkNamespace:
             raise KernelError(EEXIST)
         self._let_go(link)
         target._adopt(link)
+        if link.peer:
+            link.peer.settle()
 
     def rename_link(self, link: Link, name: str) -> None:
         """Give a link another name; its addresses and routes stay. EEXIST if it is taken."""
