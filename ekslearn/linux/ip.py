@@ -107,7 +107,7 @@ class Ip:
         src, dst, sysctls = flow.src, flow.dst, self._ns.sysctls
         if src.is_multicast or src == ALL_HOSTS:
             return Arrival("drop", why=f"martian source {src}")
-        if dst == ALL_HOSTS:
+        if dst == ALL_HOSTS or dst == src == NOBODY:
             return self._checked(Arrival("broadcast"), flow, link)
         if src in THIS_NETWORK or src.is_loopback:
             return Arrival("drop", why=f"martian source {src}")
