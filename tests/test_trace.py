@@ -47,7 +47,7 @@ def test_icmp_has_no_ports_but_type_and_code() -> None:
         ("right$ ip route del default", "dropped", "reply: right: no route to 10.0.1.2"),
         ("router$ iptables -A FORWARD -s 10.0.2.2 -j DROP", "dropped", "reply: router: drop"),
         ("router$ ip route add unreachable 10.0.2.2", "unreachable", "router: unreachable route"),
-        ("router$ ip link set r down", "unreachable", "router: no route to the destination"),
+        ("router$ ip link set vr down", "unreachable", "router: no route to the destination"),
     ],
 )  # fmt: skip
 def test_verdicts_and_reasons(line: str, verdict: str, reason: str) -> None:
@@ -74,7 +74,7 @@ def test_every_row_named_stands_in_the_listing_beside_it() -> None:
         assert step.rows[step.lit] == step.because
     decided = [step.because for step in trace.steps if step.place == "router"]
     assert "100: from all fwmark 0x7 lookup 9" in decided
-    assert "default via 10.0.2.2 dev r" in decided
+    assert "default via 10.0.2.2 dev vr" in decided
 
 
 def test_the_header_shows_the_mark_and_the_translation() -> None:
@@ -114,4 +114,4 @@ def test_chains_can_be_decided_again_from_what_was_passed_over() -> None:
     assert step.because == "-A FORWARD -p tcp -j ACCEPT"
     reasons = [row.rpartition(" — ")[2] for row in step.passed_over]
     assert reasons == ["the source is 10.0.1.2", "the protocol is tcp",
-                       "the destination port is 80", "the packet goes in by l", "the packet's mark is 0x0"]  # fmt: skip
+                       "the destination port is 80", "the packet goes in by vl", "the packet's mark is 0x0"]  # fmt: skip

@@ -15,19 +15,19 @@ blue$ ip link set veth1 up
 """
 # left -- router -- right, the router forwarding.
 CHAIN = """
-router$ ip link add l type veth peer name eth0 netns left
-router$ ip link add r type veth peer name eth0 netns right
+router$ ip link add vl type veth peer name eth0 netns left
+router$ ip link add vr type veth peer name eth0 netns right
 left$ ip link set lo up
 right$ ip link set lo up
 router$ ip link set lo up
 left$ ip addr add 10.0.1.2/24 dev eth0
 right$ ip addr add 10.0.2.2/24 dev eth0
-router$ ip addr add 10.0.1.1/24 dev l
-router$ ip addr add 10.0.2.1/24 dev r
+router$ ip addr add 10.0.1.1/24 dev vl
+router$ ip addr add 10.0.2.1/24 dev vr
 left$ ip link set eth0 up
 right$ ip link set eth0 up
-router$ ip link set l up
-router$ ip link set r up
+router$ ip link set vl up
+router$ ip link set vr up
 left$ ip route add default via 10.0.1.1
 right$ ip route add default via 10.0.2.1
 router$ sysctl -w net.ipv4.ip_forward=1

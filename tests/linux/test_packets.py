@@ -71,7 +71,7 @@ def test_a_lonely_sender_tells_itself_over_lo() -> None:
 def test_without_forwarding_a_host_is_silent() -> None:
     trace = chain("router$ sysctl -w net.ipv4.ip_forward=0").trace("left", "10.0.2.2")
     assert trace.verdict == "dropped"
-    assert trace.reason == "router: it is for another host and forwarding is off on l"
+    assert trace.reason == "router: it is for another host and forwarding is off on vl"
 
 
 def test_ttl_runs_out() -> None:
@@ -85,7 +85,7 @@ def test_ttl_runs_out() -> None:
 
 
 def test_a_packet_larger_than_the_next_link_is_sent_back_and_the_size_remembered() -> None:
-    lab = chain("router$ ip link set r mtu 1400\nright$ ip link set eth0 mtu 1400")
+    lab = chain("router$ ip link set vr mtu 1400\nright$ ip link set eth0 mtu 1400")
     first = lab.run("left", "ping -c1 -M do -s 1372 10.0.2.2")
     assert first.status == 0
     large = lab.run("left", "ping -c1 -M do -s 1373 10.0.2.2").stdout
@@ -106,7 +106,7 @@ def test_rp_filter_strict_loose_and_off() -> None:
     for value, all_value, way in ((0, 0, True), (2, 0, True), (1, 0, False), (0, 1, False),
                                   (2, 1, True)):  # fmt: skip
         lab = chain(lines)
-        lab.line(f"router$ sysctl -w net.ipv4.conf.l.rp_filter={value}")
+        lab.line(f"router$ sysctl -w net.ipv4.conf.vl.rp_filter={value}")
         lab.line(f"router$ sysctl -w net.ipv4.conf.all.rp_filter={all_value}")
         arrived = any(row.startswith("right eth0 in") for row in seen(lab, "left", "10.0.2.2"))
         assert arrived is way, (value, all_value)
@@ -153,7 +153,7 @@ def test_arp_is_answered_for_an_address_on_any_link_and_learned_from() -> None:
 def test_proxy_arp_answers_for_what_the_router_can_reach() -> None:
     lines = "left$ ip route del default\nleft$ ip route add 10.0.2.0/24 dev eth0"
     assert chain(lines).trace("left", "10.0.2.2").verdict == "unreachable"
-    lab = chain(lines + "\nrouter$ sysctl -w net.ipv4.conf.l.proxy_arp=1")
+    lab = chain(lines + "\nrouter$ sysctl -w net.ipv4.conf.vl.proxy_arp=1")
     assert lab.trace("left", "10.0.2.2").verdict == "delivered"
 
 
@@ -172,13 +172,13 @@ TURN = """
     left$ ip addr add 10.0.1.3/24 dev eth0
     left$ ip route add 10.8.0.0/16 via 10.0.1.1
     router$ ip route add 10.8.0.0/16 via 10.0.1.77
-    router$ ip neigh add 10.0.1.77 lladdr 02:00:00:00:00:77 dev l
+    router$ ip neigh add 10.0.1.77 lladdr 02:00:00:00:00:77 dev vl
 """
 
 
 def test_a_packet_turned_back_brings_a_redirect_unless_switched_off() -> None:
     assert icmp(chain(TURN), "left", "10.8.0.1") == [((5, 1), "10.0.1.1")]
-    lab = chain(TURN + "router$ sysctl -w net.ipv4.conf.l.send_redirects=0\n"
+    lab = chain(TURN + "router$ sysctl -w net.ipv4.conf.vl.send_redirects=0\n"
                        "router$ sysctl -w net.ipv4.conf.all.send_redirects=0")  # fmt: skip
     assert icmp(lab, "left", "10.8.0.1") == []
 
@@ -212,14 +212,14 @@ def test_fwmark_is_left_out_of_the_reverse_path_unless_src_valid_mark() -> None:
         router$ iptables -t mangle -A PREROUTING -i l -j MARK --set-mark 1
         router$ ip rule add fwmark 1 table 7 prio 10
         router$ ip route add default via 10.0.2.2 table 7
-        router$ ip route add 10.0.1.0/24 dev l table 7
+        router$ ip route add 10.0.1.0/24 dev vl table 7
         router$ ip route del 10.0.1.0/24
-        router$ sysctl -w net.ipv4.conf.l.rp_filter=1
-        router$ ip link set l address 02:00:00:00:00:01
+        router$ sysctl -w net.ipv4.conf.vl.rp_filter=1
+        router$ ip link set vl address 02:00:00:00:00:01
         left$ ip neigh add 10.0.1.1 lladdr 02:00:00:00:00:01 dev eth0
     """
-    assert "rp_filter 1 on l" in chain(lines).trace("left", "10.0.2.2").reason
-    lab = chain(lines + "router$ sysctl -w net.ipv4.conf.l.src_valid_mark=1")
+    assert "rp_filter 1 on vl" in chain(lines).trace("left", "10.0.2.2").reason
+    lab = chain(lines + "router$ sysctl -w net.ipv4.conf.vl.src_valid_mark=1")
     assert any(row.startswith("right eth0 in") for row in seen(lab, "left", "10.0.2.2"))
 
 
