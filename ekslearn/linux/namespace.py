@@ -95,9 +95,10 @@ class NetworkNamespace:
             return
         if link.name in target.links:
             raise KernelError(EEXIST)
+        carried = link.carrier
         self._let_go(link)
         target._adopt(link)
-        if link.peer:
+        if link.peer and carried:
             link.peer.settle()
 
     def rename_link(self, link: Link, name: str) -> None:
