@@ -13,6 +13,7 @@ import selectors
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -23,9 +24,10 @@ from ekslearn.kernel.listener import Listeners
 from ekslearn.kernel.probe import Probe, Round
 
 # What no wire shows, set on every interface before probes go out: a neighbor that doesn't answer
-# is given up after 2 x 20 ms, and proxy ARP answers at once (arp(7); a kernel waits up to 0.8 s).
+# is given up after 2 x 20 ms, proxy ARP answers at once (arp(7); a kernel waits up to 0.8 s), and
+# what was learned isn't asked again within the minute.
 NEIGHBOR = {"retrans_time_ms": "20", "mcast_solicit": "2", "ucast_solicit": "2",
-            "mcast_resolicit": "0", "proxy_delay": "0"}  # fmt: skip
+            "mcast_resolicit": "0", "proxy_delay": "0", "delay_first_probe_time": "60"}  # fmt: skip
 # For each namespace: whoever is root here may send ICMP echoes.
 PING = ("net.ipv4.ping_group_range", "0 0")
 
@@ -64,21 +66,48 @@ class Inside:
 
     def probe(self, probes: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Send probes with a capture running in every namespace; see ``Round``."""
-        rings = []
+        return self.rounds([[0, probes]])[0]
+
+    def rounds(self, groups: list[Any]) -> list[list[dict[str, Any]]]:
+        """Send groups of probes, one group after the other; each waits so many seconds before."""
+        rings: list[Ring] = []
+        found = []
         try:
             space.settle(self.namespaces)
             for name in self.namespaces:
                 self._hurry(name)
                 rings.append(Ring(name))
                 self.selector.register(rings[-1], selectors.EVENT_READ, lambda: None)
-            first, self.marks = self.marks, self.marks + len(probes)
-            seen = Round(self.selector, rings).run([Probe(**one) for one in probes], first)
+            for wait_s, probes in groups:
+                self._idle(wait_s)
+                first, self.marks = self.marks, self.marks + len(probes)
+                seen = Round(self.selector, rings).run([Probe(**one) for one in probes], first)
+                found.append([asdict(one) for one in seen])
         finally:
             for ring in rings:
                 with suppress(KeyError):
                     self.selector.unregister(ring)
                 ring.close()
-        return [asdict(one) for one in seen]
+        return found
+
+    def _idle(self, wait_s: float) -> None:
+        """Let time pass; the listeners go on."""
+        end = time.monotonic() + wait_s
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.02))
+            for key, _ in self.selector.select(0):
+                key.data()
+
+    def build(
+        self, namespaces: list[str], lines: list[Any], listeners: list[Any]
+    ) -> list[tuple[str, str, int]]:
+        """Replace what is there: namespaces, lines run one after the other, listeners."""
+        self.clear()
+        self.add(namespaces)
+        done = [space.spawn(name, words) for name, words in lines]
+        for place, name, where in listeners:
+            self.listeners.open(place, name, where)
+        return done
 
     def _hurry(self, namespace: str) -> None:
         with space.entered(namespace):

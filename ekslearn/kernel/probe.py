@@ -26,6 +26,7 @@ from ekslearn.kernel.frame import Packet
 from ekslearn.kernel.space import entered
 
 IP_RECVERR, TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ = 11, 19, 20, 21
+IP_MTU_DISCOVER, IP_PMTUDISC_DO = 10, 2
 SEND_QUEUE, REPAIR_OFF = 2, -1  # include/uapi/linux/in.h and tcp.h
 EXTENDED = struct.Struct("=IBBBBII4x4s")  # sock_extended_err and its sockaddr_in (errqueue.h)
 FROM_ICMP = 2  # SO_EE_ORIGIN_ICMP
@@ -38,13 +39,19 @@ REQUEST = b"GET / HTTP/1.0\r\n\r\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """What to send: from which namespace and port (or ICMP id), to where."""
+    """What to send: from which namespace and port (or ICMP id), to where.
+
+    ``size`` is the whole IP packet in bytes, for ICMP and UDP; with it the packet must not be
+    fragmented. None sends as little as there is to say.
+    """
 
     namespace: str
     protocol: str
     destination: str
     dport: int | None = None
     sport: int = 0
+    ttl: int = 64
+    size: int | None = None
 
 
 @dataclass(slots=True)
@@ -121,6 +128,7 @@ class Round:
         self._sockets.append(made)
         made.setblocking(False)
         made.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+        made.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, probe.ttl)
         try:
             made.bind(("", probe.sport))
             if probe.protocol == "tcp":
@@ -129,6 +137,10 @@ class Round:
             data = frame.payload(mark)
             if probe.protocol == "icmp":  # the kernel fills in the id (our port) and the checksum
                 data = struct.pack("!BBHHH", frame.ECHO, 0, 0, 0, 1) + data
+            if probe.size:
+                made.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
+                header = 20 if probe.protocol == "icmp" else 28
+                data = data.ljust(probe.size - header, b".")
             made.connect((probe.destination, probe.dport or 0))
             self._watch(made, selectors.EVENT_READ, partial(self._datagram, made, seen))
             made.send(data)

@@ -138,6 +138,21 @@ class World:
         found = self._ask("probe", [asdict(one) for one in probes])
         return [_seen(one) for one in found]
 
+    def quickly(
+        self, lab: Lab, groups: Sequence[tuple[float, Sequence[Probe]]]
+    ) -> tuple[list[Done], list[list[Seen]]]:
+        """Build a lab and send groups of probes, one group after the other, all in two requests.
+
+        Each group is (seconds to wait before it, its probes). Nothing settles between two lines,
+        as in a script. Returns what each line gave, and what came of each probe.
+        """
+        lines = [(netns(place), words) for place, words in map(split, lab.lines)]
+        listeners = [(place, netns(place), where) for place, where in lab.listeners()]
+        done = self._ask("build", [name for _, name in places(lab)], lines, listeners)
+        asked = [(wait_s, [asdict(one) for one in group]) for wait_s, group in groups]
+        found = self._ask("rounds", asked)
+        return [Done(*one) for one in done], [[_seen(one) for one in group] for group in found]
+
 
 def _seen(found: dict[str, Any]) -> Seen:
     packets = []
