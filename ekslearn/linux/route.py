@@ -8,9 +8,10 @@ Source: net/ipv4/fib_trie.c, net/core/fib_rules.c and net/ipv4/fib_semantics.c o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from errno import EACCES, EEXIST, EHOSTUNREACH, EINVAL, ENETUNREACH, ENOENT, ESRCH
 from ipaddress import IPv4Address, IPv4Network
+from typing import NamedTuple
 
 from ..errors import KernelError
 from .link import GLOBAL, NOWHERE, Link
@@ -54,6 +55,7 @@ class Rule:
 
     ``mark`` and ``mask`` are None where the rule has no fwmark; an empty ``iif`` or ``oif``
     matches any. ``iif`` "lo" matches what this namespace itself sends.
+    ``selects`` is False for a rule every packet matches.
     """
 
     priority: int
@@ -66,6 +68,11 @@ class Rule:
     mask: int | None = None
     inverted: bool = False
     protocol: int = 3
+    selects: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        wanted = (self.iif, self.oif, self.mark is not None, self.src, self.dst, self.inverted)
+        object.__setattr__(self, "selects", any(wanted))
 
     def differs(self, flow: Flow) -> str:
         """Why the selectors don't match ``flow``, in words; empty if they do."""
@@ -99,6 +106,10 @@ class Flow:
     oif: str = ""
     mark: int = 0
     scope: int = GLOBAL
+    bits: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bits = int(self.dst)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +120,7 @@ class PassedOver:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+class Lookup(NamedTuple):
     """The outcome of a routing decision: a route, or the error the asker gets.
 
     ``error`` is an errno, 0 if ``route`` can be used. ``passed_over`` is filled only if asked.
@@ -134,40 +144,40 @@ class Learned:
 
 
 class RouteTable:
-    """The routes of one table, found by prefix length and then by the bits under the mask."""
+    """The routes of one table, found by mask, longest first, and the bits under the mask."""
 
     def __init__(self) -> None:
-        self._rows: dict[int, dict[int, list[Route]]] = {}
-        self._lengths: list[int] = []
+        self._rows: list[tuple[int, dict[int, list[Route]]]] = []
 
     def __iter__(self) -> Iterator[Route]:
         """By address, then longer prefixes first: the order the kernel's trie is walked in."""
-        keys = [(key, -length) for length, rows in self._rows.items() for key in rows]
-        for key, length in sorted(keys):
-            yield from self._rows[-length][key]
+        keys = [(key, -mask, rows) for mask, rows in self._rows for key in rows]
+        for key, _, rows in sorted(keys):
+            yield from rows[key]
 
     def same_prefix(self, dst: IPv4Network) -> list[Route]:
         """The routes to exactly ``dst``, lowest metric first; the list itself, to be changed."""
-        rows = self._rows.setdefault(dst.prefixlen, {})
-        self._lengths = sorted(self._rows, reverse=True)
+        rows = dict(self._rows).get(int(dst.netmask))
+        if rows is None:
+            rows = {}
+            self._rows = sorted([*self._rows, (int(dst.netmask), rows)], reverse=True)
         return rows.setdefault(int(dst.network_address), [])
 
     def tidy(self, dst: IPv4Network) -> None:
         """Forget the place of ``dst`` if no route is left there."""
-        rows = self._rows.get(dst.prefixlen, {})
+        rows = dict(self._rows).get(int(dst.netmask), {})
         if not rows.get(int(dst.network_address), True):
             del rows[int(dst.network_address)]
-        if not rows:
-            self._rows.pop(dst.prefixlen, None)
-        self._lengths = sorted(self._rows, reverse=True)
+        self._rows = [row for row in self._rows if row[1]]
 
     def lookup(self, flow: Flow) -> Route | None:
         """The route that wins for ``flow``; None when no row can be used."""
-        key = int(flow.dst)
-        for length in self._lengths:
-            for route in self._rows[length].get(key & MASKS[length], ()):
-                if not self._unfit(route, flow):
-                    return route
+        bits, plain = flow.bits, not (flow.scope or flow.oif)
+        for mask, rows in self._rows:
+            if found := rows.get(bits & mask):
+                for route in found:
+                    if plain or not self._unfit(route, flow):
+                        return route
         return None
 
     @staticmethod
@@ -223,23 +233,29 @@ class Routing:
 
         No rule with an answer gives ENETUNREACH.
         """
-        passed: list[PassedOver] = []
+        for rule in self.rules:
+            if rule.selects and rule.refuses(flow):
+                continue
+            route = self.tables[rule.table].lookup(flow)
+            if route and route.kind != "throw":
+                passed = tuple(self._passed_over(flow, rule)) if explain else ()
+                return Lookup(rule, route, ERRORS.get(route.kind, 0), passed)
+        passed = tuple(self._passed_over(flow, None)) if explain else ()
+        return Lookup(None, None, ENETUNREACH, passed)
+
+    def _passed_over(self, flow: Flow, chosen: Rule | None) -> Iterator[PassedOver]:
+        """Every row that was looked at until ``chosen`` had the answer, with the reason it lost."""
         for rule in self.rules:
             why = rule.refuses(flow)
             if not why:
-                table = self.tables.get(rule.table)
-                route = table.lookup(flow) if table else None
-                why = "its table has no route there"
+                route = self.tables[rule.table].lookup(flow)
+                why = f"its table {'throws the packet back' if route else 'has no route there'}"
                 if route and route.kind == "throw":
-                    why = "its table throws the packet back"
-                    passed += [PassedOver(route, "it throws the packet back")] * explain
-                if explain and table:
-                    passed.extend(table.passed_over(flow, route))
-                if route and route.kind != "throw":
-                    return Lookup(rule, route, ERRORS.get(route.kind, 0), tuple(passed))
-            if explain:
-                passed.append(PassedOver(rule, why))
-        return Lookup(None, None, ENETUNREACH, tuple(passed))
+                    yield PassedOver(route, "it throws the packet back")
+                yield from self.tables[rule.table].passed_over(flow, route)
+            if rule is chosen:
+                return
+            yield PassedOver(rule, why)
 
     def table(self, number: int) -> RouteTable:
         """The table with that number, made if it isn't there (fib_new_table)."""
