@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import NamedTuple
 
 from ..errors import KernelError
-from .link import GLOBAL, NOWHERE, Link
+from .link import GLOBAL, Link
 
 NOBODY = IPv4Address(0)
 LOCAL, MAIN, DEFAULT = 255, 254, 253  # table numbers, linux/rtnetlink.h
@@ -344,9 +344,3 @@ class Routing:
                 self.custom_rules = True
                 return
         raise KernelError(ENOENT)
-
-
-__all__ = [
-    "DEFAULT", "ERRORS", "EVERYWHERE", "LOCAL", "MAIN", "NOWHERE", "Flow", "Lookup", "PassedOver",
-    "Route", "RouteTable", "Routing", "Rule",
-]  # fmt: skip
