@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import selectors
 import socket
-import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,8 +17,7 @@ from ekslearn.errors import EkslearnError
 from ekslearn.kernel.frame import TAG
 from ekslearn.kernel.space import entered
 
-IP_PKTINFO = 8  # include/uapi/linux/in.h
-PKTINFO = struct.Struct("=I4s4s")  # interface, our address for it, the address in the packet
+MARKED = len(TAG) + 8  # bytes of a probe that say whose it is
 Handlers = selectors.BaseSelector
 
 
@@ -61,7 +59,6 @@ class Listeners:
             made.listen(256)
             self._serve(made, lambda: self._accept(made, place))
         else:
-            made.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
             self._serve(made, lambda: self._datagram(made, place))
 
     def close(self) -> None:
@@ -98,14 +95,15 @@ class Listeners:
         self._drop(client)
 
     def _datagram(self, server: socket.socket, place: str) -> None:
-        """Answer from the address that was asked; a probe's mark goes back behind the line."""
+        """Answer as a plain server does: one bound to 0.0.0.0 lets routing choose its address.
+
+        A probe's mark goes back behind the line.
+        """
         with suppress(OSError):
-            data, extra, _, (address, port) = server.recvmsg(2048, 64)
-            asked = PKTINFO.unpack(extra[0][2])[2]
+            data, (address, port) = server.recvfrom(2048)
             line = f"{place} {address} {port}\n".encode()
-            own = [(socket.IPPROTO_IP, IP_PKTINFO, PKTINFO.pack(0, asked, b"\0\0\0\0"))]
-            mark = data if data.startswith(TAG) else b""
-            server.sendmsg([line + mark], own, 0, (address, port))
+            mark = data[:MARKED] if data.startswith(TAG) else b""
+            server.sendto(line + mark, (address, port))
 
 
 def main() -> None:
