@@ -13,15 +13,17 @@ from ..errors import NotModelled
 from ..linux.namespace import NetworkNamespace
 from .conntrack import connection_text, conntrack
 from .ip import ip
-from .ip_link import Style, address_text, link_text
-from .ip_route import TABLES, name_of
+from .ip_addr import address_text
+from .ip_link import Style, link_text
+from .ip_neigh import neighbor_text
+from .ip_route import TABLES
 from .ip_route import text as route_text
-from .ip_rule import neighbor_text, rule_text
+from .ip_rule import rule_text
 from .iptables import iptables, iptables_restore, iptables_save
 from .iptables import rule_text as chain_rule_text
 from .probe import curl, ping, traceroute
 from .sysctl import sysctl
-from .words import Done
+from .words import Done, name_of
 
 REFUSED = 125
 TOOLS: dict[str, Callable[[NetworkNamespace, list[str]], Done]] = {

@@ -5,326 +5,300 @@ Source: ip/iproute.c of iproute2 6.1.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from errno import EINVAL
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any
 
 from ..errors import KernelError
 from ..linux.ip import Departure
 from ..linux.link import GLOBAL, HOST, LINK, NOWHERE, Link
 from ..linux.namespace import NetworkNamespace
-from ..linux.route import DEFAULT, ERRORS, LOCAL, MAIN, Flow, Route
+from ..linux.route import DEFAULT, LOCAL, MAIN, NOBODY, Flow, Route
 from .words import (
+    EVERY,
     Row,
     Words,
     address,
-    command,
+    flag,
     give_up,
+    name_of,
     named,
+    network,
     number,
-    options,
     parse,
     prefix,
+    reading,
     refused,
-    switch,
-    value,
-    wrong,
+    refused_words,
 )  # fmt: skip
 
-KINDS = ("unicast", "local", "broadcast", "blackhole", "unreachable", "prohibit", "throw")
-TABLES = {"default": DEFAULT, "main": MAIN, "local": LOCAL}
-PROTOCOLS = {"redirect": 1, "kernel": 2, "boot": 3, "static": 4, "ra": 9, "dhcp": 16}
-SCOPES = {"global": GLOBAL, "universe": GLOBAL, "site": 200, "link": LINK, "host": HOST,
-          "nowhere": NOWHERE}  # fmt: skip
-BOOT = PROTOCOLS["boot"]
-ALL_TABLES = 0
+# The numbers that have names: /etc/iproute2/rt_tables, rt_protos and rt_scopes; linux/rtnetlink.h.
+TABLES = {"default": DEFAULT, "main": MAIN, "local": LOCAL, "unspec": 0}
+PROTOCOLS = {
+    "unspec": 0, "redirect": 1, "kernel": 2, "boot": 3, "static": 4, "gated": 8, "ra": 9,
+    "mrt": 10, "zebra": 11, "bird": 12, "dnrouted": 13, "xorp": 14, "ntk": 15, "dhcp": 16,
+    "keepalived": 18, "babel": 42, "openr": 99, "bgp": 186, "isis": 187, "ospf": 188, "rip": 189,
+    "eigrp": 192,
+}  # fmt: skip
+SCOPES = {"global": GLOBAL, "nowhere": NOWHERE, "host": HOST, "link": LINK, "site": 200}
+KINDS = {
+    "unicast": GLOBAL,
+    "local": HOST,
+    "broadcast": LINK,
+    "blackhole": GLOBAL,
+    "unreachable": GLOBAL,
+    "prohibit": GLOBAL,
+    "throw": GLOBAL,
+}  # and their usual scopes
 
-table_id = named(TABLES, "table id value is invalid")
+LOCALHOST = IPv4Address("127.0.0.1")
 
-
-def name_of(names: dict[str, int], found: int) -> str:
-    """The name a number goes by, or the number."""
-    return next((name for name, each in names.items() if each == found), str(found))
-
-
-def _metric(text: str) -> int:
-    found = number(text)
-    if found is None:
-        wrong(text, '"metric" value is invalid', blank=True)
-    return found
+table_id = named(TABLES)
+scope_id = named(SCOPES, 256)
 
 
 def _via(words: Words) -> IPv4Address:
-    word = words.take()
-    if word in ("inet6", "mpls", "bridge", "link"):
-        words.refuse(f'"via {word}"')
-    return address(words.take() if word == "inet" else word)
+    if words.peek() in ("inet6", "mpls", "bridge", "link"):
+        words.refuse(f'"via {words.take()}"')
+    if words.peek() == "inet":
+        words.take()
+    return address(words)
 
 
-NODE = options(
-    to=Row("to", value(str)),
-    via=Row("via", _via),
-    dev_oif=Row("dev", value(str)),
-    src=Row("src", value(address)),
-    metric_priority_preference=Row("metric", value(_metric)),
-    table=Row("table", value(table_id)),
-    protocol_proto=Row("protocol", value(named(PROTOCOLS, '"protocol" value is invalid'))),
-    scope=Row("scope", value(named(SCOPES, 'invalid "scope" value'))),
-    onlink=Row("onlink", switch(True)),
-) | refused(
-    "tos dsfield mtu advmss as rtt rttvar reordering window cwnd initcwnd initrwnd ssthresh realms "
-    "realm rto_min hoplimit features quickack congctl pref expires fastopen_no_cookie nexthop "
-    "nhid encap weight pervasive ttl-propagate vrf multicast nat anycast"
-)
+def _kind(words: Words) -> dict[str, str]:
+    if words.peek() in refused_words()["ip route type"].split():
+        words.refuse(f'"{words.take()}"')
+    return {"kind": words.take()} if words.peek() in KINDS else {}
 
 
-def text(route: Route, *, hide: frozenset[str] = frozenset(), linkdown: bool = True) -> str:
+# In the order in which a route's attributes are printed.
+DEVICE = Row("dev oif", "dev", show=lambda link: str(link.name))
+ROUTE = (
+    Row("via", "via", _via,
+        once='argument "via" is wrong: use nexthop syntax to specify multiple via\n'),
+    DEVICE,
+    Row("t*able", "table", reading(table_id, '"table" value is invalid\n'),
+        lambda table: name_of(TABLES, table), MAIN),
+    Row("proto pro*tocol", "protocol",
+        reading(named(PROTOCOLS, 256), '"protocol" value is invalid\n'),
+        lambda protocol: name_of(PROTOCOLS, protocol), PROTOCOLS["boot"]),
+    Row("scope", "scope", reading(scope_id, 'invalid "scope" value\n'),
+        lambda scope: name_of(SCOPES, scope), GLOBAL),
+    Row("src", "src", address),
+    Row("m*etric p*riority preference", "metric",
+        reading(number, '"metric" value is invalid\n'), default=0),
+    Row("onlink", "onlink", flag(True), default=False),
+    refused("ip route"),
+)  # fmt: skip
+TO = Row("to", "dst", prefix, once=True)
+
+
+def text(route: Route, *, hide: Collection[str] = frozenset(), linkdown: bool = True) -> str:
     """A route as ``ip route show`` prints it; ``hide`` names what a filter makes superfluous."""
-    pieces = [
-        "" if route.kind == "unicast" else route.kind,
-        prefix_text(route.dst),
-        f"via {route.via}" if route.via and "via" not in hide else "",
-        f"dev {route.dev.name}" if route.dev and "dev" not in hide else "",
-        f"table {name_of(TABLES, route.table)}"
-        if route.table != MAIN and "table" not in hide else "",
-        f"proto {name_of(PROTOCOLS, route.protocol)}"
-        if route.protocol != BOOT and "protocol" not in hide else "",
-        f"scope {name_of(SCOPES, route.scope)}"
-        if route.scope != GLOBAL and "scope" not in hide else "",
-        f"src {route.src}" if route.src and "src" not in hide else "",
-        f"metric {route.metric}" if route.metric else "",
-        "onlink" if route.onlink else "",
-        "linkdown" if linkdown and route.dev and route.scope != HOST and not route.dev.carrier
-        else "",
-    ]  # fmt: skip
-    return "".join(piece + " " for piece in pieces if piece)
+    kind = "" if route.kind == "unicast" or "kind" in hide else f"{route.kind} "
+    down = linkdown and route.dev and route.scope != HOST and not route.dev.carrier
+    said = "".join(row.text(route) for row in ROUTE if row.key and row.key not in hide)
+    return f"{kind}{prefix_text(route.dst)} {said}{'linkdown ' if down else ''}"
 
 
 def prefix_text(net: IPv4Network) -> str:
     """A prefix as the tools print it: ``default`` for all, a bare address for one."""
     if net.prefixlen == 0:
-        return "default"
+        return "default" if not int(net.network_address) else "0/0"
     return str(net.network_address) if net.prefixlen == 32 else str(net)
 
 
 def link_named(namespace: NetworkNamespace, name: str) -> Link:
-    """The link called ``name``, or iproute2's complaint."""
-    if name not in namespace.links:
-        give_up(f'Cannot find device "{name}"', 1)
-    return namespace.links[name]
+    """The link called ``name`` (or "if" and its index), or iproute2's complaint."""
+    for link in namespace.links.values():
+        if name in (link.name, f"if{link.index}"):
+            return link
+    give_up(f'Cannot find device "{name}"', 1)
 
 
 def _modify(namespace: NetworkNamespace, words: Words, how: str) -> str:
-    if not words:
-        give_up(USAGE, 255)
-    kind = ""
-
-    def destination(word: str, found: dict[str, Any]) -> None:
-        nonlocal kind
-        if word in KINDS and not kind and "to" not in found:
-            kind = word
-            return
-        if "to" in found:
-            give_up(f'Error: either "to" is duplicate, or "{word}" is a garbage.', 255)
-        prefix(word)
-        found["to"] = word
-
-    found = parse(words, NODE, destination)
-    base, length = prefix(found.pop("to", "default"))
-    link = link_named(namespace, found["dev"]) if "dev" in found else None
-    if int(base) & ((1 << (32 - length)) - 1):
+    found = parse(words, ROUTE, TO, _kind)
+    if "dst" not in found:
+        words.help()
+    (base, length), kind = found.pop("dst"), found.get("kind", "unicast")
+    if "dev" in found:
+        found["dev"] = link_named(namespace, found["dev"])
+    if int(base) & (0xFFFFFFFF >> length if length < 32 else 0):
         raise KernelError(EINVAL, "Invalid prefix for given prefix length")
     dst = IPv4Network((base, length))
-    if how == "del":
-        _delete(namespace, dst, kind, found, link)
+    found["table"] = found.get("table") or (LOCAL if kind in ("local", "broadcast") else MAIN)
+    if how != "delete":
+        direct = kind == "unicast" and "via" not in found
+        found.setdefault("scope", LINK if direct else KINDS[kind])
+        for key in ("via", "src"):  # 0.0.0.0 is as good as none
+            if key in found and not int(found[key]):
+                del found[key]
+        namespace.add_route(Route(dst=dst, **{"kind": kind, **found}), how)
         return ""
-    kind = kind or "unicast"
-    default = LOCAL if kind in ("local", "broadcast") else MAIN
-    scope = {"local": HOST, "broadcast": LINK}.get(kind, GLOBAL)
-    if kind == "unicast" and "via" not in found:
-        scope = LINK
-    route = Route(
-        dst=dst, kind=kind, via=found.get("via"), dev=link, table=found.get("table") or default,
-        protocol=found.get("protocol", BOOT), scope=found.get("scope", scope),
-        metric=found.get("metric", 0), src=found.get("src"), onlink=found.get("onlink", False),
+    found.setdefault("scope", KINDS[kind] or NOWHERE)
+    asked = {key: wanted for key, wanted in found.items()
+             if (wanted or key == "scope") and (key, wanted) != ("scope", NOWHERE)}  # fmt: skip
+    namespace.routing.delete(
+        dst, found["table"],
+        lambda route: all(getattr(route, key) == wanted for key, wanted in asked.items()),
     )  # fmt: skip
-    namespace.add_route(route, how)
     return ""
 
 
-def _delete(
-    namespace: NetworkNamespace,
-    dst: IPv4Network,
-    kind: str,
-    found: dict[str, Any],
-    link: Link | None,
-) -> None:
-    asked = {key: found[key] for key in ("via", "src", "metric", "protocol", "scope")
-             if found.get(key)}  # fmt: skip
+# Listing
 
-    def fits(route: Route) -> bool:
-        if (kind and route.kind != kind) or (link and route.dev is not link):
-            return False
-        return all(getattr(route, key) == wanted for key, wanted in asked.items())
-
-    default = LOCAL if kind in ("local", "broadcast") else MAIN
-    namespace.routing.delete(dst, found.get("table") or default, fits)
+_all = {"all": -1}
+FILTERS = (
+    Row("t*able", "table", reading(named(TABLES | _all), "table id value is invalid\n")),
+    Row("p*rotocol", "protocol", reading(named(PROTOCOLS | _all, 256), 'invalid "protocol"\n')),
+    Row("s*cope", "scope", reading(named(SCOPES | _all, 256), 'invalid "scope"\n')),
+    Row("ty*pe", "kind", reading({kind: kind for kind in KINDS}.get,
+                                 "node type value is invalid\n")),
+    Row("dev oif", "dev"), Row("via", "via", network), Row("src", "src", network),
+    refused("ip route show"),
+)  # fmt: skip
+WHERE = ((Row("r*oot"), True, False), (Row("m*atch"), False, True), (Row("e*xact"), True, True))
 
 
-@dataclass(slots=True)
-class _Selector:
-    """Which routes a listing shows."""
-
-    table: int = MAIN
-    fields: dict[str, Any] | None = None
-    root: IPv4Network | None = None
-    match: IPv4Network | None = None
-    exact: IPv4Network | None = None
-
-    def shows(self, route: Route) -> bool:
-        if self.table not in (ALL_TABLES, route.table):
-            return False
-        if self.root and not route.dst.subnet_of(self.root):
-            return False
-        if self.match and not self.match.subnet_of(route.dst):
-            return False
-        if self.exact and route.dst != self.exact:
-            return False
-        return all(getattr(route, key) == wanted for key, wanted in (self.fields or {}).items())
+def _prefixes(words: Words) -> tuple[IPv4Network | None, IPv4Network | None]:
+    """The prefix a listed route must lie in, and the one it must hold."""
+    row, inside, around = next((each for each in WHERE if each[0].fits(words.peek())), WHERE[2])
+    if row.fits(words.peek()):
+        words.take()
+    net = network(words)
+    return (net if inside else None, net if around else None)
 
 
-LISTING = options(
-    table=Row("table", value(lambda word: ALL_TABLES if word == "all" else table_id(word))),
-    dev_oif=Row("dev", value(str)),
-    via=Row("via", _via),
-    src=Row("src", value(address)),
-    protocol_proto=Row("protocol", NODE["proto"].read),
-    scope=Row("scope", NODE["scope"].read),
-    type=Row("kind", value(str)),
-    root=Row("root", value(prefix)),
-    match=Row("match", value(prefix)),
-    exact=Row("exact", value(prefix)),
-) | refused("tos vrf from cached cloned realm realms iif mark metric")
+def _fits(found: object, wanted: object) -> bool:
+    if isinstance(wanted, IPv4Network):
+        return (found or IPv4Address(0)) in wanted
+    return wanted in (-1, found)
 
 
-def _selector(namespace: NetworkNamespace, words: Words) -> _Selector:
-    def destination(word: str, found: dict[str, Any]) -> None:
-        found["exact"] = prefix(words.take() if word == "to" else word)
-
-    found = parse(words, LISTING, destination)
+def _selected(
+    namespace: NetworkNamespace, words: Words, what: str = "Dump"
+) -> tuple[list[Route], set[str]]:
+    """The routes a selector picks, in the kernel's order, and what needn't be printed of them."""
+    words.learns = False
+    found = parse(words, FILTERS, Row("to*", "dst", _prefixes))
+    inside, around = found.pop("dst", (None, None))
+    wanted = found.pop("table", MAIN)
+    hidden = {key for key, value in found.items()
+              if value != -1 and getattr(value, "prefixlen", 32) == 32}  # fmt: skip
+    hidden |= {"table"} if wanted > 0 else set()
     if "dev" in found:
         found["dev"] = link_named(namespace, found["dev"])
-    nets = {key: IPv4Network(found.pop(key), strict=False)
-            for key in ("root", "match", "exact") if key in found}  # fmt: skip
-    return _Selector(found.pop("table", MAIN), found, **nets)
-
-
-def rows(namespace: NetworkNamespace, selector: _Selector | None = None) -> list[Route]:
-    """The routes of a listing, in the order the kernel dumps them."""
-    selector = selector or _Selector()
-    order = sorted(namespace.routing.tables, key=lambda n: n % 256)  # the kernel's hash of tables
-    return [route for number_ in order for route in namespace.routing.tables[number_]
-            if selector.shows(route)]  # fmt: skip
+    tables = namespace.routing.tables
+    if wanted not in tables and wanted > 0 and (wanted, what) != (MAIN, "Dump"):
+        give_up(f"Error: ipv4: FIB table does not exist.\n{what} terminated", 2)
+    order = sorted(tables, key=lambda table: table % 256)  # the kernel's hash of tables
+    return [
+        route for table in order if wanted in (-1, 0, table) for route in tables[table]
+        if (inside is None or route.dst.subnet_of(inside))
+        and (around is None or around.subnet_of(route.dst))
+        and all(_fits(getattr(route, key), value) for key, value in found.items())
+    ], hidden  # fmt: skip
 
 
 def _show(namespace: NetworkNamespace, words: Words) -> str:
-    selector = _selector(namespace, words)
-    wanted = selector.table
-    if wanted not in (ALL_TABLES, DEFAULT) and wanted not in namespace.routing.tables:
-        give_up("Error: ipv4: FIB table does not exist.\nDump terminated", 2)
-    hide: set[str] = {key for key in ("dev", "via", "src", "protocol", "scope")
-            if selector.fields and key in selector.fields}  # fmt: skip
-    if wanted != ALL_TABLES:
-        hide.add("table")
-    return "".join(text(route, hide=frozenset(hide)) + "\n" for route in rows(namespace, selector))
+    routes, hidden = _selected(namespace, words)
+    return "".join(text(route, hide=hidden) + "\n" for route in routes)
 
 
 def _flush(namespace: NetworkNamespace, words: Words) -> str:
     if not words:
         give_up('"ip route flush" requires arguments.', 1)
-    if words.peek() == "cache":
-        return ""
-    for route in rows(namespace, _selector(namespace, words)):
+    if Row("c*ached").fits(words.peek()):
+        return ""  # there is no cache to empty
+    for route in _selected(namespace, words, "Flush")[0]:
         namespace.routing.remove(route)
     return ""
 
 
-GET = options(
-    to=Row("to", value(address)),
-    from_=Row("src", value(address)),
-    iif=Row("iif", value(str)),
-    oif_dev=Row("oif", value(str)),
-    mark=Row("mark", value(named({}, "Invalid mark value", blank=False))),
-) | refused("tos dsfield notify connected vrf uid ipproto sport dport fibmatch as")
+# ip route get
+
+QUESTION = (
+    Row("f*rom", "src", prefix), Row("i*if", "iif"), Row("o*if dev", "oif"),
+    Row("m*ark", "mark", reading(number, "invalid mark value")),
+    refused("ip route get"),
+)  # fmt: skip
+ANSWER = tuple(row for row in ROUTE if row.key in ("via", "dev", "table", "src"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What ``ip route get`` prints of a decision."""
+
+    via: IPv4Address | None
+    dev: Link
+    table: int
+    src: IPv4Address | None
+
+
+def _target(words: Words) -> tuple[IPv4Address, int]:
+    given = words.peek()
+    found, length = prefix(words)
+    if length != 32 and given not in EVERY:
+        words.warnings += (f"Warning: /{length} as prefix is invalid, only /32 (or none) is "
+                           "supported.\n")  # fmt: skip
+    return found, length
 
 
 def _get(namespace: NetworkNamespace, words: Words) -> str:
-    def destination(word: str, found: dict[str, Any]) -> None:
-        found["to"] = address(word.partition("/")[0])
-
-    found = parse(words, GET, destination)
-    if "to" not in found:
+    found = parse(words, QUESTION, Row("to", "dst", _target))
+    if "dst" not in found:
         give_up("need at least a destination address", 1)
     for key in ("iif", "oif"):
         if key in found:
-            link_named(namespace, found[key])
-    dst, src, mark = found["to"], found.get("src"), found.get("mark", 0)
-    words_mark = f" mark {mark:#x}" if mark >= 16 else f" mark {mark}" if mark else ""
-    if "iif" in found:
-        return _get_arriving(namespace, dst, src, found["iif"], mark, words_mark)
-    leaving: Departure = namespace.ip.departure(dst, src, found.get("oif", ""), mark)
-    if leaving.link is None:
-        raise KernelError(leaving.errno)
-    route = leaving.lookup.route if leaving.lookup else None
-    kind = route.kind if route and route.kind not in ("unicast", *ERRORS) else ""
-    line = f"{kind} " if kind else ""
-    line += f"{dst} " + (f"from {src} " if src else "")
-    line += f"via {leaving.gateway} " if leaving.gateway else ""
-    line += f"dev {leaving.link.name} "
-    line += f"table {name_of(TABLES, route.table)} " if route and _told(route) else ""
-    line += "" if src else f"src {leaving.src}"
-    cache = {"local": "<local> ", "broadcast": "<local,brd> "}.get(kind, "")
-    return f"{line.rstrip()}{words_mark} uid 0 \n    cache {cache}\n"
+            found[key] = link_named(namespace, found[key]).name
+    (dst, _), (src, src_length) = found["dst"], found.get("src", (NOBODY, 32))
+    source = src if int(src) else None
+    route: Route | None
+    mark, iif = found.get("mark", 0), found.get("iif", "")
+
+    def asked(table: int) -> int:  # until there is a rule of one's own, all are asked as one
+        return table if namespace.routing.custom_rules else MAIN
+
+    if src_length not in (0, 32):
+        raise KernelError(EINVAL, "ipv4: Invalid values in header for route get request")
+    if iif:
+        flow = Flow(dst, src, iif, mark=mark)
+        arrival = namespace.ip.arrival(flow, namespace.links[iif])
+        route = arrival.route or Route(kind="broadcast", dev=namespace.links["lo"])
+        if route.dev is None or arrival.verdict in ("drop", "error"):
+            raise KernelError(arrival.errno or EINVAL)
+        dev = route.dev if arrival.verdict == "forward" else namespace.links["lo"]
+        answer = _Answer(route.via, dev, asked(route.table), None)
+    else:
+        leaving = namespace.ip.departure(dst, source, found.get("oif", ""), mark)
+        if not int(dst) and (not source or not leaving.errno):
+            leaving = Departure(None, src=source or LOCALHOST, link=namespace.links["lo"])
+        if leaving.link is None:
+            raise KernelError(leaving.errno)
+        route = leaving.lookup.route if leaving.lookup and not leaving.lookup.error else None
+        table = asked(route.table) if route else MAIN
+        answer = _Answer(leaving.gateway, leaving.link, table, None if source else leaving.src)
+    kind = "local" if not int(dst) and not iif else route.kind if route else "unicast"
+    line = "" if kind == "unicast" else f"{kind} "
+    line += f"{dst} " + (f"from {source} " if source else "")
+    line += "".join(row.text(answer) for row in ANSWER)
+    line += f"mark {mark:#x} " if mark >= 16 else f"mark {mark} " if mark else ""
+    line += "" if iif else "uid 0 "
+    line += "\n    cache " + {"local": "<local> ", "broadcast": "<local,brd> "}.get(kind, "")
+    return f"{line}{f'iif {iif} ' if iif else ''}\n"
 
 
-def _told(route: Route) -> bool:
-    return route.table not in (MAIN, LOCAL)
+def _refuse(namespace: NetworkNamespace, words: Words) -> str:
+    words.refuse("test, save, restore or showdump")
 
 
-def _get_arriving(
-    namespace: NetworkNamespace, dst: IPv4Address, src: IPv4Address | None, iif: str, mark: int,
-    words_mark: str,
-) -> str:  # fmt: skip
-    link = namespace.links[iif]
-    flow = Flow(dst, src or IPv4Address(0), iif, mark=mark)
-    arrival = namespace.ip.arrival(flow, link)
-    route = arrival.route
-    if route is None or arrival.verdict in ("drop", "error") or route.dev is None:
-        raise KernelError(arrival.errno or EINVAL)
-    local = arrival.verdict in ("local", "broadcast")
-    line = f"{route.kind} " if local else ""
-    line += f"{dst} from {src or '0.0.0.0'} " + (f"via {route.via} " if route.via else "")
-    line += f"dev {'lo' if local else route.dev.name} "
-    line += f"table {name_of(TABLES, route.table)} " if _told(route) else ""
-    cache = {"local": "<local> ", "broadcast": "<local,brd> "}.get(arrival.verdict, "")
-    return f"{line.rstrip()}{words_mark} \n    cache {cache}iif {iif} \n"
-
-
-COMMANDS = {
-    "list": _show, "show": _show, "lst": _show, "get": _get, "flush": _flush,
-    "add": lambda n, w: _modify(n, w, "add"),
-    "change": lambda n, w: _modify(n, w, "change"),
-    "replace": lambda n, w: _modify(n, w, "replace"),
-    "prepend": lambda n, w: _modify(n, w, "prepend"),
-    "append": lambda n, w: _modify(n, w, "append"),
-    "delete": lambda n, w: _modify(n, w, "del"),
-    "help": lambda n, w: give_up(USAGE, 255),
+COMMANDS: dict[str, Callable[[NetworkNamespace, Words], str]] = {
+    "add": partial(_modify, how="add"), "change": partial(_modify, how="change"),
+    "chg": partial(_modify, how="change"), "replace": partial(_modify, how="replace"),
+    "prepend": partial(_modify, how="prepend"), "append": partial(_modify, how="append"),
+    "test": _refuse, "delete": partial(_modify, how="delete"), "list": _show, "show": _show,
+    "lst": _show, "get": _get, "flush": _flush, "save": _refuse, "restore": _refuse,
+    "showdump": _refuse,
 }  # fmt: skip
-USAGE = "Usage: ip route { list | flush } SELECTOR"
-
-
-def route(namespace: NetworkNamespace, words: Words) -> str:
-    """Run ``ip route`` with ``words``; what it prints."""
-    run = command(words, COMMANDS, "list", "ip route")
-    return str(run(namespace, words))

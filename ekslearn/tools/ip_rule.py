@@ -1,51 +1,35 @@
-"""``ip rule`` and ``ip neigh``: rules and neighbors as text, both ways.
+"""``ip rule``: rules as text, both ways.
 
-Source: ip/iprule.c and ip/ipneigh.c of iproute2 6.1.
+Source: ip/iprule.c of iproute2 6.1.
 """
 
 from __future__ import annotations
 
-from errno import EEXIST, ENOENT
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Any
 
-from ..errors import KernelError
 from ..linux.namespace import NetworkNamespace
-from ..linux.neighbor import Neighbor
-from ..linux.route import EVERYWHERE, MAIN, Rule
-from .ip_route import TABLES, link_named, name_of, table_id
+from ..linux.route import MAIN, Rule
+from .ip_route import TABLES, table_id
 from .words import (
     Row,
     Words,
-    address,
-    command,
+    flag,
     give_up,
-    mac,
+    interface_name,
+    name_of,
     named,
     network,
     number,
-    options,
     parse,
-    prefix,
+    reading,
     refused,
-    switch,
-    value,
     wrong,
 )  # fmt: skip
 
-
-def rule_text(rule: Rule) -> str:
-    """A rule as ``ip rule show`` prints it."""
-    pieces = [
-        f"{rule.priority}:\t{'not ' if rule.inverted else ''}from {_net(rule.src)}",
-        f"to {_net(rule.dst)}" if rule.dst else "",
-        _mark_text(rule),
-        f"iif {rule.iif}" if rule.iif else "",
-        f"oif {rule.oif}" if rule.oif else "",
-        f"lookup {name_of(TABLES, rule.table)}",
-        "proto static" if rule.protocol == 4 else "",
-    ]
-    return " ".join(piece for piece in pieces if piece)
+ALL_BITS = 0xFFFFFFFF
 
 
 def _net(net: IPv4Network | None) -> str:
@@ -54,51 +38,84 @@ def _net(net: IPv4Network | None) -> str:
     return str(net.network_address) if net.prefixlen == 32 else str(net)
 
 
-def _mark_text(rule: Rule) -> str:
-    if rule.mark is None:
-        return ""
-    return f"fwmark {rule.mark:#x}" + (f"/{rule.mask:#x}" if rule.mask != 0xFFFFFFFF else "")
+def _fwmark(words: Words) -> tuple[int, int | None]:
+    word = words.take()
+    mark, slash, mask = word.partition("/")
+    if (found := number(mark)) is None:
+        wrong(mark, "fwmark value is invalid\n")
+    if slash and number(mask) is None:
+        wrong(mask, "fwmask value is invalid\n")
+    return found, number(mask) if slash else None
 
 
-def _fwmark(text: str) -> tuple[int, int]:
-    mark, slash, mask = text.partition("/")
-    numbers = number(mark), number(mask) if slash else 0xFFFFFFFF
-    if numbers[0] is None:
-        wrong(text, "fwmark value is invalid", blank=True)
-    if numbers[1] is None:
-        wrong(mask, "fwmask value is invalid", blank=True)
-    return numbers[0], numbers[1]
+def _fwmark_text(found: tuple[int, int]) -> str:
+    mark, mask = (f"{each:#x}" if each else "0" for each in found)
+    return mark if found[1] == ALL_BITS else f"{mark}/{mask}"
 
 
-def _priority(text: str) -> int:
-    found = number(text)
-    if found is None:
-        wrong(text, "preference value is invalid", blank=True)
-    return found
+def _action(words: Words) -> str:
+    word = words.take()
+    if Row("goto nop").fits(word) or named(dict.fromkeys(ACTIONS, 0), 256)(word) is not None:
+        words.refuse(f'"{word}"')
+    wrong(word, "Failed to parse rule type")
 
 
-SELECTORS = options(
-    not_=Row("inverted", switch(True)),
-    from_=Row("src", value(network)),
-    to=Row("dst", value(network)),
-    preference_order_priority_pref_prio=Row("priority", value(_priority)),
-    fwmark=Row("fwmark", value(_fwmark)),
-    iif_dev=Row("iif", value(str)),
-    oif=Row("oif", value(str)),
-    table_lookup=Row("table", value(named(TABLES, "invalid table ID"))),
-) | refused(
-    "tos dsfield l3mdev vrf suppress_prefixlength suppress_ifgroup realms protocol nat map-to "
-    "ipproto sport dport uidrange tun_id type goto blackhole unreachable prohibit nop"
+ACTIONS = ("unicast local broadcast brd blackhole unreachable prohibit throw nat anycast multicast "
+           "xresolve").split()  # fmt: skip
+# In the order in which a rule's attributes are printed.
+SELECTORS = (
+    Row("not", "inverted", flag(True), default=False),
+    Row("from", "src", network, _net),
+    Row("to", "dst", network, _net),
+    Row("fwmark", "fwmark", _fwmark, _fwmark_text),
+    Row("iif dev", "iif", interface_name('"iif"/"dev" not a valid ifname'), default=""),
+    Row("oif", "oif", interface_name('"oif" not a valid ifname'), default=""),
+    Row("lookup ta*ble", "table", reading(table_id, "invalid table ID\n"),
+        lambda table: name_of(TABLES, table)),
+    Row("p*reference o*rder pri*ority", "priority",
+        reading(number, "preference value is invalid\n")),
+)  # fmt: skip
+ADD = (*SELECTORS, refused("ip rule"))
+LISTING = (
+    Row("f*rom s*rc", "src", network),
+    Row("lo*okup ta*ble", "table", reading(table_id, "table id value is invalid\n")),
+    *(row for row in SELECTORS if row.key not in ("src", "dst", "table")),
+    refused("ip rule show"),
 )
 
 
-def _selectors(words: Words) -> dict[str, Any]:
-    def other(word: str, found: dict[str, Any]) -> None:
-        wrong(word, "Failed to parse rule type")
+@dataclass(frozen=True, slots=True)
+class _Printed:
+    """A rule's attributes as the table of selectors has them."""
 
-    found = parse(words, SELECTORS, other)
-    if "fwmark" in found:
-        found["mark"], found["mask"] = found.pop("fwmark")
+    rule: Rule
+    links: Collection[str] | None
+
+    def __getattr__(self, key: str) -> Any:
+        value = getattr(self.rule, key, None)
+        if key == "fwmark":
+            return None if self.rule.mark is None else (self.rule.mark, self.rule.mask)
+        gone = key in ("iif", "oif") and value and self.links is not None
+        return f"{value} [detached]" if gone and value not in (self.links or ()) else value
+
+
+def rule_text(rule: Rule, links: Collection[str] | None = None) -> str:
+    """A rule as ``ip rule show`` prints it; ``links`` are the names of those there are."""
+    printed = _Printed(rule, links)
+    rows = [row for row in SELECTORS if row.key not in ("inverted", "src", "priority")]
+    said = "".join(row.text(printed) for row in rows).rstrip()
+    return f"{rule.priority}:\t{'not ' if rule.inverted else ''}from {_net(rule.src)} {said}"
+
+
+def _selectors(words: Words) -> dict[str, Any]:
+    found = parse(words, ADD, Row("type", "type", _action))
+    if "fwmark" in found:  # a mark of 0 without a mask selects nothing
+        mark, mask = found.pop("fwmark")
+        if mark or mask:
+            found |= {"mark": mark, "mask": ALL_BITS if mask is None else mask}
+    for side in ("src", "dst"):
+        if side in found and not found[side].prefixlen:
+            del found[side]
     return found
 
 
@@ -106,173 +123,63 @@ def _add(namespace: NetworkNamespace, words: Words) -> str:
     if not words:
         give_up('"ip rule add" requires arguments.', 1)
     found = _selectors(words)
-    for side in ("src", "dst"):
-        if found.get(side) == EVERYWHERE:
-            found[side] = None
     chosen = "priority" in found
-    found.setdefault("priority", 0)
-    found["table"] = found.get("table") or MAIN
-    namespace.routing.add_rule(Rule(**found), chosen_priority=chosen)
+    found.setdefault("table", MAIN)
+    namespace.routing.add_rule(Rule(**{"priority": 0, **found}), chosen_priority=chosen)
     return ""
 
 
 def _delete(namespace: NetworkNamespace, words: Words) -> str:
     if not words:
         give_up('"ip rule del" requires arguments.', 1)
-    found = _selectors(words)
-    found.pop("inverted", None)
-    asked = {key: wanted for key, wanted in found.items() if wanted not in (None, EVERYWHERE)}
+    asked = _selectors(words)
+    asked.pop("inverted", None)
+    if not asked.get("table", 1):
+        del asked["table"]
     namespace.routing.delete_rule(
         lambda rule: all(getattr(rule, key) == wanted for key, wanted in asked.items())
     )
     return ""
 
 
-LISTING = options(
-    preference_priority_pref_prio_order=Row("priority", value(_priority)),
-    table_lookup=Row("table", value(table_id)),
-    from_=Row("src", value(network)),
-    to=Row("dst", value(network)),
-    fwmark=Row("fwmark", value(_fwmark)),
-    iif_dev=Row("iif", value(str)),
-    oif=Row("oif", value(str)),
-) | refused("not vrf tos dsfield protocol ipproto sport dport tun_id l3mdev uidrange")
+def _selected(namespace: NetworkNamespace, words: Words) -> list[Rule]:
+    words.family, words.learns = "inet", False
+    found = parse(words, LISTING, Row("d*st t*o", "dst", network))
+    mark, mask = found.pop("fwmark", (0, None))
+    if mark or mask:
+        found |= {"mark": mark} if mark else {}
+        found |= {"mask": ALL_BITS if mask is None else mask} if mask != 0 else {}
+
+    def shows(rule: Rule) -> bool:
+        for key, wanted in found.items():
+            value = getattr(rule, key)
+            if isinstance(wanted, IPv4Network):
+                if wanted.prefixlen and not (value and value.subnet_of(wanted)):
+                    return False
+            elif value != wanted and (key, wanted) != ("table", 0):
+                return False
+        return True
+
+    return [rule for rule in namespace.routing.rules if shows(rule)]
 
 
 def _show(namespace: NetworkNamespace, words: Words) -> str:
-    def other(word: str, found: dict[str, Any]) -> None:
-        found["dst"] = network(word)
-
-    found = parse(words, LISTING, other)
-    if "fwmark" in found:
-        found["mark"], found["mask"] = found.pop("fwmark")
-    return "".join(
-        rule_text(rule) + "\n" for rule in namespace.routing.rules
-        if all(getattr(rule, key) == wanted for key, wanted in found.items())
-    )  # fmt: skip
+    chosen = _selected(namespace, words)
+    return "".join(rule_text(rule, namespace.links) + "\n" for rule in chosen)
 
 
 def _flush(namespace: NetworkNamespace, words: Words) -> str:
-    words.rest()
-    for rule in list(namespace.routing.rules):
+    for rule in _selected(namespace, words):
         if rule.priority:
             namespace.routing.rules.remove(rule)
     return ""
 
 
-RULE_COMMANDS = {"show": _show, "list": _show, "lst": _show, "add": _add, "delete": _delete,
-                 "flush": _flush}  # fmt: skip
+def _refuse(namespace: NetworkNamespace, words: Words) -> str:
+    words.refuse("save or restore")
 
 
-def rule(namespace: NetworkNamespace, words: Words) -> str:
-    """Run ``ip rule`` with ``words``; what it prints."""
-    return str(command(words, RULE_COMMANDS, "list", "ip rule")(namespace, words))
-
-
-# ip neigh
-
-
-def neighbor_text(entry: Neighbor, *, dev: bool = True) -> str:
-    """A neighbor as ``ip neigh`` prints it."""
-    pieces = [str(entry.ip), f"dev {entry.link.name}" if dev else "",
-              f"lladdr {entry.mac}" if entry.mac else "", entry.state]  # fmt: skip
-    return "".join(piece + " " for piece in pieces if piece)
-
-
-STATES = ("permanent", "reachable", "stale", "failed", "incomplete", "noarp")
-NEIGHBOR = options(
-    to=Row("to", value(address)),
-    lladdr=Row("mac", value(mac)),
-    dev=Row("dev", value(str)),
-    nud_state=Row("state", value(str)),
-) | refused("router extern_learn use managed vrf nomaster master protocol unused")
-
-
-def _neighbor(namespace: NetworkNamespace, words: Words, how: str) -> str:
-    if words.peek() == "proxy":
-        words.refuse('"proxy"')
-
-    def target(word: str, found: dict[str, Any]) -> None:
-        if "to" in found:
-            give_up(f'Error: either "to" is duplicate, or "{word}" is a garbage.', 255)
-        found["to"] = address(word)
-
-    found = parse(words, NEIGHBOR, target)
-    if "dev" not in found or "to" not in found:
-        give_up("Device and destination are required arguments.", 255)
-    link = link_named(namespace, found["dev"])
-    key = (link, found["to"])
-    entries = namespace.neighbors.entries
-    if how == "del":
-        if key not in entries:
-            raise KernelError(ENOENT)
-        del entries[key]
-        return ""
-    state = found.get("state", "permanent")
-    if state not in STATES:
-        wrong(state, "nud state is bad")
-    if how == "add" and key in entries:
-        raise KernelError(EEXIST)
-    if how == "change" and key not in entries:
-        raise KernelError(ENOENT)
-    entries[key] = Neighbor(found["to"], link, found.get("mac", ""), state.upper())
-    return ""
-
-
-def _list_neighbors(namespace: NetworkNamespace, words: Words) -> str:
-    found = _neighbor_filter(words)
-    if "dev" in found:
-        link_named(namespace, found["dev"])
-    # An entry nobody needs yet (NOARP) isn't listed unless asked for.
-    lines = [neighbor_text(each, dev="dev" not in found) for each in _filtered(namespace, found)]
-    return "".join(line + "\n" for line in lines)
-
-
-def _neighbor_filter(words: Words) -> dict[str, Any]:
-    def target(word: str, found: dict[str, Any]) -> None:
-        found["to"] = prefix(word)
-
-    table = dict(NEIGHBOR) | {"to": Row("to", value(prefix))}
-    return parse(words, table, target)
-
-
-def _filtered(namespace: NetworkNamespace, found: dict[str, Any]) -> list[Neighbor]:
-    shown = []
-    for entry in namespace.neighbors.entries.values():
-        if found.get("dev", entry.link.name) != entry.link.name:
-            continue
-        if "to" in found and entry.ip not in IPv4Network(found["to"], strict=False):
-            continue
-        state = found.get("state", "all")
-        if state != "all" and state.upper() != entry.state:
-            continue
-        shown.append(entry)
-    return shown
-
-
-def _flush_neighbors(namespace: NetworkNamespace, words: Words) -> str:
-    if not words:
-        give_up("Flush requires arguments.", 1)
-    if words.peek() == "all":
-        words.take()
-    found = _neighbor_filter(words)
-    for entry in _filtered(namespace, found):
-        if entry.state not in ("PERMANENT", "NOARP") or "state" in found:
-            del namespace.neighbors.entries[entry.link, entry.ip]
-    return ""
-
-
-NEIGHBOR_COMMANDS = {
-    "add": lambda n, w: _neighbor(n, w, "add"),
-    "change": lambda n, w: _neighbor(n, w, "change"),
-    "chg": lambda n, w: _neighbor(n, w, "change"),
-    "replace": lambda n, w: _neighbor(n, w, "replace"),
-    "delete": lambda n, w: _neighbor(n, w, "del"),
-    "show": _list_neighbors, "lst": _list_neighbors, "list": _list_neighbors,
-    "flush": _flush_neighbors,
+COMMANDS: dict[str, Callable[[NetworkNamespace, Words], str]] = {
+    "list": _show, "lst": _show, "show": _show, "save": _refuse, "restore": _refuse, "add": _add,
+    "delete": _delete, "flush": _flush,
 }  # fmt: skip
-
-
-def neigh(namespace: NetworkNamespace, words: Words) -> str:
-    """Run ``ip neigh`` with ``words``; what it prints."""
-    return str(command(words, NEIGHBOR_COMMANDS, "show", "ip neigh")(namespace, words))

@@ -6,93 +6,113 @@ Source: sysctl of procps-ng 4.0.2.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from ..linux.namespace import NetworkNamespace
-from ..linux.sysctl import FIXED, LIMITS
-from .words import Done, Words
+from ..linux.sysctl import FIXED
+from .words import Done, Row, Words, flag, refused, refused_words, usage
 
-REFUSED_OPTIONS = {"-p", "--load", "-f", "--system", "-r", "--pattern", "-b", "--binary",
-                   "--deprecated", "--dry-run", "-V", "--version", "-h", "--help", "-d"}  # fmt: skip
-MUTE = {"-q", "--quiet"}
-VALUES = {"-n", "--values"}
-NAMES = {"-N", "--names"}
-IGNORE = {"-e", "--ignore"}
-WRITE = {"-w", "--write", "-o", "-x"}
-ALL = {"-a", "--all", "-A", "-X"}
+OPTIONS = (
+    Row("-w --write -o -x", "write", flag(True)), Row("-q --quiet", "quiet", flag(True)),
+    Row("-n --values", "values", flag(True)), Row("-N --names", "names", flag(True)),
+    Row("-e --ignore", "ignore", flag(True)), Row("-a --all -A -X", "all", flag(True)),
+    Row("-b --binary", "binary", flag(True)),
+    refused("sysctl"),
+)  # fmt: skip
+NOTHING = "sysctl: no variables specified\nTry `sysctl --help' for more information.\n"
 
 
-def sysctl(namespace: NetworkNamespace, words: list[str]) -> Done:
-    """Run ``sysctl`` with ``words``."""
-    flags = {word for word in words if word.startswith("-")}
-    flags = {f"-{letter}" for word in flags if not word.startswith("--") for letter in word[1:]} | {
-        word for word in flags if word.startswith("--")
-    }
-    for flag in sorted(flags):
-        if flag.partition("=")[0] in REFUSED_OPTIONS:
-            Words([], "sysctl").refuse(flag)
-    unknown = flags - MUTE - VALUES - NAMES - IGNORE - WRITE - ALL
-    if unknown:
-        flag = sorted(unknown)[0].lstrip("-")
-        return Done(stderr=f"sysctl: invalid option -- '{flag}'\n", status=1)
-    keys = [word for word in words if not word.startswith("-")]
-    out, errors = [], []
-    if flags & ALL:
-        out = [_line(namespace, key, flags) for key in namespace.sysctls.names()]
+def sysctl(namespace: NetworkNamespace, argv: list[str]) -> Done:
+    """Run ``sysctl`` with ``argv``; options may stand anywhere."""
+    words, found, keys = Words(argv, "sysctl"), dict[str, Any](), list[str]()
+    if not argv:
+        return Done(stderr=usage("sysctl"), status=1)
+    for word in words.rest():
+        if not word.startswith("-") or word == "-":
+            keys.append(word)
+            continue
+        name = word.partition("=")[0]
+        for option in [name] if name.startswith("--") else [f"-{letter}" for letter in word[1:]]:
+            row = next((row for row in OPTIONS if row.fits(option)), None)
+            if row is None:
+                text = f"unrecognized option '{word}'" if name.startswith("--") else \
+                    f"invalid option -- '{option[1:]}'"  # fmt: skip
+                return Done(usage("sysctl"), f"sysctl: {text}\n")
+            if not row.key:
+                words.refuse(option)
+            found[row.key] = True
+    if found.get("all"):
+        lines = [_told(key, namespace.sysctls[key], found) for key in namespace.sysctls.names()]
+        return Done("".join(lines))
+    if not keys:
+        return Done(stderr=NOTHING, status=1)
+    out, errors, status = "", "", 0
     for word in keys:
-        line, error = _one(namespace, word, flags)
-        out += line
-        errors += error
-    if not keys and not flags & ALL:
-        return Done(stderr="\nUsage:\n sysctl [options] [variable[=value] ...]\n", status=1)
-    return Done("".join(out), "".join(errors), int(bool(errors)))
+        if found.get("write") or "=" in word:
+            line, error = _write(namespace, word, found)
+            status |= bool(error)
+        else:
+            line, error = _read(namespace, word, found)
+            status += bool(error) if word else -1
+        out, errors = out + line, errors + error
+    return Done(out, errors, status % 256)
 
 
-def _one(namespace: NetworkNamespace, word: str, flags: set[str]) -> tuple[list[str], list[str]]:
-    name, assigned, wanted = word.partition("=")
-    key = name.strip().replace("/", ".")
-    if not assigned and flags & WRITE:
-        return [], ["sysctl: command line(0): invalid syntax, continuing...\n"]
+def _told(key: str, value: object, found: dict[str, Any], *, written: bool = False) -> str:
+    if found.get("names"):
+        return f"{value}\n" if written else f"{key}\n"
+    if found.get("values") or found.get("binary"):
+        return str(value) if found.get("binary") else f"{value}\n"
+    return f"{key} = {value}\n"
+
+
+def _missing(namespace: NetworkNamespace, key: str, found: dict[str, Any]) -> str:
+    """The complaint about a key that isn't there; a real one, or a folder of them, is refused."""
+    last = key.rpartition(".")[2]
+    interface = re.fullmatch(r"net\.ipv4\.conf\.([^.]+)\.[^.]+", key)
+    known = ("all", "default", *namespace.links)
+    switches = "sysctl net.ipv4.conf" if interface and interface[1] in known else "sysctl net.ipv4"
+    if (interface or key == f"net.ipv4.{last}") and last in refused_words()[switches].split():
+        Words([], "sysctl").refuse(key)
+    if not key or any(name.startswith(f"{key}.") for name in namespace.sysctls.names()):
+        Words([], "sysctl").refuse(f'the folder "{key}"')
+    path = key.replace(".", "/")
+    missing = f"sysctl: cannot stat /proc/sys/{path}: No such file or directory\n"
+    return "" if found.get("ignore") else missing
+
+
+def _read(namespace: NetworkNamespace, word: str, found: dict[str, Any]) -> tuple[str, str]:
+    key = word.replace("/", ".")
+    if not word:
+        return "", 'sysctl: "" is an unknown key\n'
     if key not in namespace.sysctls:
-        if key in REAL or re.fullmatch(r"net\.ipv4\.conf\.[^.]+\.(%s)" % "|".join(REAL_CONF), key):
-            Words([], "sysctl").refuse(key)
-        path = key.replace(".", "/")
-        missing = f"sysctl: cannot stat /proc/sys/{path}: No such file or directory\n"
-        return [], [] if flags & IGNORE else [missing]
-    if assigned:
-        wanted = wanted.strip()
-        low, high = LIMITS.get(key.rpartition(".")[2], (-(1 << 31), (1 << 31) - 1))
-        if not re.fullmatch(r"-?[0-9]+", wanted) or not low <= int(wanted) <= high:
-            return [], [f'sysctl: setting key "{key}": Invalid argument\n']
-        fixed = FIXED.get(key.rpartition(".")[2], int(wanted))
-        if fixed != int(wanted):
-            Words([], "sysctl").refuse(f"{key} other than {fixed}")
-        namespace.sysctls.write(key, int(wanted))
-        if flags & MUTE:
-            return [], []
-    return [_line(namespace, key, flags)], []
+        return "", _missing(namespace, key, found)
+    return _told(key, namespace.sysctls[key], found), ""
 
 
-def _line(namespace: NetworkNamespace, key: str, flags: set[str]) -> str:
-    if flags & NAMES:
-        return f"{key}\n"
-    found = namespace.sysctls[key]
-    return f"{found}\n" if flags & VALUES else f"{key} = {found}\n"
+def _write(namespace: NetworkNamespace, word: str, found: dict[str, Any]) -> tuple[str, str]:
+    name, assigned, text = word.partition("=")
+    key, text = name.strip().replace("/", "."), text.strip()
+    if not assigned:
+        return "", "sysctl: command line(0): invalid syntax, continuing...\n"
+    if key not in namespace.sysctls:
+        return "", _missing(namespace, key, found)
+    value = _integer(text)
+    if value is None:
+        return "", f'sysctl: setting key "{key}": Invalid argument\n'
+    fixed = FIXED.get(key.rpartition(".")[2], value)
+    if fixed != value:
+        Words([], "sysctl").refuse(f"{key} other than {fixed}")
+    namespace.sysctls.write(key, value)
+    return ("" if found.get("quiet") else _told(key, text, found, written=True)), ""
 
 
-# Real switches of Linux 6.18 that the model doesn't have: refused by name, not as a typing error.
-REAL_CONF = (
-    "accept_source_route arp_accept arp_announce arp_evict_nocarrier arp_filter arp_notify "
-    "bc_forwarding bootp_relay disable_policy disable_xfrm drop_gratuitous_arp "
-    "drop_unicast_in_l2_multicast force_igmp_version igmpv2_unsolicited_report_interval "
-    "igmpv3_unsolicited_report_interval ignore_routes_with_linkdown log_martians mc_forwarding "
-    "medium_id promote_secondaries proxy_arp_pvlan secure_redirects tag"
-).split()
-REAL = frozenset(
-    f"net.ipv4.{name}"
-    for name in (
-    "ip_default_ttl ip_local_port_range ip_nonlocal_bind ip_no_pmtu_disc ip_dynaddr "
-    "ip_early_demux ip_forward_use_pmtu ip_forward_update_priority fwmark_reflect "
-    "tcp_fwmark_accept tcp_early_demux icmp_echo_ignore_all icmp_echo_ignore_broadcasts "
-    "icmp_errors_use_inbound_ifaddr icmp_ratelimit icmp_ratemask tcp_syncookies tcp_timestamps"
-).split()
-)
+def _integer(text: str) -> int | None:
+    """What the kernel reads: 32 bits with a sign, and nothing behind a blank (proc_dointvec)."""
+    match = re.match(r"(-?)(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))(?=\s|$)", text)
+    if not match:
+        return None
+    digits = next((part, base) for part, base in zip(match.groups()[1:], (16, 8, 10), strict=True)
+                  if part)  # fmt: skip
+    value = int(*digits) * (-1 if match[1] else 1)
+    return value if -(1 << 31) <= value < 1 << 31 else None

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import re
 from collections.abc import Iterator
 
-import ekslearn.tools
-from ekslearn.tools.words import REFUSED
+from ekslearn.tools.ip import OBJECTS
+from ekslearn.tools.words import refused_words
 from tests.ground import ROOT
 
 
 def refused() -> Iterator[str]:
-    """Every word in the tools' tables of options whose row is a refusal, and every switch that
-    ``sysctl`` knows to be real without having it."""
-    for found in pkgutil.iter_modules(ekslearn.tools.__path__):
-        module = importlib.import_module(f"ekslearn.tools.{found.name}")
-        for value in vars(module).values():
-            if isinstance(value, dict):
-                yield from (word for word, row in value.items() if row is REFUSED)
-        for names in ("REAL", "REAL_CONF"):
-            yield from (key.rpartition(".")[2] for key in vars(module).get(names, ()))
-        for option in vars(module).get("REFUSED_OPTIONS", ()):
-            yield option if option.startswith("-") else f"-{option}"
+    """Every word ``ip`` and ``sysctl`` refuse, and every object of ``ip`` that isn't there."""
+    for words in refused_words().values():
+        yield from (word.replace("*", "") for word in words.split() if len(word) > 1)
+    yield from (name for name, known in OBJECTS.items() if known is None)
 
 
 def test_each_refusal_is_listed_with_its_reason() -> None:
