@@ -6,7 +6,7 @@ Source: net/ipv4/netfilter and net/netfilter of Linux 6.18, and iptables-extensi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
@@ -171,8 +171,8 @@ class Comment(Match):
 class AddressType(Match):
     """``-m addrtype``: what kind of address this namespace's local table calls it.
 
-    ``kind`` is upper case ("LOCAL"); ``side`` "source" or "destination"; with ``limit`` "in" or
-    "out" only an address of that interface counts.
+    ``kind`` is upper case ("LOCAL"), or several with commas; ``side`` "source" or "destination";
+    with ``limit`` "in" or "out" only an address of that interface counts.
     """
 
     side: str
@@ -191,7 +191,7 @@ class AddressType(Match):
         return route.kind.upper()
 
     def holds(self, at: Passage) -> bool:
-        return self._kind(at) == self.kind
+        return self._kind(at) in self.kind.split(",")
 
     def saw(self, at: Passage) -> str:
         return f"the {self.side} is a {self._kind(at)} address here"
@@ -423,7 +423,7 @@ class ChainRule:
     @property
     def tracks(self) -> bool:
         """Whether the rule can't do without conntrack."""
-        return isinstance(self.target, ConnectionMark) or any(
+        return isinstance(self.target, ConnectionMark | Translate) or any(
             isinstance(match, State) or (isinstance(match, MarkMatch) and match.of_connection)
             for match in self.matches
         )
@@ -474,37 +474,16 @@ class Netfilter:
         self._ns = namespace
         self.tables: dict[str, dict[str, Chain]] = {}
 
-    def table(self, name: str) -> dict[str, Chain]:
-        """A table by its name, made with its built-in chains when first asked for."""
-        if name not in self.tables:
-            self.tables[name] = {hook: Chain(hook, "ACCEPT") for hook in BUILT_IN[name]}
-            self.tables = {each: self.tables[each] for each in BUILT_IN if each in self.tables}
-        return self.tables[name]
+    def put(self, table: str, chains: dict[str, Chain] | None) -> None:
+        """Take ``chains`` as what ``table`` holds now, None for no such table.
 
-    def activate(self, table: str) -> None:
-        """Let conntrack begin once a table needs it: nat does, and so do some conditions."""
-        rules = (rule for chain in self.tables[table].values() for rule in chain.rules)
-        self._ns.conntrack.active |= table == "nat" or any(rule.tracks for rule in rules)
-
-    def jumps(self, table: str) -> Iterator[tuple[str, str]]:
-        """Every (chain, chain jumped to) of a table."""
-        for chain in self.tables.get(table, {}).values():
-            for rule in chain.rules:
-                if isinstance(rule.target, Jump):
-                    yield chain.name, rule.target.chain
-
-    def loops(self, table: str, start: str) -> bool:
-        """Whether ``start`` can be reached from itself by jumps."""
-        reached, ahead = set[str](), [start]
-        while ahead:
-            name = ahead.pop()
-            for source, target in self.jumps(table):
-                if source == name and target == start:
-                    return True
-                if source == name and target not in reached:
-                    reached.add(target)
-                    ahead.append(target)
-        return False
+        Conntrack runs while some rule needs it.
+        A built-in chain that was never used isn't there, and lets everything pass.
+        """
+        changed: dict[str, dict[str, Chain] | None] = {**self.tables, table: chains}
+        self.tables = {name: held for name in BUILT_IN if (held := changed.get(name)) is not None}
+        rules = (rule for held in self.tables.values() for c in held.values() for rule in c.rules)
+        self._ns.conntrack.active = any(rule.tracks for rule in rules)
 
     def filter(self, table: str) -> Callable[[str, Skb, str, str], str]:
         """What to ask of ``table`` at a hook: ``run`` with the table filled in."""
