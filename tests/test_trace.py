@@ -57,9 +57,9 @@ def test_verdicts_and_reasons(line: str, verdict: str, reason: str) -> None:
 
 def test_every_row_named_stands_in_the_listing_beside_it() -> None:
     lab = chain("""
-        router$ iptables -t nat -A POSTROUTING -o r -j MASQUERADE
+        router$ iptables -t nat -A POSTROUTING -o vr -j MASQUERADE
         router$ iptables -A FORWARD -p tcp -m comment --comment "a note" -j ACCEPT
-        router$ iptables -t mangle -A PREROUTING -i l -j MARK --set-mark 7
+        router$ iptables -t mangle -A PREROUTING -i vl -j MARK --set-mark 7
         router$ ip rule add fwmark 7 table 9 prio 100
         router$ ip route add default via 10.0.2.2 table 9
     """)
@@ -105,7 +105,7 @@ def test_chains_can_be_decided_again_from_what_was_passed_over() -> None:
         router$ iptables -A FORWARD -s 10.9.0.0/16 -j DROP
         router$ iptables -A FORWARD -p udp -j DROP
         router$ iptables -A FORWARD -p tcp --dport 81 -j DROP
-        router$ iptables -A FORWARD -i r -j DROP
+        router$ iptables -A FORWARD -i vr -j DROP
         router$ iptables -A FORWARD -m mark --mark 5 -j DROP
         router$ iptables -A FORWARD -p tcp -j ACCEPT
         router$ iptables -A FORWARD -j DROP

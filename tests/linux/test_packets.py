@@ -209,7 +209,7 @@ def test_forwarding_turns_accept_redirects_over() -> None:
 
 def test_fwmark_is_left_out_of_the_reverse_path_unless_src_valid_mark() -> None:
     lines = """
-        router$ iptables -t mangle -A PREROUTING -i l -j MARK --set-mark 1
+        router$ iptables -t mangle -A PREROUTING -i vl -j MARK --set-mark 1
         router$ ip rule add fwmark 1 table 7 prio 10
         router$ ip route add default via 10.0.2.2 table 7
         router$ ip route add 10.0.1.0/24 dev vl table 7
