@@ -132,8 +132,9 @@ class Conntrack:
 
     def confirm(self, skb: Skb) -> None:
         """The packet is about to leave or be delivered: from now on its connection is known."""
-        if skb.binding and not skb.binding.connection.confirmed:
-            connection = skb.binding.connection
+        binding = skb.binding
+        if binding and not binding.is_reply and not binding.connection.confirmed:
+            connection = binding.connection
             connection.confirmed = True
             self.connections.append(connection)
             self._by_tuple[connection.original] = connection, False
@@ -211,8 +212,10 @@ class Conntrack:
     ) -> bool:
         """Translate an ICMP error, and backwards the packet it quotes; False drops it."""
         packet = skb.packet
+        # A redirect about a translated connection, or one not decided yet, would mislead.
+        decided = "nat" not in self._ns.netfilter.tables or connection.bound != {"target"}
         translated = connection.translates_source or connection.translates_target
-        if packet.icmp and packet.icmp[0] == REDIRECT and translated:
+        if packet.icmp and packet.icmp[0] == REDIRECT and (translated or not decided):
             return False
         if not self._does(connection, manipulates, is_reply) or packet.quoted is None:
             return True

@@ -334,7 +334,13 @@ class Ip:
             size=min(about.size, QUOTED_BYTES) + 28, df=False, quoted=about, gateway=gateway,
             mtu=mtu, meaning=meaning,
         )  # fmt: skip
-        self.send(error)
+        self.send(error, binding=self._related(skb))
+
+    @staticmethod
+    def _related(skb: Skb) -> Binding | None:
+        """What the kernel says about a packet belongs to its connection (nf_conntrack_attach)."""
+        about = skb.binding
+        return Binding(about.connection, not about.is_reply, "RELATED") if about else None
 
     def _learned(self, route: Route, dst: IPv4Address) -> Learned:
         return self._ns.routing.learned.get((route, dst), Learned())
@@ -364,7 +370,5 @@ class Ip:
 
     def send_reset(self, skb: Skb) -> None:
         """Answer a TCP packet with a reset in its destination's name, as REJECT does."""
-        about = skb.binding
-        binding = Binding(about.connection, not about.is_reply, "RELATED") if about else None
         reset = skb.packet.answer(flags="RST", size=40, meaning="rejected")
-        self.send(reset, binding=binding, any_source=True)
+        self.send(reset, binding=self._related(skb), any_source=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from errno import EADDRINUSE, EADDRNOTAVAIL, EHOSTUNREACH
+from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, EHOSTUNREACH, ENETUNREACH
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
@@ -106,7 +106,10 @@ class Sockets:
             packet = replace(packet, sport=number, dport=dport, flags=flags, size=size)
         client = Client(packet)
         self.clients.append(client)
-        client.errno = self._ns.ip.send(packet)
+        if leaving.broadcast:  # a socket must ask for that (SO_BROADCAST); tcp_v4_connect never may
+            client.errno = ENETUNREACH if protocol == "tcp" else EACCES
+        else:
+            client.errno = self._ns.ip.send(packet)
         self._ns.world.settle()
         self.clients.remove(client)
         return client
