@@ -1,9 +1,19 @@
-"""Widgets, one question each: where does the packet go, and what did my command change?"""
+"""Widgets, one question each: where does a packet go, why there, what did my command change?"""
 
 from __future__ import annotations
 
+from ekslearn.widgets.lookup import RouteLookup, route_lookup
 from ekslearn.widgets.shell import Shell, shell
 from ekslearn.widgets.walk import PacketWalk, packet_walk
 from ekslearn.widgets.workbench import Workbench, workbench
 
-__all__ = ["PacketWalk", "Shell", "Workbench", "packet_walk", "shell", "workbench"]
+__all__ = [
+    "PacketWalk",
+    "RouteLookup",
+    "Shell",
+    "Workbench",
+    "packet_walk",
+    "route_lookup",
+    "shell",
+    "workbench",
+]

@@ -11,9 +11,9 @@ HERE = Path(__file__).parent
 EXPORT = "export default { render };"
 
 
-def module(name: str) -> str:
-    """The ES module of one widget, its style sheet inside (each draws in a shadow root)."""
-    style = (HERE / "common.css").read_text() + (HERE / f"{name}.css").read_text()
+def module(name: str, *more: str) -> str:
+    """The ES module of one widget, its style sheets inside (each draws in a shadow root)."""
+    style = "".join((HERE / f"{each}.css").read_text() for each in ("common", name, *more))
     source = (HERE / f"{name}.js").read_text()
     return source.replace('"/*style*/"', json.dumps(style), 1)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anywidget
 import traitlets
@@ -20,7 +20,6 @@ from ekslearn.errors import EkslearnError
 from ekslearn.widgets.changes import changed, listings
 from ekslearn.widgets.complete import complete
 from ekslearn.widgets.page import module
-from ekslearn.widgets.walk import PacketWalk
 
 if TYPE_CHECKING:
     from ekslearn.cluster import Lab
@@ -28,6 +27,13 @@ if TYPE_CHECKING:
 REFUSED = 125  # the exit status of a refusal of ours
 LONGEST = 2_000  # characters in one line; the longest real one has about 200
 Hook = Callable[["Lab"], "str | None"]
+
+
+class Follower(Protocol):
+    """What can stand beside a shell and keep up with it: a walk, a lookup."""
+
+    def follow(self, lab: Lab) -> str:
+        """Look at ``lab`` again after a command; say in a sentence what is seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ class Shell(anywidget.AnyWidget):
     depth = traitlets.Int(0).tag(sync=True)  # how many commands can be undone
 
     def __init__(
-        self, lab: Lab, place: str | None = None, *, follow: Iterable[PacketWalk | Hook] = ()
+        self, lab: Lab, place: str | None = None, *, follow: Iterable[Follower | Hook] = ()
     ) -> None:
         self.lab = lab
         self._past: list[Lab] = []
@@ -61,7 +67,7 @@ class Shell(anywidget.AnyWidget):
             place=self._known(lab.places[0] if place is None else place),
         )
         for each in follow:
-            self.on_change(each.follow if isinstance(each, PacketWalk) else each)
+            self.on_change(each if callable(each) else each.follow)
         self.on_msg(lambda _, message, __: self._hear(message))
 
     def _known(self, place: str) -> str:
@@ -195,10 +201,10 @@ def put_back(lab: Lab, past: Lab) -> None:
     vars(lab).update(vars(past))
 
 
-def shell(lab: Lab, place: str | None = None, *, follow: Iterable[PacketWalk | Hook] = ()) -> Shell:
+def shell(lab: Lab, place: str | None = None, *, follow: Iterable[Follower | Hook] = ()) -> Shell:
     """Open a terminal on ``place`` (the first one if none is given).
 
-    ``follow`` names walks that trace again after every command, or functions of the lab that
-    return a sentence. Raises EkslearnError for a place that doesn't exist.
+    ``follow`` names walks and lookups that look again after every command, or functions of the
+    lab that return a sentence. Raises EkslearnError for a place that doesn't exist.
     """
     return Shell(lab, place, follow=follow)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.browser
 
 LOAD = """from ekslearn import data_path, load
 from ekslearn.draw import draw_lab
-from ekslearn.widgets import packet_walk, shell, workbench
+from ekslearn.widgets import packet_walk, route_lookup, shell, workbench
 lab = load(data_path("scenarios/{}.yaml"))"""
 
 
@@ -91,4 +91,47 @@ def test_a_broken_route_is_seen_and_mended(notebook: Open, shots: Path, width: i
     shared.wait_for()
     page.wait_for_function("(it) => it.value.includes('kind: Lab')", arg=shared.element_handle())
     page.locator("section.card").nth(1).screenshot(path=shots / f"shell-{width}.png")
+    assert serious(page, ".jp-CodeCell:nth-of-type(2) .jp-OutputArea") == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_lookup_is_asked_by_keyboard(notebook: Open, shots: Path, width: int) -> None:
+    page = notebook(LOAD.format("two-enis"), 'route_lookup(lab, "host", "10.0.2.9")', width=width)
+    said = page.locator(".said")
+    assert said.inner_text().startswith("10.0.2.9 goes out by eth0, via 10.0.1.1. Rule 32766")
+    where_to = page.get_by_label("Destination (address)")
+    where_to.scroll_into_view_if_needed()
+    where_to.focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("10.0.1.41")
+    page.keyboard.press("Enter")
+    page.locator(".said >> text=10.0.1.41 goes out by eth0, straight").wait_for(timeout=3_000)
+    page.keyboard.press("ArrowUp")
+    page.locator(".said >> text=10.0.1.42 goes out by eni2f5353dd8c5").wait_for(timeout=3_000)
+    assert page.locator("tr.won .row").inner_text() == "10.0.1.42 dev eni2f5353dd8c5 scope link"
+    page.keyboard.press("Control+a")
+    page.keyboard.type("10.0.2.")
+    page.keyboard.press("Tab")
+    page.locator(".said.wrong >> text=isn't an IPv4 address").wait_for(timeout=3_000)
+    assert where_to.get_attribute("aria-invalid") == "true"
+    assert page.locator(".ekslearn-lookup table").count() == 0
+    assert serious(page, ".jp-CodeCell:nth-of-type(2) .jp-OutputArea") == []
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("End")
+    page.keyboard.type("9")
+    page.keyboard.press("Tab")
+    page.keyboard.type("pod-b")
+    page.keyboard.press("Tab")
+    page.keyboard.type("eni2")
+    page.keyboard.press("Tab")
+    page.locator(".said >> text=Rule 1536 asks table 2").wait_for(timeout=3_000)
+    page.screenshot(path=shots / f"lookup-{width}.png")
+    page.keyboard.type("0x80")
+    page.keyboard.press("Enter")
+    page.locator(".said >> text=Rule 1024 asks table main").wait_for(timeout=3_000)
+    page.locator("section.card").screenshot(path=shots / f"lookup-card-{width}.png")
+    page.locator("summary >> text=Table local, asked by rule 0").click()
+    assert page.locator("details[open] tr.lost").count() == 7
+    assert page.locator("section.card").evaluate("(it) => it.scrollWidth <= it.clientWidth")
+    assert page.locator(".jp-CodeCell").count() == 2, "no key reached the notebook"
     assert serious(page, ".jp-CodeCell:nth-of-type(2) .jp-OutputArea") == []

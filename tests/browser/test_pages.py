@@ -15,8 +15,14 @@ from tests.browser.conftest import WIDTHS, Open, run_all, serious
 from tests.browser.test_jupyterlab import LOAD, where
 
 pytestmark = pytest.mark.browser
-CELLS = [LOAD.format("two-rooms"), "draw_lab(lab)", 'packet_walk(lab, "red", "10.1.1.2")',
-         'shell(lab, "red")', 'workbench(lab, "blue", "10.1.1.1")']  # fmt: skip
+CELLS = [
+    LOAD.format("two-rooms"),
+    "draw_lab(lab)",
+    'packet_walk(lab, "red", "10.1.1.2")',
+    'shell(lab, "red")',
+    'workbench(lab, "blue", "10.1.1.1")',
+    'route_lookup(lab, "red")',
+]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +62,8 @@ def test_an_exported_page_steps_with_the_network_off(
     assert walks.first.locator(".verdict.shown").inner_text() == "\N{CHECK MARK} DELIVERED"
     assert walks.nth(1).get_attribute("data-step") == "0", "each walk steps for itself"
     assert page.get_by_text("It needs a running kernel").count() == 2
+    assert page.get_by_text("10.1.1.2 goes out by veth0, straight").count() == 2  # and its words
+    assert page.locator(".ekslearn-lookup tr.won").count() == 2
     assert errors == []
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
     for number in range(page.locator(".jp-OutputArea").count()):
