@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from errno import EEXIST, EINVAL, ENETDOWN, ENETUNREACH, ENODEV
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -60,6 +61,8 @@ class NetworkNamespace:
         far = peer.add_link(peer_name, "veth", peer_mac)
         near = self.add_link(name, "veth", mac)
         near.peer, far.peer = far, near
+        near.settle()
+        far.settle()
         return near, far
 
     def _adopt(self, link: Link) -> None:
@@ -99,6 +102,7 @@ class NetworkNamespace:
         self._let_go(link)
         target._adopt(link)
         if link.peer and carried:
+            link.settle()
             link.peer.settle()
 
     def rename_link(self, link: Link, name: str) -> None:
@@ -124,14 +128,15 @@ class NetworkNamespace:
         carried = link.peer is not None and link.peer.carrier
         link.up = up
         link.was_up = True
-        link.settle()
         if link.peer and link.peer.carrier != carried:
+            link.settle()
             link.peer.settle()
         if up:
-            if link.kind == "loopback" and not link.addresses:
-                self.add_address(link, Address(
-                    interface=IPv4Interface("127.0.0.1/8"), scope=HOST, label=link.name
-                ))  # fmt: skip
+            if link.kind == "loopback":
+                with suppress(KernelError):  # it may be there
+                    self.add_address(link, Address(
+                        interface=IPv4Interface("127.0.0.1/8"), scope=HOST, label=link.name
+                    ))  # fmt: skip
             for address in link.addresses:
                 self._add_routes(link, address)
             return
@@ -163,11 +168,14 @@ class NetworkNamespace:
 
     def remove_address(self, link: Link, address: Address) -> None:
         """Remove an address, its routes, and with a primary the secondaries behind it."""
-        link.addresses.remove(address)
         if not address.secondary:
             for other in [a for a in link.addresses if a.network == address.network]:
                 if other.secondary:
                     self.remove_address(link, other)
+        link.addresses.remove(address)
+        if not link.addresses:  # without any, IPv4 is off on this link (fib_disable_ip)
+            self.routing.remove_where(lambda route: route.dev is link)
+            self.neighbors.forget(link, permanent=True)
         kept = {
             (route.table, route.kind, route.dst)
             for other in link.addresses
