@@ -216,7 +216,8 @@ def kernel_says(seen: Seen, place_of: dict[str, str]) -> Iterator[str]:
             if packet.leg == leg:
                 yield _sighting(leg, place_of[namespace], interface, direction, packet)
     outcome = seen.outcome
-    if outcome == "error EPERM":  # the sender's own firewall: the packet is gone all the same
+    # The sender's own firewall, or a veth whose other end takes less: gone all the same.
+    if outcome in ("error EPERM", "error ENOBUFS"):
         outcome = "nothing"
     yield f"outcome {'error' if outcome.startswith('error ') else outcome}"
     if seen.answer:

@@ -18,6 +18,7 @@ from .route import Flow
 if TYPE_CHECKING:
     from .namespace import NetworkNamespace
 
+VLAN_HEADER = 4  # bytes a veth takes beyond its MTU (____is_skb_forwardable)
 USABLE = ("PERMANENT", "NOARP", "REACHABLE", "STALE")
 
 
@@ -85,6 +86,9 @@ class Neighbors:
             self._ns.drop(skb, "link", f"{why}: the frame isn't sent")
             return
         self._ns.sight(link, "out", skb.packet)
+        if link.peer and skb.packet.size > link.peer.mtu + VLAN_HEADER:
+            self._ns.drop(skb, "link", f"the other end of {link.name} takes {link.peer.mtu} bytes")
+            return
         link.transmit(Frame(mac, link.mac, skb.packet), skb)
 
     def _solicit(self, entry: Neighbor, skb: Skb) -> None:

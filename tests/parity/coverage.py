@@ -39,7 +39,7 @@ WANTED: tuple[str, ...] = (
         "send_redirects", "accept_redirects", "proxy_arp",
     )),
     "martian source", "martian destination", "frame for another MAC", "link down", "TTL", "MTU",
-    "sender told at once", "routed again in OUTPUT",
+    "sender told at once", "no route after OUTPUT", "veth's other end",
     *(f"icmp error {name}" for name in (
         "3/0", "3/1", "3/2", "3/3", "3/4", "3/9", "3/10", "3/13", "5/1", "11/0",
     )),
@@ -170,7 +170,7 @@ def _words(decision: Decision) -> Iterator[str]:
         ("martian destination", "martian destination"), ("the frame is for", "frame for another MAC"),
         ("the frame isn't sent", "link down"), ("the TTL is used up", "TTL"),
         ("and the packet says don't fragment", "MTU"), ("answers for", "neighbor no answer"),
-        ("no route any more", "routed again in OUTPUT"), ("proxy ARP is on", "neighbor proxy ARP"),
+        ("no route any more", "no route after OUTPUT"), ("the other end of", "veth's other end"), ("proxy ARP is on", "neighbor proxy ARP"),
     ):  # fmt: skip
         if words in decision.verdict:
             yield name

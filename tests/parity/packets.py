@@ -360,6 +360,9 @@ def play(
         found = differences(case, groups, world)
         if found:
             real = confirmed(found, world)
+            for one in found:
+                if one.question not in [each.question for each in real] and "-v" in sys.argv:
+                    print("DOUBTFUL", seed, one.question, one.model, one.kernel, flush=True)
             tally.doubtful += len(found) - len(real)
             found = real
     except Refused as error:
