@@ -12,7 +12,7 @@ from dataclasses import replace
 from ..linux import netfilter as nf
 from ..linux.namespace import NetworkNamespace
 from .iptables_line import PROTOCOLS, Line, check_chain_name, read_line
-from .iptables_rows import MATCHES, TARGETS, Trouble, module_of, no, refuse, refused, target_name
+from .iptables_rows import Trouble, listed, name_of, object_if, refuse, refused, saved
 from .words import Done
 
 VERSION = "1.8.9 (nf_tables)"
@@ -23,6 +23,7 @@ PLACES = {
     "DNAT": ("nat", ("PREROUTING", "OUTPUT")), "SNAT": ("nat", ("POSTROUTING", "INPUT")),
     "MASQUERADE": ("nat", ("POSTROUTING",)), "REJECT": ("filter", nf.BUILT_IN["filter"]),
 }  # fmt: skip
+COLUMNS = "target     prot opt source               destination         "
 JUMPS = 16  # how many chains a packet may be in at once (NFT_JUMP_STACK_SIZE)
 
 Chains = dict[str, nf.Chain]
@@ -39,8 +40,7 @@ FORMS = {
 def _told(trouble: Trouble, tool: str = "iptables", at: int = 0) -> Done:
     """A complaint as the tool prints it; ``at`` is the line iptables-restore has come to."""
     if trouble.kind == "version":
-        known = f"{trouble.text} 1.8.9 (nf_tables) ;-)" if trouble.text == "Not" else ""
-        return Done(known or f"iptables v{VERSION}\n")
+        return Done(f"Not {VERSION} ;-)\n" if trouble.text else f"iptables v{VERSION}\n")
     form, status = FORMS[trouble.kind]
     advice = f"Try `{tool} -h' or '{tool} --help' for more information.\n"
     return Done("", form.format(
@@ -56,74 +56,70 @@ def _told(trouble: Trouble, tool: str = "iptables", at: int = 0) -> Done:
 def rule_text(chain: str, rule: nf.ChainRule) -> str:
     """A rule as iptables-save prints it, ``-A CHAIN`` in front."""
     words = [f"-A {chain}"]
-    words += [f"{no(m)}-s {m.net}" for m in rule.matches if isinstance(m, nf.Source)]
-    words += [f"{no(m)}-d {m.net}" for m in rule.matches if isinstance(m, nf.Destination)]
-    words += [f"{no(m)}-{m.way[0]} {m.name}" for m in rule.matches if isinstance(m, nf.Interface)]
-    words += [f"{no(m)}-p {m.name}" for m in rule.matches if isinstance(m, nf.Protocol)]
-    words += [f"-m {module} {MATCHES[module].text(group)}".rstrip(" ")
-              for module, group in _modules(rule)]  # fmt: skip
-    if rule.target:
-        name = target_name(rule.target)
-        words.append(f"-{'g' if rule.final else 'j'} {name}")
-        if name in TARGETS and not isinstance(rule.target, nf.Jump):
-            words.append(TARGETS[name].text(rule.target))
-    return " ".join(filter(None, words))
-
-
-def _modules(rule: nf.ChainRule) -> list[tuple[str, list[nf.Match]]]:
-    """The extension matches, those printed behind one ``-m`` together."""
-    found: list[tuple[str, list[nf.Match]]] = []
     for match in rule.matches:
-        module = module_of(match)
-        if found and found[-1][0] == module and module in ("tcp", "udp", "addrtype"):
-            found[-1][1].append(match)
-        elif module:
-            found.append((module, [match]))
+        words += ["!"] * (match.negated and not name_of(match))
+        if isinstance(match, nf.Source | nf.Destination):
+            words.append(f"-{'s' if isinstance(match, nf.Source) else 'd'} {match.net}")
+        elif isinstance(match, nf.Interface):
+            words.append(f"-{match.way[0]} {match.name}")
+        elif isinstance(match, nf.Protocol):
+            words.append(f"-p {match.name}")
+    words += [f"-m {name_of(group[0])} {saved(group)}".strip(" ") for group in _groups(rule)]
+    words += [f"-{'g' if rule.final else 'j'} {name_of(rule.target)}"] * (rule.target is not None)
+    return " ".join([*words, *filter(None, (saved([target]) for target in _extension(rule)))])
+
+
+def _groups(rule: nf.ChainRule) -> list[list[nf.Match]]:
+    """The extension matches, those printed behind one ``-m`` together."""
+    found: list[list[nf.Match]] = []
+    for match in filter(name_of, rule.matches):
+        if isinstance(match, nf.Port | nf.AddressType) and found and \
+                name_of(found[-1][0]) == name_of(match):  # fmt: skip
+            found[-1].append(match)
+        else:
+            found.append([match])
     return found
+
+
+def _extension(rule: nf.ChainRule) -> list[nf.Target]:
+    """The target in a list, if it is one that has more to say than its name."""
+    plain = rule.target is None or isinstance(rule.target, nf.Jump | nf.Verdict)
+    return [] if plain or rule.target is None else [rule.target]
 
 
 def _listed(rule: nf.ChainRule, numeric: bool) -> str:
     """A rule as a row of ``iptables -L``."""
-    found = {type(match): match for match in rule.matches}
-    protocol = found.get(nf.Protocol)
-    name = protocol.name if isinstance(protocol, nf.Protocol) else "all"
-    spoken = str(PROTOCOLS.get(name, 0)) if numeric else name
-    text = f"{target_name(rule.target):<9} {_bang(protocol)}{spoken:<4} -- "
-    for kind in (nf.Source, nf.Destination):
-        match = found.get(kind)
-        where = "0.0.0.0/0" if numeric else "anywhere"
-        if isinstance(match, nf.Source | nf.Destination) and match.net.prefixlen:
-            where = str(match.net).removesuffix("/32")
-        text += f"{_bang(match)}{where:<19} "
-    words = [MATCHES[module].listing(group, numeric) for module, group in _modules(rule)]
-    words += ["[goto] "] * rule.final
-    if target_name(rule.target) in TARGETS and not isinstance(rule.target, nf.Jump):
-        words.append(TARGETS[target_name(rule.target)].listing(rule.target, numeric))
+    nets = dict.fromkeys((nf.Source, nf.Destination), "0.0.0.0/0" if numeric else "anywhere")
+    protocol, bangs = "all", {type(match): "!" for match in rule.matches if match.negated}
+    for match in rule.matches:
+        if isinstance(match, nf.Source | nf.Destination):
+            nets[type(match)] = str(match.net).removesuffix("/32")
+        elif isinstance(match, nf.Protocol):
+            protocol = match.name
+    if numeric:
+        protocol = str(PROTOCOLS.get(protocol, 0))
+    text = f"{name_of(rule.target):<9} {bangs.get(nf.Protocol, ' ')}{protocol:<4} -- "
+    text += "".join(f"{bangs.get(kind, ' ')}{net:<19} " for kind, net in nets.items())
+    words = [listed(group, numeric) for group in _groups(rule)] + ["[goto] "] * rule.final
+    words += [listed([target], numeric) for target in _extension(rule)]
     return text + "".join(f" {word}" for word in words if word)
-
-
-def _bang(match: nf.Match | None) -> str:
-    return "!" if match and match.negated else " "
 
 
 def _shown(chains: Chains, table: str) -> list[nf.Chain]:
     """Built-in chains in their order, used or not, then the user's by name."""
-    own = sorted((chain for chain in chains.values() if not chain.policy), key=lambda c: c.name)
+    own = [chains[name] for name in sorted(chains) if not chains[name].policy]
     return [chains.get(hook, nf.Chain(hook, "ACCEPT")) for hook in nf.BUILT_IN[table]] + own
 
 
 def iptables_save(namespace: NetworkNamespace, words: list[str]) -> Done:
     """Run ``iptables-save [-t TABLE]``. The two comment lines bear no date: the model has none."""
     held = namespace.netfilter.tables
-    if re.match(r"-t|--ta", " ".join(words)):
-        table = words[1] if len(words) == 2 else words[0].removeprefix("-t")
-        if table in refused()["table"]:
-            refuse(f'the table "{table}"')
-        if table not in nf.BUILT_IN:
-            return Done(stderr=f"Table `{table}' does not exist\n", status=1)
-        held = {table: held.get(table, {})}
-    elif words:
-        refuse(f'"iptables-save {words[0]}"')
+    if words:
+        if words[0] not in ("-t", "--table") or len(words) != 2 or words[1] in refused("table"):
+            refuse(f'"iptables-save {" ".join(words)}"')
+        if words[1] not in nf.BUILT_IN:
+            return Done(stderr=f"Table `{words[1]}' does not exist\n", status=1)
+        held = {words[1]: held.get(words[1], {})}
     lines = []
     for table, chains in held.items():
         shown = _shown(chains, table)
@@ -136,30 +132,24 @@ def iptables_save(namespace: NetworkNamespace, words: list[str]) -> Done:
 
 def _list(line: Line, chains: Chains) -> str:
     """What -L or -S prints."""
-    shown = _shown(chains, line.table)
-    if line.chain is not None:
-        shown = [chain for chain in shown if chain.name == line.chain]
-        if not shown:
-            raise Trouble(f"chain `{line.chain}' in table `{line.table}' is incompatible, use "
-                          "'nft' tool.", "named")  # fmt: skip
-    heads, blocks = [], []
+    shown = [chain for chain in _shown(chains, line.table) if line.chain in (None, chain.name)]
+    object_if(not shown, f"chain `{line.chain}' in table `{line.table}' is incompatible, use 'nft' "
+              "tool.", "named")  # fmt: skip
+    numbered, heads, blocks = "0" in line.given, [""], []
     for chain in shown:
         rules = [(at, rule) for at, rule in enumerate(chain.rules, 1) if line.number in (0, at)]
         if line.command == "S":
-            heads += [f"-P {chain.name} {chain.policy}" if chain.policy else f"-N {chain.name}"]
+            heads[0] += f"-P {chain.name} {chain.policy}\n" if chain.policy else \
+                f"-N {chain.name}\n"  # fmt: skip
             blocks += [rule_text(chain.name, rule) + "\n" for _, rule in rules]
             continue
         uses = sum(name == chain.name for each in chains.values() for name in _jumps(each))
         about = f"policy {chain.policy}" if chain.policy else f"{uses} references"
-        count = "num  " if "0" in line.given else ""
-        head = f"Chain {chain.name} ({about})\n{count}target     prot opt source               " \
-               "destination         \n"  # fmt: skip
-        blocks.append("" if line.number else head)
-        for at, rule in rules:
-            blocks[-1] += (f"{at:<4} " if count else "") + _listed(rule, "n" in line.given) + "\n"
-    if line.command == "L":
-        return "\n".join(blocks)
-    return "".join(head + "\n" for head in heads if not line.number) + "".join(blocks)
+        head = f"Chain {chain.name} ({about})\n{'num  ' * numbered}{COLUMNS}\n" * (not line.number)
+        blocks.append(head + "".join(
+            f"{at:<4} " * numbered + _listed(rule, "n" in line.given) + "\n" for at, rule in rules
+        ))  # fmt: skip
+    return "\n".join(blocks) if line.command == "L" else "".join(heads[line.number :] + blocks)
 
 
 # Changes
@@ -171,46 +161,43 @@ def _jumps(chain: nf.Chain) -> Iterator[str]:
 
 def _change(line: Line, chains: Chains) -> None:
     """Do to the chains of a table what a line says."""
-    name, command = line.chain or "", line.command
-    if command in "AIPF" and name in nf.BUILT_IN[line.table]:
+    name, command, built_in = line.chain or "", line.command, nf.BUILT_IN[line.table]
+    if command == "P":
+        object_if(line.second not in ("ACCEPT", "DROP"),
+                  "Bad policy name. Run `dmesg' for more information.", "plain")  # fmt: skip
+        object_if(name not in built_in, "Bad built-in chain name.", "plain")
+    if command in "AIPF" and name in built_in:
         chains.setdefault(name, nf.Chain(name, "ACCEPT"))
     if command == "N":
-        if name in chains or name in nf.BUILT_IN[line.table]:
-            raise Trouble("Chain already exists.", "plain")
+        object_if(name in chains or name in built_in, "Chain already exists.", "plain")
         chains[name] = nf.Chain(name)
-    elif command == "P":
-        if line.second not in ("ACCEPT", "DROP"):
-            raise Trouble("Bad policy name. Run `dmesg' for more information.", "plain")
-        if name not in nf.BUILT_IN[line.table]:
-            raise Trouble("Bad built-in chain name.", "plain")
-        chains[name].policy = line.second
-    elif command == "E":
-        _rename(chains, name, line.second, line.table)
     elif command in "CD" and not line.number:
         for rule in line.rules:
-            if name not in chains or rule not in chains[name].rules:
-                raise Trouble(BAD_RULE, "plain")
+            there = name in chains and rule in chains[name].rules
+            object_if(not there, BAD_RULE, "plain")
             if command == "D":
                 chains[name].rules.remove(rule)
-    elif line.chain is not None and name not in chains:
-        raise Trouble(NO_SUCH, "plain")
-    elif command == "F":
-        for chain in [chains[name]] if name else chains.values():
-            chain.rules.clear()
-    elif command == "X":
-        _delete(chains, name)
+    elif command == "E":
+        object_if(line.second in (*chains, *built_in), "File exists.", "plain")
+        if name in built_in:
+            refuse("-E of a built-in chain")
+        object_if(name not in chains, NO_SUCH, "plain")
+        _rename(chains, name, line.second)
     else:
-        _edit(line, chains, chains[name].rules)
+        object_if(line.chain is not None and name not in chains, NO_SUCH, "plain")
+        if command == "P":
+            chains[name].policy = line.second
+        elif command == "F":
+            for chain in [chains[name]] if name else chains.values():
+                chain.rules.clear()
+        elif command == "X":
+            _delete(chains, name)
+        else:
+            _edit(line, chains, chains[name].rules)
 
 
-def _rename(chains: Chains, old: str, new: str, table: str) -> None:
-    if new in chains or new in nf.BUILT_IN[table]:
-        raise Trouble("File exists.", "plain")
-    if old in nf.BUILT_IN[table]:
-        refuse("-E of a built-in chain")
-    if old not in chains:
-        raise Trouble(NO_SUCH, "plain")
-    chains[new] = nf.Chain(new, "", chains.pop(old).rules)
+def _rename(chains: Chains, old: str, new: str) -> None:
+    chains[new] = replace(chains.pop(old), name=new)
     for chain in chains.values():
         chain.rules = [replace(rule, target=nf.Jump(new)) if rule.target == nf.Jump(old) else rule
                        for rule in chain.rules]  # fmt: skip
@@ -218,31 +205,29 @@ def _rename(chains: Chains, old: str, new: str, table: str) -> None:
 
 def _delete(chains: Chains, name: str) -> None:
     """-X: one chain, or all the user's and the built-in ones that do nothing."""
-    if name and chains[name].policy == "DROP":
-        raise Trouble("Directory not empty.", "plain")
+    object_if(name and chains[name].policy == "DROP", "Directory not empty.", "plain")
     used = {target for chain in chains.values() for target in _jumps(chain)}
-    for chain in [chains[name]] if name else sorted(chains.values(), key=lambda c: c.name):
-        busy = bool(chain.rules) or chain.name in used
-        if chain.policy and not name and (busy or chain.policy == "DROP"):
-            continue
-        if busy:
-            text = f"CHAIN_DEL failed (Device or resource busy): chain {chain.name}"
-            raise Trouble(text, "kernel")
-        del chains[chain.name]
+    for each in [name] if name else sorted(chains):
+        busy = bool(chains[each].rules) or each in used
+        if name or not chains[each].policy:
+            text = f"CHAIN_DEL failed (Device or resource busy): chain {each}"
+            object_if(busy, text, "kernel")
+        if not busy and chains[each].policy != "DROP":
+            del chains[each]
 
 
 def _edit(line: Line, chains: Chains, rows: list[nf.ChainRule]) -> None:
     """-A, -I, -R, and -D of a number."""
-    words = {"D": "deletion", "R": "replacement", "I": "insertion"}.get(line.command, "")
-    if line.number > len(rows) + (line.command == "I"):
-        raise Trouble(f"Index of {words} too big.", "plain")
+    verb, noun = {"A": ("APPEND", ""), "I": ("INSERT", "insertion"), "D": ("", "deletion"),
+                  "R": ("REPLACE", "replacement")}[line.command]  # fmt: skip
+    too_big = line.number > len(rows) + (line.command == "I")
+    object_if(too_big, f"Index of {noun} too big.", "plain")
     at = len(rows) if line.command == "A" else max(line.number - 1, 0)
     rows[at : at + (line.command in "DR")] = line.rules[:: -1 if line.command == "I" else 1]
     for rule in line.rules:
         problem = _objection(line, chains, rule)
-        if problem:
-            verb = {"A": "APPEND", "I": "INSERT", "R": "REPLACE"}[line.command]
-            raise Trouble(f"RULE_{verb} failed ({problem}): rule in chain {line.chain}", "kernel")
+        text = f"RULE_{verb} failed ({problem}): rule in chain {line.chain}"
+        object_if(problem, text, "kernel")
 
 
 def _objection(line: Line, chains: Chains, rule: nf.ChainRule) -> str:
@@ -252,11 +237,11 @@ def _objection(line: Line, chains: Chains, rule: nf.ChainRule) -> str:
     for match in rule.matches:
         everything = isinstance(match, nf.Source | nf.Destination) and match.net.prefixlen == 0
         portless = isinstance(match, nf.Port) and (match.low, match.high) == (0, 65535)
-        if (everything and match.negated) or (portless and module_of(match) not in protocols) or (
+        if (everything and match.negated) or (portless and name_of(match) not in protocols) or (
             isinstance(match, nf.AddressType) and line.chain in limits.get(match.limit, ())
         ):  # fmt: skip
             return "Invalid argument"
-    target, name = rule.target, target_name(rule.target)
+    target, name = rule.target, name_of(rule.target)
     if isinstance(target, nf.Jump):
         if name in nf.BUILT_IN[line.table]:
             return "Operation not supported" if name in chains else "No such file or directory"
@@ -271,7 +256,7 @@ def _objection(line: Line, chains: Chains, rule: nf.ChainRule) -> str:
 def _walk(chains: Chains, hook: str, path: tuple[str, ...]) -> str:
     """What the kernel finds wrong on the ways a packet can take from ``hook``."""
     for rule in chains[path[-1]].rules:
-        name = target_name(rule.target)
+        name = name_of(rule.target)
         if not isinstance(rule.target, nf.Jump):
             if name in PLACES and hook not in PLACES[name][1]:
                 return "Invalid argument"
@@ -286,10 +271,9 @@ def _walk(chains: Chains, hook: str, path: tuple[str, ...]) -> str:
 
 
 def _table(name: str) -> str:
-    if name in refused()["table"]:
+    if name in refused("table"):
         refuse(f'the table "{name}"')
-    if name not in nf.BUILT_IN:
-        raise Trouble(f"table '{name}' does not exist", "table")
+    object_if(name not in nf.BUILT_IN, f"table '{name}' does not exist", "table")
     return name
 
 
@@ -300,9 +284,9 @@ def _copied(namespace: NetworkNamespace, table: str) -> Chains:
 
 def _check_targets(line: Line, chains: Chains) -> None:
     for rule in line.rules:
-        name = target_name(rule.target)
-        if isinstance(rule.target, nf.Jump) and name not in (*chains, *nf.BUILT_IN[line.table]):
-            raise Trouble(f"Chain '{name}' does not exist")
+        name = name_of(rule.target)
+        known = not isinstance(rule.target, nf.Jump) or name in (*chains, *nf.BUILT_IN[line.table])
+        object_if(not known, f"Chain '{name}' does not exist")
 
 
 def _apply(line: Line, chains: Chains) -> str:
@@ -354,7 +338,7 @@ def iptables_restore(namespace: NetworkNamespace, words: list[str], text: str) -
                 table, lines = "", []
             elif row[0] == "*" and not table:
                 table = row[1:].strip()
-                if table not in nf.BUILT_IN and table not in refused()["table"]:
+                if table not in nf.BUILT_IN and table not in refused("table"):
                     raise Trouble(f"iptables-restore: line {at} table name '{table}' invalid")
                 _table(table)
                 chains = _copied(namespace, table) if kept else {}

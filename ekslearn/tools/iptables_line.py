@@ -1,6 +1,6 @@
 """A command line of ``iptables``, read: what to do, where, and the rules it stands for.
 
-Source: iptables 1.8.9, xshared.c (do_parse) and libxtables (xtoptions.c, xtables.c).
+Source: iptables 1.8.9, xshared.c (do_parse) and libxtables (xtables.c).
 """
 
 from __future__ import annotations
@@ -10,29 +10,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from itertools import product
-from typing import Any
 
 from ..linux import netfilter as nf
-from .iptables_rows import MATCHES, TARGETS, Extension, OutOfRange, Trouble, refuse, refused
+from .iptables_rows import MATCHES, TARGETS, Loaded, Trouble, object_if, refuse, refused, table
 from .words import number
 
-# getopt(3)'s table: a letter, then ":" where it takes an argument, "::" where it may.
-SHORT = dict(re.findall(r"(\w)(:*)", "A:C:D:R:I:L::S::M:F::Z::N:X::E:P:Vh::o:p:s:d:j:i:fvw::W::nt:"
-                                     "m:xc:g:460"))  # fmt: skip
-LONG = dict(pair.split("=") for pair in (
-    "append=A delete=D check=C insert=I replace=R list=L list-rules=S flush=F zero=Z new-chain=N "
-    "delete-chain=X rename-chain=E policy=P source=s destination=d src=s dst=d protocol=p "
-    "in-interface=i jump=j table=t match=m numeric=n out-interface=o verbose=v wait=w "
-    "wait-interval=W exact=x fragments=f version=V help=h line-numbers=0 modprobe=M "
-    "set-counters=c goto=g ipv4=4 ipv6=6"
-).split())  # fmt: skip
-ALIASES = {"--sport": "--source-port", "--dport": "--destination-port"}
 PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17}
 # The options that may stand beside a command; beside one that isn't here, none.
 BESIDE = dict.fromkeys("ACDIR", "sdpjio") | {"L": "n0"}
-ALL = IPv4Network("0.0.0.0/0")
+COMMANDS = "ACDIRLSFZNXEP"
 
-Key = tuple[Any, str]  # who knows an option ("" for iptables itself), and its name
+# An option as getopt knows it: who has it (a loaded extension, the protocol's own match by its
+# name, "" for iptables itself), its name or letter, and whether it takes an argument.
+Option = tuple[Loaded | str, str, str]
 
 
 class Words:
@@ -40,6 +30,7 @@ class Words:
 
     def __init__(self, words: list[str]) -> None:
         self._words, self._at, self._cluster = ["iptables", *words], 1, ""
+        self._letters = {row[0]: row[1] for row in table("iptables.txt")["option"]}
 
     @property
     def last(self) -> str:
@@ -52,264 +43,185 @@ class Words:
 
     def following(self) -> str | None:
         """Take the next word, unless it looks like an option."""
-        if not self.rest() or self.rest()[0].startswith(("-", "!")):
-            return None
-        return self._take()
+        return None if not self.rest() or self.rest()[0].startswith(("-", "!")) else self._take()
 
     def _take(self) -> str:
         self._at += 1
-        return self._words[self._at - 1]
+        return self.last
 
-    def next(self, tables: list[dict[str, tuple[Key, str]]]) -> tuple[Key, str | None] | None:
-        """The next option and its argument; key ("", "") for a word that is none; None at the end.
+    def next(self, known: list[dict[str, Option]]) -> tuple[Option, str | None] | None:
+        """The next option and its argument, a word that is no option, or None at the end.
 
-        ``tables`` of long options are tried one after another.
+        The tables of long options ``known`` are tried one after another.
         """
         if not self._cluster:
             if not self.rest() or (word := self._take()) == "--":
                 return None
             if len(word) < 2 or word[0] != "-":
-                return ("", ""), word
+                return ("", "", ""), word
             if word.startswith("--"):
-                return self._long(word, tables)
+                return self._long(word, known)
             self._cluster = word[1:]
         letter, self._cluster = self._cluster[0], self._cluster[1:]
-        if letter not in SHORT or letter == "0":
-            raise Trouble(f'unknown option "{self._words[self._at - 1 - bool(self._cluster)]}"')
-        if not SHORT[letter]:
-            return ("", letter), None
-        argument, self._cluster = self._cluster or None, ""
-        return ("", letter), self._argument(argument, SHORT[letter])
+        arity = self._letters.get(letter, "") if letter != "0" else ""
+        object_if(not arity, f'unknown option "{self._words[self._at - 1 - bool(self._cluster)]}"')
+        argument = None
+        if arity != "-":
+            argument, self._cluster = self._argument(self._cluster or None, arity), ""
+        return ("", letter, arity), argument
 
-    def _long(self, word: str, tables: list[dict[str, tuple[Key, str]]]) -> tuple[Key, str | None]:
+    def _long(self, word: str, known: list[dict[str, Option]]) -> tuple[Option, str | None]:
         name, equals, argument = word.partition("=")
-        for table in tables:
-            found = {table[name]} if name in table else \
-                {row for each, row in table.items() if each.startswith(name)}  # fmt: skip
-            if len(found) == 1:
-                key, arity = found.pop()
-                if arity or not equals:
-                    return key, self._argument(argument if equals else None, arity)
+        for options in known:
+            found = {option for each, option in options.items() if each.startswith(name)}
+            option = options[name] if name in options else found.pop() if len(found) == 1 else None
+            if option and (not equals or option[2] != "-"):
+                return option, self._argument(argument if equals else None, option[2])
         raise Trouble(f'unknown option "{word}"')
 
     def _argument(self, given: str | None, arity: str) -> str | None:
-        if given is None and arity == ":":
-            if not self.rest():
-                raise Trouble(f'option "{self._words[-1]}" requires an argument')
-            return self._take()
-        return given
-
-
-@dataclass(slots=True, eq=False)
-class Loaded:
-    """A match or target of this command line, and what was given to it."""
-
-    name: str
-    extension: Extension
-    given: dict[str, Any] = field(default_factory=dict)
-
-    def take(self, word: str, argument: str | None, negated: bool, protocol: str) -> None:
-        """Read one option; ``protocol`` is what -p has said by now."""
-        word, about = ALIASES.get(word, word), f'{self.name}: option "{ALIASES.get(word, word)}"'
-        if word in self.given:
-            raise Trouble(f"Only one `{word}' allowed" if self.name == "tcp"
-                          else f"{about} can only be used once.\n")  # fmt: skip
-        if negated and word not in self.extension.inverts.split():
-            raise Trouble(f"{about} cannot be inverted.\n")
-        ported = word == "--to-ports" or (word.startswith("--to-") and ":" in (argument or ""))
-        if ported and not protocol:
-            raise Trouble("Need TCP, UDP, SCTP or DCCP with port specification")
-        read = self.extension.options[word]
-        try:
-            self.given[word] = True if read is None else read(argument or "")
-        except OutOfRange as wrong:
-            kind, bounds = wrong.args
-            said = f'{self.name}: bad {kind} for option "{word}", or out of range{bounds}.\n'
-            raise Trouble(said) from None
-        if negated:
-            self.given[f"! {word}"] = True
-
-    def check(self) -> None:
-        """Complain about what is missing and what can't stand together."""
-        for words, complaint in self.extension.needs.items():
-            if not any(word in self.given for word in words.split()):
-                raise Trouble(complaint or f'{self.name}: option "{words}" must be specified\n')
-        for group in self.extension.rivals:
-            rivals = [word for word in group.split() if word in self.given]
-            if len(rivals) > 1:
-                raise Trouble(f'{self.name}: option "{rivals[0]}" cannot be used together with '
-                              f'"{rivals[1]}".\n')  # fmt: skip
+        if given is not None or arity != ":":
+            return given
+        object_if(not self.rest(), f'option "{self._words[-1]}" requires an argument')
+        return self._take()
 
 
 @dataclass(slots=True)
 class Line:
-    """What a command line says. ``basic`` has the matches of -s, -d, -i, -o and -p by letter."""
+    """What a command line says.
+
+    ``given`` has the arguments of -s, -d, -p, -i, -o, -j, -n and --line-numbers by letter ("0"),
+    ``negated`` those behind an exclamation mark; ``loaded`` are the matches and the target.
+    """
 
     table: str = "filter"
     command: str = ""
     chain: str | None = None
     number: int = 0
     second: str = ""
-    given: dict[str, str | None] = field(default_factory=dict)
+    given: dict[str, str] = field(default_factory=dict)
     negated: set[str] = field(default_factory=set)
     loaded: list[Loaded] = field(default_factory=list)
-    target: Loaded | None = None
     goto: bool = False
     rules: list[nf.ChainRule] = field(default_factory=list)
 
-    @property
-    def protocol(self) -> str:
-        """The protocol behind -p, in letters; empty where there is none."""
-        return self.given.get("p") or ""
-
-    def tables(self) -> list[dict[str, tuple[Key, str]]]:
+    def options(self) -> list[dict[str, Option]]:
         """The long options known by now; then also those of the protocol's own match."""
-        own = {f"--{name}": (("", letter), SHORT[letter]) for name, letter in LONG.items()}
+        own: dict[str, Option] = {f"--{name}": ("", letter, arity) for letter, arity, *names
+                                  in table("iptables.txt")["option"] for name in names}  # fmt: skip
         for loaded in self.loaded:
-            own |= _long_options(loaded, loaded.name, loaded.extension.options)
-        if self.protocol in MATCHES:
-            more = _long_options(self.protocol, self.protocol, MATCHES[self.protocol].options)
-        else:
-            more = _long_options("", self.protocol, {})
-        return [own, own | more]
+            own |= _options_of(loaded.name, loaded)
+        protocol = self.given.get("p", "")
+        return [own, own | _options_of(protocol, protocol)]
 
 
-def _long_options(owner: Any, name: str, known: Mapping[str, Any]) -> dict[str, tuple[Key, str]]:
-    known = {**known, **dict.fromkeys(refused().get(name, ()), str)}
-    return {word: ((owner, ALIASES.get(word, word)), ":" if read else "")
-            for word, read in known.items()}  # fmt: skip
+def _options_of(name: str, owner: Loaded | str) -> dict[str, Option]:
+    rows = [*table("iptables.txt").get(name, ()), *([":", word] for word in refused(name))]
+    return {word: (owner, words[0], "-" if reader == "-" else ":")
+            for reader, *words in rows for word in words}  # fmt: skip
 
 
 def read_line(words: list[str], restoring: str = "") -> Line:
     """Read a command line; ``restoring`` is the table that iptables-restore is in."""
     line, queue, no = Line(restoring or "filter"), Words(words), False
-    while found := queue.next(line.tables()):
-        (owner, name), argument = found
+    while found := queue.next(line.options()):
+        (owner, name, _), argument = found
         if not name:
-            if argument != "!":
-                raise Trouble(f"Bad argument `{argument}'\n", "bare")
-            if no:
-                raise Trouble("multiple consecutive ! not allowed")
-            no = True
-            continue
-        if name.startswith("--"):
-            _extension_option(line, owner, name, argument, no)
-        elif name in BESIDE or name in "SFZNXEP":
+            object_if(argument != "!", f"Bad argument `{argument}'\n", "bare")
+            object_if(no, "multiple consecutive ! not allowed")
+        elif name.startswith("--"):
+            if name in refused(owner.name if isinstance(owner, Loaded) else owner):
+                refuse(f'"{name}"')
+            if not isinstance(owner, Loaded):
+                owner = _load(line, owner)
+            owner.take(name, argument, no, line.given.get("p", ""))
+        elif name in refused("iptables"):
+            refuse(f'"-{name}"')
+        elif name in COMMANDS:
             _command(line, queue, name, argument, no)
         else:
-            _option(line, queue, name, argument, no, restoring)
-        no = False
+            _option(line, queue, name, argument or "", no, restoring)
+        no = not name
     _check(line, queue, no)
     return line
 
 
-def _extension_option(line: Line, owner: Any, name: str, argument: str | None, no: bool) -> None:
-    if isinstance(owner, str) and owner:
-        owner = _load(line, owner, MATCHES)
-    if not owner or name not in owner.extension.options:
-        refuse(f'"{name}"')
-    owner.take(name, argument, no, line.protocol)
-
-
-def _load(line: Line, name: str, table: Mapping[str, Extension]) -> Loaded:
-    line.loaded.append(Loaded(name, table[name]))
+def _load(line: Line, name: str) -> Loaded:
+    line.loaded.append(Loaded(name))
     return line.loaded[-1]
 
 
 def _command(line: Line, queue: Words, letter: str, argument: str | None, no: bool) -> None:
-    if f"--{next(name for name in LONG if LONG[name] == letter)}" in refused()["iptables"]:
-        refuse(f'"-{letter}"')
     if letter == "N":
         check_chain_name(argument or "")
-    if no:
-        raise Trouble("unexpected '!' flag")
-    if line.command:
-        raise Trouble(f"Cannot use -{letter} with -{line.command}")
+    object_if(no, "unexpected '!' flag")
+    object_if(line.command, f"Cannot use -{letter} with -{line.command}")
     line.command = letter
     line.chain = queue.following() if argument is None else argument
     if letter in "DIRLS" and (text := queue.following()) is not None:
         line.number = number(text) or 0
-        if not line.number:
-            raise Trouble(f"Invalid rule number `{text}'")
-    if letter == "R" and not line.number:
-        raise Trouble("-R requires a rule number")
+        object_if(not line.number, f"Invalid rule number `{text}'")
+    object_if(letter == "R" and not line.number, "-R requires a rule number")
     if letter in "EP":
         second = queue.following()
-        if second is None:
-            raise Trouble("-E requires old-chain-name and new-chain-name" if letter == "E"
-                          else "-P requires a chain and a policy")  # fmt: skip
-        line.second = second
+        object_if(letter == "E" and second is None,
+                  "-E requires old-chain-name and new-chain-name")  # fmt: skip
+        object_if(second is None, "-P requires a chain and a policy")
+        line.second = second or ""
 
 
 def check_chain_name(name: str) -> None:
     """What iptables objects to in a new chain's name (parse_chain)."""
-    if len(name) > 28:
-        raise Trouble(f"chain name `{name}' too long (must be under 29 chars)")
-    if name.startswith(("-", "!")):
-        raise Trouble(f"chain name not allowed to start with `{name[0]}'")
-    if name in ("", "ACCEPT", "DROP", "RETURN", *TARGETS, *refused()["target"]):
-        raise Trouble("chain name may not clash with target name")
-    if re.search(r"\s", name):
-        raise Trouble(f"Invalid chain name `{name}'")
+    targets = ("", "ACCEPT", "DROP", "RETURN", *TARGETS, *refused("target"))
+    object_if(len(name) > 28, f"chain name `{name}' too long (must be under 29 chars)")
+    object_if(name[:1] in ("-", "!"), f"chain name not allowed to start with `{name[:1]}'")
+    object_if(name in targets, "chain name may not clash with target name")
+    object_if(re.search(r"\s", name), f"Invalid chain name `{name}'")
 
 
-def _option(line: Line, queue: Words, letter: str, argument: str | None, no: bool,
-            restoring: str) -> None:  # fmt: skip
-    text = argument or ""
-    if f"--{next(name for name in LONG if LONG[name] == letter)}" in refused()["iptables"]:
-        refuse(f'"-{letter}"')
-    elif letter == "V":
-        raise Trouble(f"{'Not' if no else 'iptables'}", "version")
-    elif letter == "6":
-        raise Trouble("", "bare")
-    elif letter == "w":
-        if restoring:
-            raise Trouble("You cannot use `-w' from iptables-restore")
-        if not re.match(r"[-+]?\d", text or queue.following() or "0"):
-            raise Trouble("wait seconds not numeric")
+def _option(line: Line, queue: Words, letter: str, text: str, no: bool, restoring: str) -> None:
+    if letter == "V":
+        raise Trouble("Not" if no else "", "version")
+    if letter == "w":
+        object_if(restoring, "You cannot use `-w' from iptables-restore")
+        seconds = text or queue.following() or "0"
+        object_if(not re.match(r"[-+]?\d", seconds), "wait seconds not numeric")
     elif letter == "t":
-        if no:
-            raise Trouble("unexpected ! flag before --table")
-        if restoring:
-            raise Trouble("The -t option cannot be used in iptables-restore.\n")
+        object_if(no, "unexpected ! flag before --table")
+        object_if(restoring, "The -t option cannot be used in iptables-restore.\n")
         line.table = text
     elif letter == "m":
-        _match(line, text, no)
-    elif letter != "4":
-        text = queue.last if letter in "sdpjio" else text  # as do_parse does, "-jDROP" or not
-        _basic(line, "j" if letter == "g" else letter, text, no)
+        object_if(no, "unexpected ! flag before --match")
+        if text in refused("match"):
+            refuse(f'"-m {text}"')
+        missing = f"Couldn't load match `{text}':No such file or directory\n"
+        object_if(text not in MATCHES, missing)
+        _load(line, text)
+    elif letter in "sdpijogn0":
+        if letter in "sdpijo":
+            text = queue.last  # as do_parse does, even where that is "-jDROP"
         line.goto |= letter == "g"
+        _basic(line, "j" if letter == "g" else letter, text, no)
         if letter == "j" and text in TARGETS:
-            line.target = _load(line, text, TARGETS)
-
-
-def _match(line: Line, name: str, no: bool) -> None:
-    if no:
-        raise Trouble("unexpected ! flag before --match")
-    if name in refused()["match"]:
-        refuse(f'"-m {name}"')
-    if name not in MATCHES:
-        raise Trouble(f"Couldn't load match `{name}':No such file or directory\n")
-    _load(line, name, MATCHES)
+            _load(line, text)
+    object_if(letter == "6", "", "bare")
 
 
 def _basic(line: Line, letter: str, text: str, no: bool) -> None:
-    if letter in "io" and not text:
-        raise Trouble("Empty interface is likely to be undesired")
-    if letter in line.given:
-        raise Trouble(f"multiple -{letter} flags not allowed")
-    if no and letter in "jn0":
-        raise Trouble(f"cannot have ! before -{letter}")
-    if letter in "io" and len(text) > 15:
-        raise Trouble(f"interface name `{text}' must be shorter than IFNAMSIZ (15)")
-    if letter in "io" and (re.search(r"[/\s]", text) or (no and text == "+")):
-        refuse(f'the interface name "{text}" here')
-    if letter == "j" and not text:
-        raise Trouble("Invalid target name (too short)")
-    if letter == "j" and len(text) > 28:
-        raise Trouble(f"Invalid target name `{text}' (28 chars max)")
-    if letter == "j" and text in refused()["target"]:
-        refuse(f'"-j {text}"')
+    if letter in "io":
+        object_if(not text, "Empty interface is likely to be undesired")
+    object_if(letter in line.given, f"multiple -{letter} flags not allowed")
+    object_if(no and letter in "jn0", f"cannot have ! before -{letter}")
+    if letter in "io":
+        long = f"interface name `{text}' must be shorter than IFNAMSIZ (15)"
+        object_if(len(text) > 15, long)
+        if re.search(r"[/\s]", text) or (no and text == "+"):
+            refuse(f'the interface name "{text}" here')
+    elif letter == "j":
+        object_if(not text, "Invalid target name (too short)")
+        object_if(len(text) > 28, f"Invalid target name `{text}' (28 chars max)")
+        if text in refused("target"):
+            refuse(f'"-j {text}"')
     line.given[letter] = _protocol(text, no) if letter == "p" else text
     line.negated |= {letter} if no else set()
 
@@ -318,96 +230,91 @@ def _protocol(text: str, no: bool) -> str:
     """A protocol's name; empty for all of them."""
     name = next((each for each, code in PROTOCOLS.items() if number(text) == code), text.lower())
     if name == "all" or number(name) == 0:
-        if no:
-            raise Trouble("rule would never match protocol")
+        object_if(no, "rule would never match protocol")
         return ""
-    if name not in PROTOCOLS:
-        if (number(name) or 256) < 256 or name in refused()["protocol"]:
-            refuse(f'"-p {name}"')
-        raise Trouble(f'unknown protocol "{name}" specified')
+    if (number(name) or 256) < 256 or name in refused("protocol"):
+        refuse(f'"-p {name}"')
+    object_if(name not in PROTOCOLS, f'unknown protocol "{name}" specified')
     return name
 
 
 def _check(line: Line, queue: Words, no: bool) -> None:
     """Complain where the command line as a whole makes no sense, then make its rules."""
-    if line.table == "nat" and "DROP" in (line.given.get("j"), line.second * (line.command == "P")):
-        raise Trouble('\nThe "nat" table is not intended for filtering, the use of DROP is '
-                      "therefore inhibited.\n\n")  # fmt: skip
-    for loaded in sorted(line.loaded, key=lambda each: each is line.target):
+    policy = line.second if line.command == "P" else ""
+    object_if(
+        line.table == "nat" and "DROP" in (line.given.get("j"), policy),
+        '\nThe "nat" table '
+        "is not intended for filtering, the use of DROP is therefore inhibited.\n\n",
+    )
+    for loaded in sorted(line.loaded, key=lambda each: each.name in TARGETS):
         loaded.check()
-    if queue.rest():
-        raise Trouble("unknown arguments found on commandline")
-    if not line.command:
-        raise Trouble("no command specified")
-    if no:
-        raise Trouble("nothing appropriate following !")
-    by_rule = line.command in "ACDIR" and not (line.command == "D" and line.number)
-    nets = {letter: list(_nets(line, letter)) for letter in "sd" if by_rule or letter in line.given}
-    if line.command == "R" and len(nets["s"]) * len(nets["d"]) > 1:
-        raise Trouble("Replacement rule does not specify a unique address")
+    object_if(queue.rest(), "unknown arguments found on commandline")
+    object_if(not line.command, "no command specified")
+    object_if(no, "nothing appropriate following !")
+    by_rule = line.command in "ACIR" or (line.command == "D" and not line.number)
+    nets = {letter: _nets(line, letter) for letter in "sd" if by_rule or letter in line.given}
+    object_if(line.command == "R" and len(nets["s"]) * len(nets["d"]) > 1,
+              "Replacement rule does not specify a unique address")  # fmt: skip
     allowed = BESIDE.get(line.command, "") if by_rule or line.command == "L" else ""
     for letter in "nsdpjio0":
-        if letter in line.given and letter not in allowed:
-            raise Trouble(f"Illegal option `-{letter}' with this command")
-    if line.chain and len(line.chain) > 28:
-        raise Trouble(f"chain name `{line.chain}' too long (must be under 29 chars)")
+        wrong = letter in line.given and letter not in allowed
+        object_if(wrong, f"Illegal option `-{letter}' with this command")
+    object_if(len(line.chain or "") > 28,
+              f"chain name `{line.chain}' too long (must be under 29 chars)")  # fmt: skip
     for letter, hooks in (("o", ("PREROUTING", "INPUT")), ("i", ("POSTROUTING", "OUTPUT"))):
-        if letter in line.given and line.chain in hooks:
-            raise Trouble(f"Can't use -{letter} with {line.chain}\n")
-    if by_rule:
-        line.rules = list(_rules(line, nets))
+        wrong = letter in line.given and line.chain in hooks
+        object_if(wrong, f"Can't use -{letter} with {line.chain}\n")
+    line.rules = list(_rules(line, nets)) if by_rule else []
 
 
-def _nets(line: Line, letter: str) -> Iterator[IPv4Network]:
-    texts = (line.given.get(letter, "0.0.0.0/0") or "").split(",")
+def _nets(line: Line, letter: str) -> list[IPv4Network]:
+    """The networks behind -s or -d, commas between them."""
+    found, texts = [], line.given.get(letter, "0.0.0.0/0").split(",")
     for text in texts:
         base, slash, mask = text.strip().partition("/")
         parts = [number(part) for part in base.split(".")]
-        if not 1 <= len(parts) <= 4 or any(part is None or part > 255 for part in parts):
-            raise Trouble(f"host/network `{base}' not found")
+        short = len(parts) <= 4 and all(part is not None and part < 256 for part in parts)
+        object_if(not short, f"host/network `{base}' not found")
         address = IPv4Address(bytes([*(part or 0 for part in parts), *[0] * (4 - len(parts))]))
+        length = mask if "." in mask else number(mask) if slash else 32
         try:
-            length = mask if "." in mask or not slash else number(mask)
-            yield IPv4Network(f"{address}/{length if slash else 32}", strict=False)
+            found.append(IPv4Network(f"{address}/{length}", strict=False))
         except ValueError:
             raise Trouble(f"invalid mask `{mask}' specified") from None
-    if len(texts) > 1 and line.negated & {"s", "d"}:
-        raise Trouble("! not allowed with multiple source or destination IP addresses")
+    object_if(len(texts) > 1 and line.negated & {"s", "d"},
+              "! not allowed with multiple source or destination IP addresses")  # fmt: skip
+    return found
 
 
 def _rules(line: Line, nets: Mapping[str, list[IPv4Network]]) -> Iterator[nf.ChainRule]:
     """The rules a command line stands for: one, or several for -s A,B."""
     matches: list[nf.Match] = [
-        nf.Interface(name=line.given[letter] or "", way=way, negated=letter in line.negated)
+        nf.Interface(name=line.given[letter], way=way, negated=letter in line.negated)
         for letter, way in (("i", "in"), ("o", "out")) if line.given.get(letter, "+") != "+"
     ]  # fmt: skip
-    if line.protocol:
-        matches.append(nf.Protocol(name=line.protocol, negated="p" in line.negated))
-    merged: dict[str, dict[str, Any]] = {}
+    protocol, target = line.given.get("p"), _target(line)
+    if protocol:
+        matches.append(nf.Protocol(name=protocol, negated="p" in line.negated))
     for loaded in line.loaded:
-        ports = loaded.name in PROTOCOLS
-        if ports and loaded.given and line.protocol != loaded.name:
-            raise Trouble(f"{loaded.name.upper()} match requires '-p {loaded.name}'")
-        if ports and loaded.name in merged:
-            refuse(f'"-m {loaded.name}" twice')
-        merged[loaded.name] = loaded.given
-        if loaded is not line.target:
-            matches += loaded.extension.build(loaded.given)
+        if loaded.name in PROTOCOLS:
+            strange = loaded.given and protocol != loaded.name
+            object_if(strange, f"{loaded.name.upper()} match requires '-p {loaded.name}'")
+            if [each.name for each in line.loaded].count(loaded.name) > 1:
+                refuse(f'"-m {loaded.name}" twice')
+        if loaded.name in MATCHES:
+            matches += MATCHES[loaded.name].build(loaded.given)
+        else:
+            target = TARGETS[loaded.name].build(loaded.given)
     for source, goal in product(nets["s"], nets["d"]):
         ends: list[nf.Match] = []
-        if source != ALL or "s" in line.negated:
+        if source.prefixlen or "s" in line.negated:
             ends.append(nf.Source(net=source, negated="s" in line.negated))
-        if goal != ALL or "d" in line.negated:
+        if goal.prefixlen or "d" in line.negated:
             ends.append(nf.Destination(net=goal, negated="d" in line.negated))
-        yield nf.ChainRule((*ends, *matches), _target(line), line.goto)
+        yield nf.ChainRule((*ends, *matches), target, line.goto)
 
 
 def _target(line: Line) -> nf.Target | None:
-    name = line.given.get("j")
-    if not name:
-        return None
-    if line.target:
-        built: nf.Target = line.target.extension.build(line.target.given)
-        return built
+    name = line.given.get("j", "")
     plain = name in ("ACCEPT", "DROP", "RETURN") and not line.goto
-    return nf.Verdict(name) if plain else nf.Jump(name)
+    return nf.Verdict(name) if plain else nf.Jump(name) if name else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any, NoReturn
 
@@ -16,7 +16,7 @@ from .. import data_path
 from ..linux import netfilter as nf
 from .words import Words, number
 
-STATES = ("INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT")  # as printed
+STATES = "INVALID NEW RELATED ESTABLISHED UNTRACKED SNAT DNAT".split()  # as they are printed
 ADDRESS_TYPES = (
     "UNSPEC UNICAST LOCAL BROADCAST ANYCAST MULTICAST BLACKHOLE UNREACHABLE PROHIBIT THROW NAT "
     "XRESOLVE"
@@ -28,6 +28,7 @@ REJECTS: tuple[tuple[str, str, int | None], ...] = (
     ("icmp-net-prohibited", "net-prohib", 9), ("icmp-host-prohibited", "host-prohib", 10),
     ("tcp-reset", "tcp-rst", None), ("icmp-admin-prohibited", "admin-prohib", 13),
 )  # fmt: skip
+ALL_PORTS = (0, 65535)
 
 Given = Mapping[str, Any]  # option -> its value; "! option" is there too where it was negated
 Reader = Callable[[str], Any]
@@ -44,6 +45,12 @@ class Trouble(Exception):
         self.text, self.kind, self.at = text, kind, 0
 
 
+def object_if(so: object, text: str, kind: str = "usage") -> None:
+    """Complain with ``text`` if it is so."""
+    if so:
+        raise Trouble(text, kind)
+
+
 class OutOfRange(Exception):
     """An argument isn't a number of its ``kind``, or none within the ``bounds`` that are told."""
 
@@ -51,60 +58,32 @@ class OutOfRange(Exception):
         super().__init__(kind, bounds)
 
 
-@dataclass(frozen=True, slots=True)
-class Extension:
-    """One match or target: its options, how it is built from them and how it is printed.
-
-    A reader None means that an option takes no argument. ``inverts`` are the options that may
-    stand behind an exclamation mark, each of ``rivals`` a group that excludes one another. Of the
-    words of each of ``needs`` one must be there, or the complaint beside it is made. ``text``
-    prints what stands behind ``-m name`` or ``-j NAME``, ``listing`` what ``-L`` shows (told
-    whether in numbers); both get a match in a list with those printed together.
-    """
-
-    options: Mapping[str, Reader | None]
-    build: Callable[[Given], Any]
-    text: Callable[[Any], str]
-    listing: Callable[[Any, bool], str]
-    inverts: str = ""
-    rivals: Sequence[str] = ()
-    needs: Mapping[str, str] = field(default_factory=dict)
-
-
 def refuse(what: str) -> NoReturn:
     """Refuse a real word by name."""
     Words([], "iptables").refuse(what)
 
 
-def _table(name: str) -> Iterator[list[str]]:
-    text = data_path(name).read_text(encoding="utf-8")
-    yield from (line.split() for line in text.splitlines() if line and line[0] != "#")
-
-
 @cache
-def refused() -> dict[str, list[str]]:
-    """The words refused by name, by their kind."""
-    found: dict[str, list[str]] = {}
-    for kind, *words in _table("refused/iptables.txt"):
-        found.setdefault(kind.rstrip(":"), []).extend(words)
+def table(name: str) -> dict[str, list[list[str]]]:
+    """The lines of a table in data/, by their first word: the words behind it."""
+    found: dict[str, list[list[str]]] = {}
+    for line in data_path(name).read_text(encoding="utf-8").splitlines():
+        if line and line[0] != "#":
+            first, *words = line.split()
+            found.setdefault(first.rstrip(":"), []).append(words)
     return found
 
 
+def refused(kind: str) -> list[str]:
+    """The real words of a kind that are refused by name."""
+    return [word for line in table("refused/iptables.txt").get(kind, ()) for word in line]
+
+
 @cache
-def services() -> dict[tuple[str, int], list[str]]:
-    """The names of the ports."""
-    return {(protocol, int(port)): names for protocol, port, *names in _table("services.txt")}
-
-
-def quoted(text: str) -> str:
-    """A word as iptables-save writes it (xtables_save_string)."""
-    plain = re.fullmatch(r"[-_0-9A-Za-z]+", text)
-    return text if plain else '"' + re.sub(r"([\"\\'])", r"\\\1", text) + '"'
-
-
-def no(match: nf.Match) -> str:
-    """The exclamation mark of a negated match."""
-    return "! " if match.negated else ""
+def service(protocol: str, port: int) -> str:
+    """What -L calls a port."""
+    names = (name for code, name, *_ in table("services.txt")[protocol] if code == str(port))
+    return next(names, str(port))
 
 
 # Readers
@@ -125,7 +104,7 @@ def _whole(text: str) -> int:
     return found
 
 
-def _probability(text: str) -> int:
+def _share(text: str) -> int:
     if not re.fullmatch(r"[-+.0-9eE]+", text) or not 0 <= float(text) <= 1:
         raise OutOfRange(bounds=" (0-1)")
     return round(float(text) * nf.FULL_CHANCE)
@@ -134,54 +113,46 @@ def _probability(text: str) -> int:
 def _mode(text: str) -> str:
     if text == "nth":
         refuse('"--mode nth"')
-    if text != "random":
-        raise Trouble(f'Bad mode "{text}"')
+    object_if(text != "random", f'Bad mode "{text}"')
     return text
 
 
-def _some_of(words: Sequence[str], complaint: str) -> Callable[[str], tuple[str, ...]]:
-    """A reader of several of ``words`` with commas between; it puts them into their order."""
-
-    def read(text: str) -> tuple[str, ...]:
-        found = text.upper().split(",")
-        for at, word in enumerate(found):
-            if word not in words:
-                rest = ",".join(text.split(",")[at:])
-                raise Trouble(f'{complaint} "{rest}"' if rest or "state" not in complaint.split()
-                              else '"--state" requires a list of states with no spaces, e.g. '
-                                   "ESTABLISHED,RELATED")  # fmt: skip
-        return tuple(word for word in words if word in found)
-
-    return read
+def _some_of(words: Sequence[str], complaint: str, text: str) -> list[str]:
+    """Several of ``words`` with commas between, put into their order."""
+    found = text.upper().split(",")
+    for at, word in enumerate(found):
+        rest = ",".join(text.split(",")[at:])
+        object_if(not rest and complaint == "Bad state", '"--state" requires a list of states with '
+                  "no spaces, e.g. ESTABLISHED,RELATED")  # fmt: skip
+        object_if(word not in words, f'{complaint} "{rest}"')
+    return [word for word in words if word in found]
 
 
-def _port(protocol: str, text: str, complaint: str) -> int:
-    found = number(text or "0") if protocol == "udp" else number(text)
-    for (spoken, code), names in services().items():
-        found = code if spoken == protocol and text in names else found
-    if found is None or found > 65535:
+def _port(protocol: str, complaint: str, text: str) -> int:
+    found = number(text)
+    for code, *names in table("services.txt")[protocol]:
+        found = int(code) if text in names else found
+    if found is None or found > ALL_PORTS[1]:
         raise Trouble(complaint.format(text))
     return found
 
 
-def _ports(protocol: str, complaint: str) -> Callable[[str], tuple[int, int]]:
-    """A reader of a port or a range; only TCP's (libxt_tcp.c) minds one that is upside down."""
-
-    def read(text: str) -> tuple[int, int]:
-        low, colon, high = text.partition(":")
-        first = _port(protocol, low, complaint) if low or not colon else 0
-        last = _port(protocol, high, complaint) if high else 65535 if colon else first
-        if first > last and protocol == "tcp":
-            raise Trouble("invalid portrange (min > max)")
-        return first, last
-
-    return read
+def _ports(protocol: str, complaint: str, text: str) -> tuple[int, int]:
+    """A port or a range; only TCP's reader (libxt_tcp.c) minds one that is upside down."""
+    low, colon, high = text.partition(":")
+    text = text or "0" * (protocol == "udp")
+    if not colon:
+        return (_port(protocol, complaint, text),) * 2
+    first, last = (_port(protocol, complaint, end) if end else every
+                   for end, every in zip((low, high), ALL_PORTS, strict=True))  # fmt: skip
+    object_if(first > last and protocol == "tcp", "invalid portrange (min > max)")
+    return first, last
 
 
 def _one_port(text: str) -> int:
     if "-" in text:
         refuse(f'the range "{text}"')
-    return _port("tcp", text, "Port `{}' not valid") or refuse("the port 0")
+    return _port("tcp", "Port `{}' not valid", text) or refuse("the port 0")
 
 
 def _goal(text: str) -> tuple[IPv4Address, int]:
@@ -197,181 +168,108 @@ def _goal(text: str) -> tuple[IPv4Address, int]:
 
 
 def _reject(text: str) -> int | None:
-    for name, alias, code in REJECTS:
-        if name.startswith(text.lower()) or alias.startswith(text.lower()):
-            return code
-    raise Trouble(f'unknown reject type "{text}"')
+    found = [code for name, alias, code in REJECTS
+             if name.startswith(text.lower()) or alias.startswith(text.lower())]  # fmt: skip
+    object_if(not found, f'unknown reject type "{text}"')
+    return found[0]
 
 
-# Matches
+READERS: dict[str, Reader] = {
+    "text": lambda text: text[:255], "masked": _masked, "whole": _whole, "share": _share,
+    "mode": _mode, "reject": _reject, "goal": _goal, "port": _one_port,
+    "states": partial(_some_of, STATES[:5], "Bad state"),
+    "ctstates": partial(_some_of, STATES, "Bad ctstate"),
+    "types": partial(_some_of, ADDRESS_TYPES, "addrtype: bad type"),
+    "tcp": partial(_ports, "tcp", "invalid port/service `{}' specified"),
+    "udp": partial(_ports, "udp", 'Port "{}" does not resolve to anything.\n'),
+}  # fmt: skip
 
 
-def _port_row(protocol: str, complaint: str) -> Extension:
+@dataclass(slots=True, eq=False)
+class Loaded:
+    """A match or target of a command line, and what was given to it by now."""
+
+    name: str
+    given: dict[str, Any] = field(default_factory=dict)
+
+    def take(self, word: str, argument: str | None, negated: bool, protocol: str) -> None:
+        """Read one option; ``protocol`` is what -p has said by now."""
+        reader, word = next((row[0], row[1]) for row in table("iptables.txt")[self.name]
+                            if word in row)  # fmt: skip
+        about = f'{self.name}: option "{word}"'
+        object_if(word in self.given, f"Only one `{word}' allowed" if self.name == "tcp"
+                  else f"{about} can only be used once.\n")  # fmt: skip
+        object_if(negated and not reader.endswith("!"), f"{about} cannot be inverted.\n")
+        ported = reader == "port" or (reader == "goal" and ":" in (argument or ""))
+        object_if(ported and not protocol,
+                  "Need TCP, UDP, SCTP or DCCP with port specification")  # fmt: skip
+        try:
+            self.given[word] = reader == "-" or READERS[reader.rstrip("!")](argument or "")
+        except OutOfRange as wrong:
+            kind, bounds = wrong.args
+            said = f'{self.name}: bad {kind} for option "{word}", or out of range{bounds}.\n'
+            raise Trouble(said) from None
+        if negated:
+            self.given[f"! {word}"] = True
+
+    def check(self) -> None:
+        """Complain about what is missing and what can't stand together."""
+        for name, options, *complaint in table("iptables.txt")["needs"]:
+            usual = f'{self.name}: option "{options}" must be specified\n'
+            missing = not any(word in self.given for word in options.split(","))
+            object_if(name == self.name and missing, " ".join(complaint) or usual)
+        for name, options in table("iptables.txt")["rivals"]:
+            both = [f'"{word}"' for word in options.split(",") if word in self.given]
+            object_if(
+                name == self.name and len(both) > 1,
+                f"{name}: option {' cannot be used together with '.join(both[:2])}.\n",
+            )
+
+
+# How each is built from what was given
+
+
+def _build_ports(protocol: str, given: Given) -> Iterator[nf.Match]:
     sides = {"source": "--source-port", "destination": "--destination-port"}
-
-    def build(given: Given) -> list[nf.Match]:
-        found = [
-            nf.Port(protocol=protocol, side=side, low=given[word][0], high=given[word][1],
-                    negated=f"! {word}" in given)
-            for side, word in sides.items() if given.get(word, (0, 65535)) != (0, 65535)
-        ]  # fmt: skip
-        if any(f"! {word}" in given and given[word] == (0, 65535) for word in sides.values()):
+    for side, word in sides.items():
+        if given.get(word, ALL_PORTS) != ALL_PORTS:
+            yield nf.Port(protocol=protocol, side=side, low=given[word][0], high=given[word][1],
+                          negated=f"! {word}" in given)  # fmt: skip
+        elif f"! {word}" in given:
             refuse("the negation of all ports")
-        any_port = nf.Port(protocol=protocol, side="destination", low=0, high=65535)
-        return list(found or [any_port])
-
-    def text(match: nf.Port) -> str:
-        span = f"{match.low}:{match.high}" if match.low != match.high else str(match.low)
-        return "" if span == "0:65535" else f"{no(match)}--{match.side[0]}port {span}"
-
-    def listing(match: nf.Port, numeric: bool) -> str:
-        ends = [
-            str(port) if numeric else services().get((protocol, port), [str(port)])[0]
-            for port in sorted({match.low, match.high}, key=(match.low, match.high).index)
-        ]
-        plural = "s" if len(ends) > 1 else ""
-        span = f"{match.side[0]}pt{plural}:{'!' * match.negated}{':'.join(ends)}"
-        return "" if (match.low, match.high) == (0, 65535) else span
-
-    read = _ports(protocol, complaint)
-    return Extension(
-        dict.fromkeys(("--source-port", "--sport", "--destination-port", "--dport"), read), build,
-        lambda group: " ".join(filter(None, map(text, group))),
-        lambda group, numeric: " ".join([protocol, *filter(None, (listing(m, numeric)
-                                                                  for m in group))]),
-        inverts="--source-port --destination-port",
-    )  # fmt: skip
+    if all(given.get(word, ALL_PORTS) == ALL_PORTS for word in sides.values()):
+        yield nf.Port(protocol=protocol, side="destination", low=0, high=65535)
 
 
-def _address_types(given: Given) -> list[nf.Match]:
+def _build_types(given: Given) -> Iterator[nf.Match]:
     limit = "".join(way for way in ("in", "out") if f"--limit-iface-{way}" in given)
-    return [
-        nf.AddressType(side=side, kind=",".join(given[word]), limit=limit,
-                       negated=f"! {word}" in given)
-        for word, side in (("--src-type", "source"), ("--dst-type", "destination"))
-        if word in given
-    ]  # fmt: skip
+    for word, side in (("--src-type", "source"), ("--dst-type", "destination")):
+        if word in given:
+            yield nf.AddressType(side=side, kind=",".join(given[word]), limit=limit,
+                                 negated=f"! {word}" in given)  # fmt: skip
 
 
-def _address_type_words(group: Sequence[nf.AddressType], form: str, limit: str) -> str:
-    words = [form.format(side={"source": "src", "destination": "dst"}[match.side], kind=match.kind,
-                         no=no(match), bang="!" * match.negated) for match in group]  # fmt: skip
-    return " ".join(words + [limit + group[0].limit for _ in "x" if group[0].limit])
+def _build_mark(of_connection: bool, given: Given) -> Iterator[nf.Match]:
+    value, mask = given["--mark"]
+    yield nf.MarkMatch(value=value, mask=mask, of_connection=of_connection,
+                       negated="! --mark" in given)  # fmt: skip
 
 
-def _hex(match: nf.MarkMatch) -> str:
-    return f"{match.value:#x}" + (f"/{match.mask:#x}" if match.mask != nf.ALL_BITS else "")
-
-
-def _mark_row(of_connection: bool, title: str) -> Extension:
-    return Extension(
-        {"--mark": _masked},
-        lambda given: [nf.MarkMatch(value=given["--mark"][0], mask=given["--mark"][1],
-                                    of_connection=of_connection, negated="! --mark" in given)],
-        lambda group: f"{no(group[0])}--mark {_hex(group[0])}",
-        lambda group, _: f"{title} {no(group[0])}{_hex(group[0])}",
-        inverts="--mark", needs={"--mark": ""},
-    )  # fmt: skip
-
-
-def _state_row(option: str, title: str, names: Sequence[str], complaint: str) -> Extension:
-    def said(match: nf.State) -> str:
-        return ",".join(state for state in STATES if state in match.states)
-
-    return Extension(
-        {option: _some_of(names, f"Bad {title}")},
-        lambda given: [nf.State(states=frozenset(given[option]), option=option,
-                                negated=f"! {option}" in given)],
-        lambda group: f"{no(group[0])}{option} {said(group[0])}",
-        lambda group, _: f"{no(group[0])}{title} {said(group[0])}",
-        inverts=option, needs={option: complaint},
-    )  # fmt: skip
-
-
-def _chance(match: nf.Chance, dashes: str) -> str:
-    share = match.threshold / nf.FULL_CHANCE
-    return f"{dashes}mode random {no(match)}{dashes}probability {share:.11f}"
-
-
-MATCHES: dict[str, Extension] = {
-    "tcp": _port_row("tcp", "invalid port/service `{}' specified"),
-    "udp": _port_row("udp", 'Port "{}" does not resolve to anything.\n'),
-    "comment": Extension(
-        {"--comment": str}, lambda given: [nf.Comment(text=given["--comment"][:255])],
-        lambda group: f"--comment {quoted(group[0].text)}",
-        lambda group, _: f"/* {group[0].text} */", needs={"--comment": ""},
-    ),
-    "addrtype": Extension(
-        {"--src-type": _some_of(ADDRESS_TYPES, "addrtype: bad type"),
-         "--dst-type": _some_of(ADDRESS_TYPES, "addrtype: bad type"),
-         "--limit-iface-in": None, "--limit-iface-out": None},
-        _address_types,
-        lambda group: _address_type_words(group, "{no}--{side}-type {kind}", "--limit-iface-"),
-        lambda group, _: "ADDRTYPE match "
-                         + _address_type_words(group, "{side}-type {bang}{kind}", "limit-"),
-        inverts="--src-type --dst-type", rivals=["--limit-iface-in --limit-iface-out"],
-        needs={"--src-type --dst-type": "addrtype: you must specify --src-type or --dst-type"},
-    ),
-    "mark": _mark_row(False, "mark match"),
-    "connmark": _mark_row(True, "connmark match "),
-    "conntrack": _state_row("--ctstate", "ctstate", STATES,
-                            "conntrack: At least one option is required"),
-    "state": _state_row("--state", "state", STATES[:5], ""),
-    "statistic": Extension(
-        {"--mode": _mode, "--probability": _probability},
-        lambda given: [nf.Chance(threshold=given["--probability"],
-                                 negated="! --probability" in given)],
-        lambda group: _chance(group[0], "--"),
-        lambda group, _: f"statistic {_chance(group[0], '')}",
-        inverts="--probability",
-        needs={"--probability": "--probability must be specified when using random mode",
-               "--mode": ""},
-    ),
-}  # fmt: skip
-
-
-def module_of(match: nf.Match) -> str:
-    """The extension a match is printed by; empty for -s, -d, -i, -o and -p."""
-    if isinstance(match, nf.Port):
-        return match.protocol
-    if isinstance(match, nf.MarkMatch):
-        return "connmark" if match.of_connection else "mark"
-    if isinstance(match, nf.State):
-        return "state" if match.option == "--state" else "conntrack"
-    names = {nf.Comment: "comment", nf.AddressType: "addrtype", nf.Chance: "statistic"}
-    return names.get(type(match), "")
-
-
-# Targets
-
-MARKS: dict[str, Reader | None] = {
-    "--set-xmark": _masked, "--set-mark": _masked, "--and-mark": _whole, "--or-mark": _whole,
-    "--xor-mark": _whole,
-}  # fmt: skip
-RANDOM: dict[str, Reader | None] = {"--random": None, "--random-fully": None}
-CONNMARKS = f"{' '.join(MARKS)} --save-mark --restore-mark"
+def _build_states(option: str, given: Given) -> Iterator[nf.Match]:
+    yield nf.State(states=frozenset(given[option]), option=option, negated=f"! {option}" in given)
 
 
 def _set_mark(given: Given) -> tuple[int, int]:
     """(value, mask) of --set-xmark, whichever of its spellings was used."""
-    word = next(word for word in MARKS if word in given)
-    value = given[word]
-    spelt: dict[str, Callable[[], tuple[int, int]]] = {
-        "--set-xmark": lambda: value, "--set-mark": lambda: (value[0], value[1] | value[0]),
-        "--and-mark": lambda: (0, ~value & nf.ALL_BITS), "--or-mark": lambda: (value, value),
-        "--xor-mark": lambda: (value, 0),
-    }  # fmt: skip
-    return spelt[word]()
-
-
-def _mark_words(value: int, mask: int) -> str:
-    if mask == nf.ALL_BITS:
-        return f"set {value:#x}"
-    if value == 0:
-        return f"and {~mask & nf.ALL_BITS:#x}"
-    if value == mask:
-        return f"or {value:#x}"
-    return f"xor {value:#x}" if mask == 0 else f"xset {value:#x}/{mask:#x}"
+    for word in ("--set-xmark", "--set-mark"):
+        if word in given:
+            value, mask = given[word]
+            return value, mask | value if word == "--set-mark" else mask
+    if "--and-mark" in given:
+        return 0, ~given["--and-mark"] & nf.ALL_BITS
+    if "--or-mark" in given:
+        return given["--or-mark"], given["--or-mark"]
+    return given["--xor-mark"], 0
 
 
 def _connmark(given: Given) -> nf.ConnectionMark:
@@ -381,97 +279,161 @@ def _connmark(given: Given) -> nf.ConnectionMark:
             masks = given.get("--ctmask", both), given.get("--nfmask", both)
             return nf.ConnectionMark(what, 0, *masks)
     value, mask = _set_mark(given)
-    if "--set-mark" in given and "--mask" in given:
-        mask = both
-    return nf.ConnectionMark("set", value, mask)
+    return nf.ConnectionMark("set", value, both if {"--set-mark", "--mask"} <= set(given) else mask)
 
 
-def _connmark_text(target: nf.ConnectionMark) -> str:
-    if target.what == "set":
-        return f"--set-xmark {target.value:#x}/{target.ctmask:#x}"
-    return f"--{target.what}-mark --nfmask {target.nfmask:#x} --ctmask {target.ctmask:#x}"
+def _translate(what: str, given: Given) -> nf.Translate:
+    found: tuple[IPv4Address | None, int] = None, given.get("--to-ports", 0)
+    address, port = given.get("--to-destination", given.get("--to-source", found))
+    dice = " ".join(word for word in ("--random", "--random-fully") if word in given)
+    return nf.Translate(what, address, port, dice)
 
 
-def _connmark_words(target: nf.ConnectionMark) -> str:
-    if target.what == "set":
-        return f"CONNMARK {_mark_words(target.value, target.ctmask)}"
-    if target.nfmask == target.ctmask:
-        mask = "" if target.ctmask == nf.ALL_BITS else f" mask {target.ctmask:#x}"
-    elif target.what == "save":
-        mask = f" nfmask {target.nfmask:#x} ctmask ~{target.ctmask:#x}"
-    else:
-        mask = f" ctmask {target.ctmask:#x} nfmask ~{target.nfmask:#x}"
-    return f"CONNMARK {target.what}{mask}"
+# How each is printed
 
 
-def _reject_name(target: nf.Reject) -> str:
-    return next(name for name, _, code in REJECTS if code == target.code)
+def words_of(row: nf.Match | nf.Target, numeric: bool = True) -> dict[str, str]:
+    """What the forms of a row may speak of."""
+    if isinstance(row, nf.Port):
+        ends = [str(port) if numeric else service(row.protocol, port)
+                for port in dict.fromkeys((row.low, row.high))]  # fmt: skip
+        return {"s": row.side[0], "span": ":".join(ends), "plural": "s" * (len(ends) > 1)}
+    if isinstance(row, nf.AddressType):
+        return {"side": {"source": "src", "destination": "dst"}[row.side], "kind": row.kind}
+    if isinstance(row, nf.MarkMatch):
+        return {"mark": f"{row.value:#x}" + f"/{row.mask:#x}" * (row.mask != nf.ALL_BITS)}
+    if isinstance(row, nf.State):
+        return {"states": ",".join(state for state in STATES if state in row.states)}
+    if isinstance(row, nf.Chance):
+        return {"share": f"{row.threshold / nf.FULL_CHANCE:.11f}"}
+    if isinstance(row, nf.Comment):
+        plain = re.fullmatch(r"[-_0-9A-Za-z]+", row.text)
+        escaped = re.sub(r"([\"\\'])", r"\\\1", row.text)
+        return {"text": row.text, "quoted": row.text if plain else f'"{escaped}"'}
+    if isinstance(row, nf.SetMark):
+        return {"xmark": f"{row.value:#x}/{row.mask:#x}", "said": _mark_said(row.value, row.mask)}
+    if isinstance(row, nf.ConnectionMark):
+        return _connmark_words(row)
+    if isinstance(row, nf.Translate):
+        port = f":{row.port}" if row.port and row.address else ""
+        dice = "".join(f" {word}" for word in row.random.split())
+        return {"goal": f"{row.address}{port}", "dice": dice, "said": dice.replace("--", ""),
+                "ports": f"--to-ports {row.port}" * bool(row.port),
+                "masq": f"masq ports: {row.port}" * bool(row.port)}  # fmt: skip
+    assert isinstance(row, nf.Reject)
+    return {"kind": next(name for name, _, code in REJECTS if code == row.code)}
 
 
-def _translation(what: str, option: str, random: Mapping[str, Reader | None]) -> Extension:
-    def words(target: nf.Translate, before: str, dashes: str) -> str:
-        port = f":{target.port}" if target.port else ""
-        return " ".join([f"{before}{target.address}{port}", *_dice(target, dashes)])
-
-    return Extension(
-        {option: _goal, **random},
-        lambda given: nf.Translate(what, given[option][0], given[option][1], _random(given)),
-        lambda target: words(target, f"{option} ", "--"),
-        lambda target, _: words(target, "to:", ""), needs={option: ""},
-    )  # fmt: skip
+def _mark_said(value: int, mask: int) -> str:
+    if mask == nf.ALL_BITS:
+        return f"set {value:#x}"
+    if value == 0:
+        return f"and {~mask & nf.ALL_BITS:#x}"
+    if value == mask:
+        return f"or {value:#x}"
+    return f"xor {value:#x}" if mask == 0 else f"xset {value:#x}/{mask:#x}"
 
 
-def _random(given: Given) -> str:
-    return " ".join(word for word in RANDOM if word in given)
+def _connmark_words(row: nf.ConnectionMark) -> dict[str, str]:
+    if row.what == "set":
+        xmark = f"--set-xmark {row.value:#x}/{row.ctmask:#x}"
+        return {"xmark": xmark, "said": _mark_said(row.value, row.ctmask)}
+    masks = f" mask {row.ctmask:#x}" if row.ctmask != nf.ALL_BITS else ""
+    if row.nfmask != row.ctmask and row.what == "save":
+        masks = f" nfmask {row.nfmask:#x} ctmask ~{row.ctmask:#x}"
+    elif row.nfmask != row.ctmask:
+        masks = f" ctmask {row.ctmask:#x} nfmask ~{row.nfmask:#x}"
+    xmark = f"--{row.what}-mark --nfmask {row.nfmask:#x} --ctmask {row.ctmask:#x}"
+    return {"xmark": xmark, "said": f"{row.what}{masks}"}
 
 
-def _dice(target: nf.Translate, dashes: str) -> list[str]:
-    return [dashes + word[2:] for word in target.random.split()]
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """One match or target: how it is built, how iptables-save prints it, how -L does.
+
+    Both forms are filled by ``words_of``; ``no`` and ``bang`` are an exclamation mark or nothing.
+    """
+
+    build: Callable[[Given], Any]
+    saved: str
+    listed: str
 
 
-def _masquerade(target: nf.Translate, ports: str, dashes: str) -> str:
-    return " ".join([f"{ports} {target.port}"] * bool(target.port) + _dice(target, dashes))
-
-
+MATCHES: dict[str, Extension] = {
+    "tcp": Extension(partial(_build_ports, "tcp"), "{no}--{s}port {span}",
+                     "{s}pt{plural}:{bang}{span}"),
+    "udp": Extension(partial(_build_ports, "udp"), "{no}--{s}port {span}",
+                     "{s}pt{plural}:{bang}{span}"),
+    "comment": Extension(lambda given: [nf.Comment(text=given["--comment"])],
+                         "--comment {quoted}", "/* {text} */"),
+    "addrtype": Extension(_build_types, "{no}--{side}-type {kind}", "{side}-type {bang}{kind}"),
+    "mark": Extension(partial(_build_mark, False), "{no}--mark {mark}", "mark match {no}{mark}"),
+    "connmark": Extension(partial(_build_mark, True), "{no}--mark {mark}",
+                          "connmark match  {no}{mark}"),
+    "conntrack": Extension(partial(_build_states, "--ctstate"), "{no}--ctstate {states}",
+                           "{no}ctstate {states}"),
+    "state": Extension(partial(_build_states, "--state"), "{no}--state {states}",
+                       "{no}state {states}"),
+    "statistic": Extension(
+        lambda given: [nf.Chance(threshold=given["--probability"],
+                                 negated="! --probability" in given)],
+        "--mode random {no}--probability {share}", "statistic mode random {no}probability {share}",
+    ),
+}  # fmt: skip
 TARGETS: dict[str, Extension] = {
-    "MARK": Extension(
-        MARKS, lambda given: nf.SetMark(*_set_mark(given)),
-        lambda target: f"--set-xmark {target.value:#x}/{target.mask:#x}",
-        lambda target, _: f"MARK {_mark_words(target.value, target.mask)}",
-        rivals=[" ".join(MARKS)],
-        needs={" ".join(MARKS): "MARK: One of the --set-xmark, --{and,or,xor,set}-mark options is "
-                                "required"},
-    ),
-    "CONNMARK": Extension(
-        MARKS | {"--save-mark": None, "--restore-mark": None, "--ctmask": _whole,
-                 "--nfmask": _whole, "--mask": _whole},
-        _connmark, _connmark_text, lambda target, _: _connmark_words(target),
-        rivals=[CONNMARKS, "--ctmask --mask", "--nfmask --mask"],
-        needs={CONNMARKS: "CONNMARK target: No operation specified"},
-    ),
-    "REJECT": Extension(
-        {"--reject-with": _reject}, lambda given: nf.Reject(given.get("--reject-with", 3)),
-        lambda target: f"--reject-with {_reject_name(target)}",
-        lambda target, _: f"reject-with {_reject_name(target)}",
-    ),
-    "DNAT": _translation("target", "--to-destination", {"--random": None}),
-    "SNAT": _translation("source", "--to-source", RANDOM),
-    "MASQUERADE": Extension(
-        {"--to-ports": _one_port, **RANDOM},
-        lambda given: nf.Translate("source", None, given.get("--to-ports", 0), _random(given)),
-        lambda target: _masquerade(target, "--to-ports", "--"),
-        lambda target, _: _masquerade(target, "masq ports:", ""),
-    ),
+    "MARK": Extension(lambda given: nf.SetMark(*_set_mark(given)), "--set-xmark {xmark}",
+                      "MARK {said}"),
+    "CONNMARK": Extension(_connmark, "{xmark}", "CONNMARK {said}"),
+    "REJECT": Extension(lambda given: nf.Reject(given.get("--reject-with", 3)),
+                        "--reject-with {kind}", "reject-with {kind}"),
+    "DNAT": Extension(partial(_translate, "target"), "--to-destination {goal}{dice}",
+                      "to:{goal}{said}"),
+    "SNAT": Extension(partial(_translate, "source"), "--to-source {goal}{dice}", "to:{goal}{said}"),
+    "MASQUERADE": Extension(partial(_translate, "source"), "{ports}{dice}", "{masq}{said}"),
 }  # fmt: skip
 
 
-def target_name(target: nf.Target | None) -> str:
-    """What stands behind -j or -g; empty where nothing does."""
-    if isinstance(target, nf.Translate):
-        return "DNAT" if target.what == "target" else "SNAT" if target.address else "MASQUERADE"
-    if isinstance(target, nf.Verdict):
-        return target.name
-    if isinstance(target, nf.Jump):
-        return target.chain
-    names = {nf.SetMark: "MARK", nf.ConnectionMark: "CONNMARK", nf.Reject: "REJECT"}
-    return names.get(type(target), "")
+def name_of(row: nf.Match | nf.Target | None) -> str:
+    """What stands behind -m, -j or -g; empty where nothing does."""
+    if isinstance(row, nf.Port):
+        return row.protocol
+    if isinstance(row, nf.MarkMatch):
+        return "connmark" if row.of_connection else "mark"
+    if isinstance(row, nf.State):
+        return "state" if row.option == "--state" else "conntrack"
+    if isinstance(row, nf.Translate):
+        return "DNAT" if row.what == "target" else "SNAT" if row.address else "MASQUERADE"
+    if isinstance(row, nf.Verdict):
+        return row.name
+    if isinstance(row, nf.Jump):
+        return row.chain
+    names: dict[type, str] = {
+        nf.Comment: "comment", nf.AddressType: "addrtype", nf.Chance: "statistic",
+        nf.SetMark: "MARK", nf.ConnectionMark: "CONNMARK", nf.Reject: "REJECT",
+    }  # fmt: skip
+    return names.get(type(row), "")
+
+
+def saved(group: Sequence[nf.Match | nf.Target]) -> str:
+    """What iptables-save prints behind ``-m name`` or ``-j NAME``."""
+    form = (MATCHES | TARGETS)[name_of(group[0])].saved
+    limits = {f"--limit-iface-{limit}" for row in group if (limit := getattr(row, "limit", ""))}
+    return " ".join(filter(None, [*(_filled(form, row, True) for row in group), *limits]))
+
+
+def listed(group: Sequence[nf.Match | nf.Target], numeric: bool) -> str:
+    """What -L shows of a match or target."""
+    name = name_of(group[0])
+    words = [_filled((MATCHES | TARGETS)[name].listed, row, numeric) for row in group]
+    if name in ("tcp", "udp"):
+        words.insert(0, name)
+    elif isinstance(group[0], nf.AddressType):
+        words = ["ADDRTYPE match", *words, group[0].limit and f"limit-{group[0].limit}"]
+    return " ".join(filter(None, words))
+
+
+def _filled(form: str, row: nf.Match | nf.Target, numeric: bool) -> str:
+    if isinstance(row, nf.Port) and (row.low, row.high) == ALL_PORTS:
+        return ""
+    negated = isinstance(row, nf.Match) and row.negated
+    return form.format(no="! " * negated, bang="!" * negated, **words_of(row, numeric)).strip(" ")
