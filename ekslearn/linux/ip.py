@@ -283,9 +283,9 @@ class Ip:
                 return EPERM
             after = skb.packet.src, skb.packet.dst, skb.mark
             again = before != after if table == "mangle" else before[1] != after[1]
-            if again and self._route_out(skb, any_source=True):
+            if again and (errno := self._route_out(skb, any_source=True)) != 0:
                 ns.drop(skb, "route", "changed in OUTPUT, the packet has no route any more")
-                return EPERM
+                return errno
         return 0
 
     def _pass(self, hook: str, skb: Skb) -> bool:

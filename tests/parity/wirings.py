@@ -222,10 +222,10 @@ class Wiring:
             self._neighbor, self._link, self._policy, self._policy, self._policy,
             self._switch, self._switch, self._switch, self._mark, self._mark, self._mark,
             self._connmark, self._service, self._service, self._source_nat, self._source_nat,
-            self._filter, self._filter, self._filter, self._filter, self._chain, self._turn,
-            self._turn, self._strange,
+            self._filter, self._filter, self._filter, self._filter, self._filter, self._filter,
+            self._chain, self._chain, self._turn, self._turn, self._strange,
         ]  # fmt: skip
-        for _ in range(self.random.choice((0, 1, 1, 2, 2, 3, 3, 4, 5, 6))):
+        for _ in range(self.random.choice((0, 1, 2, 2, 3, 4, 5, 6, 8, 10))):
             self.random.choice(kinds)(self.random.choice(self.places))
 
     def _table(self) -> str:
@@ -398,7 +398,8 @@ class Wiring:
             self._append(place, "filter", hook, f"-p tcp{ports} -j REJECT --reject-with tcp-reset",
                          0.3)  # fmt: skip
         elif kind < 0.75:
-            self._append(place, "filter", hook, f"-j REJECT --reject-with {self.pick(*REJECTS)}")
+            self._append(place, "filter", hook, f"-j REJECT --reject-with {self.pick(*REJECTS)}",
+                         0.75)  # fmt: skip
         else:
             self._append(place, "filter", hook, f"-j {self.pick('DROP', 'DROP', 'ACCEPT')}")
 
@@ -503,7 +504,7 @@ class Wiring:
             address = self.pick(NOWHERE, f"{net}.77", f"{net}.99", "10.7.0.1")
         else:
             address = "127.0.0.1"
-        ttl = self.random.choice((1, 1, 2, 2, 3)) if self.chance(0.09) else 64
+        ttl = self.random.choice((1, 1, 1, 2, 2, 3)) if self.chance(0.11) else 64
         protocol = self.pick("icmp", "tcp", "tcp", "udp", "udp")
         if protocol == "icmp":
             size = self.random.choice((800, 1100, 1300, 1450, 1501)) if self.chance(0.2) else None
