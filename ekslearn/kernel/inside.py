@@ -125,7 +125,7 @@ def _die_with_caller() -> None:
     os._exit(1)
 
 
-def main() -> None:
+def main(inside: Inside) -> None:
     """Refuse to work in the caller's own namespaces; else serve requests, one JSON a line."""
     theirs = sys.argv[1:]
     ours = [os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "net")]
@@ -136,7 +136,6 @@ def main() -> None:
     done = subprocess.run(mount, env=space.ENVIRONMENT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"mount: {done.stderr.strip()}")
-    inside = Inside()
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         name, arguments = json.loads(line)
@@ -148,4 +147,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Inside())

@@ -41,6 +41,8 @@ class World:
     system forbids it.
     """
 
+    program = "ekslearn.kernel.inside"  # the module that serves inside
+
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
@@ -68,7 +70,7 @@ class World:
         path = {"PATH": TOOLS, "PYTHONPATH": str(Path(ekslearn.__file__).parents[1])}
         try:
             self._process = subprocess.Popen(
-                [*unshare, "--", sys.executable, "-m", "ekslearn.kernel.inside", *own],
+                [*unshare, "--", sys.executable, "-m", self.program, *own],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 text=True, env=path,
             )  # fmt: skip
