@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .namespace import NetworkNamespace
 
 NOBODY = IPv4Address(0)
+DUMMY = IPv4Address("192.0.0.8")  # whoever reports an error without an address (RFC 7600)
 ALL_HOSTS = IPv4Address("255.255.255.255")
 THIS_NETWORK = IPv4Network("0.0.0.0/8")
 # The ICMP code (of type 3) that stands for a routing error; EINVAL, a blackhole, says nothing.
@@ -262,7 +263,8 @@ class Ip:
         skb.oif, skb.gateway, skb.broadcast = leaving.link, leaving.gateway, leaving.broadcast
         words = "no route"
         if leaving.link:
-            skb.packet = replace(packet, src=leaving.src)
+            nameless = packet.is_error and not int(leaving.src)
+            skb.packet = replace(packet, src=DUMMY if nameless else leaving.src)
             skb.route = leaving.lookup.route if leaving.lookup else None
             skb.local = leaving.link.kind == "loopback"
             words = "the packet stays here, through lo"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .link import LINK, NO_MAC, Link
 from .packet import BROADCAST_MAC, Arp, Frame, Skb
-from .route import Flow
+from .route import LOCAL, Flow
 
 if TYPE_CHECKING:
     from .namespace import NetworkNamespace
@@ -53,7 +53,8 @@ class Neighbors:
 
     def send(self, skb: Skb, link: Link, next_hop: IPv4Address) -> None:
         """Send ``skb`` to ``next_hop``: at once if its MAC is known, else once ARP told it."""
-        if link.kind == "loopback" or skb.broadcast:
+        # Till the first address makes the local table, all is broadcast (__inet_dev_addr_type).
+        if link.kind == "loopback" or skb.broadcast or LOCAL not in self._ns.routing.tables:
             self._transmit(skb, link, NO_MAC if link.kind == "loopback" else BROADCAST_MAC)
             return
         entry = self.entries.setdefault((link, next_hop), Neighbor(next_hop, link))
