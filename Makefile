@@ -15,6 +15,8 @@ PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# JupyterLab asks about news over the first lesson, and looks on the network for them: not here.
+LABCONFIG := $(VENV)/etc/jupyter/labconfig
 WORKERS := 2
 
 .DEFAULT_GOAL := lab
@@ -61,6 +63,9 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@mkdir -p $(LABCONFIG)
+	@echo '{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}' \
+	    > $(LABCONFIG)/page_config.json
 	@touch $(READY)
 
 clean:
