@@ -61,6 +61,7 @@ def _ip(namespace: NetworkNamespace, words: Words, run: Runner) -> str:
         style[row.key] = row.read(words)
         if row.key == "netns":
             namespace = _named(namespace, style.pop("netns"))
+    words.namespaces = namespace.world.namespaces
     if style.get("ipv4"):
         words.family = "inet"
     word = words.take() if words else "help"

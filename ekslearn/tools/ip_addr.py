@@ -87,15 +87,16 @@ def _show(namespace: NetworkNamespace, words: Words, style: Style) -> str:
     found = parse(words, SHOWN, DEVICE)
     style = replace(style, ipv4=style.ipv4 or "to" in found)
     blocks = []
-    for link in chosen_links(namespace, found):
+    if style.brief and "label" in found:
+        words.refuse('"label" with -br')
+    named = {"dev": found.get("dev", "")}
+    for link in chosen_links(namespace, named if style.oneline and not style.brief else found):
         shown = _shown(link, found)
         if not shown and (link.addresses or style.ipv4 or "label" in found):
             continue
         if "label" in found:  # then the links themselves aren't told
-            told = "".join(f"{each.interface} " for each in shown)
-            lines = [told] if style.brief else [address_text(each, style) for each in shown]
-            start = f"{link.index}: {link.name}    " if style.oneline and not style.brief else ""
-            blocks += [start + line for line in lines if line]
+            start = f"{link.index}: {link.name}    " if style.oneline else ""
+            blocks += [start + address_text(each, style) for each in shown]
         elif style.brief:
             told = "".join(f"{each.interface} " for each in shown)
             blocks.append(link_text(link, style, mode=False) + told)
@@ -111,7 +112,7 @@ def _flush(namespace: NetworkNamespace, words: Words, style: Style) -> str:
     if not words:
         give_up("Flush requires arguments.", 1)
     found = parse(words, SHOWN, DEVICE)
-    for link in chosen_links(namespace, found):
+    for link in chosen_links(namespace, {"dev": found.get("dev", "")}):
         for each in _shown(link, found):
             if each in link.addresses:
                 namespace.remove_address(link, each)

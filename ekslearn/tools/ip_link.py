@@ -11,7 +11,7 @@ from errno import EADDRNOTAVAIL, EINVAL, EOPNOTSUPP
 from typing import Any
 
 from ..errors import KernelError, NotModelled
-from ..linux.link import Link
+from ..linux.link import NO_MAC, Link
 from ..linux.namespace import NetworkNamespace
 from .ip_route import link_named
 from .words import (
@@ -125,34 +125,37 @@ def _show(namespace: NetworkNamespace, words: Words, style: Style) -> str:
 # Changing
 
 
+def _netns(words: Words) -> str:
+    name = words.take()
+    if name not in words.namespaces and number(name) is None:
+        wrong(name, 'Invalid "netns" value\n')
+    if name not in words.namespaces:
+        words.refuse("a process in the place of a namespace")
+    return name
+
+
 LINK = (
     Row("up", "up", flag(True)), Row("down", "up", flag(False)),
     Row("n*ame", "name", interface_name('"name" not a valid ifname'), once=True),
     Row("a*ddress", "mac", hardware),
     Row("mtu", "mtu", reading(lambda word: number(word, 1 << 31), 'Invalid "mtu" value\n'),
         once=True),
-    Row("netns", "netns", once=True),
+    Row("netns", "netns", _netns, once=True),
     Row("ty*pe", "kind"),
     refused("ip link"),
 )  # fmt: skip
-NAMED = Row("dev", "dev", reading(lambda word: word or None, '"dev" not a valid ifname'), once=True)
+NAMED = Row("dev", "dev", interface_name('"dev" not a valid ifname', 127), once=True)
 
 
 def _parse(namespace: NetworkNamespace, words: Words) -> dict[str, Any]:
     """Read words as far as "type KIND", which ends them."""
     ahead = words.ahead()
     at = next((i for i, word in enumerate(ahead) if LINK[6].fits(word)), len(ahead))
-    found = parse(Words(ahead[: at + 2], words.tool), LINK, NAMED)
-    for _ in ahead[: at + 2]:
-        words.take()
-    if "netns" in found and found["netns"] not in namespace.world.namespaces:
-        if (number(found["netns"])) is not None:
-            words.refuse("a process for a namespace")
-        wrong(found["netns"], 'Invalid "netns" value\n')
-    link = namespace.links.get(found.get("dev", ""))
+    until, rest = words.rest()[: at + 2], ahead[at + 2 :]
+    words.put_back(until)
+    found = parse(words, LINK, NAMED)
+    words.put_back(rest)
     found.setdefault("dev", found.get("name", ""))
-    if link and isinstance(found.get("mac"), bytes):
-        give_up(f"Invalid address length {len(found['mac'])} - must be 6 bytes", 1)
     return found
 
 
@@ -168,6 +171,8 @@ def _existing(namespace: NetworkNamespace, words: Words) -> dict[str, Any]:
         give_up('Not enough information: "dev" argument is required.')
     if "kind" in found:
         words.refuse('"type"')
+    if found["dev"] in namespace.links and isinstance(found.get("mac"), bytes):
+        give_up(f"Invalid address length {len(found['mac'])} - must be 6 bytes", 1)
     found["link"] = link_named(namespace, found["dev"])
     return found
 
@@ -180,7 +185,7 @@ def apply(namespace: NetworkNamespace, link: Link, found: dict[str, Any]) -> Non
         namespace.move_link(link, namespace.world.namespaces[found["netns"]])
         namespace = link.namespace
     if "mac" in found:
-        if int(found["mac"][:2], 16) & 1 or found["mac"] == "00:00:00:00:00:00":
+        if found["mac"] != link.mac and (int(found["mac"][:2], 16) & 1 or found["mac"] == NO_MAC):
             raise KernelError(EADDRNOTAVAIL)
         link.mac = found["mac"]
     if "mtu" in found:

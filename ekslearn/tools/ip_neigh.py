@@ -15,6 +15,7 @@ from ..errors import KernelError
 from ..linux.link import NO_MAC, Link
 from ..linux.namespace import NetworkNamespace
 from ..linux.neighbor import Neighbor
+from ..linux.packet import BROADCAST_MAC
 from ..linux.route import EVERYWHERE, NOBODY
 from .ip_link import Style
 from .ip_route import link_named
@@ -25,6 +26,7 @@ from .words import (
     give_up,
     hardware,
     network,
+    number,
     parse,
     reading,
     refused,
@@ -39,7 +41,7 @@ MADE = ("permanent", "noarp", "stale", *WITHOUT_MAC)
 
 def _state(text: str) -> str | None:
     short = next((row.word for row in SHORT if row.fits(text)), text)
-    return short if short in STATES else None
+    return short if short in STATES or number(text, 256) is not None else None
 
 
 def _states(text: str) -> set[str] | None:
@@ -74,9 +76,11 @@ def neighbor_text(entry: Neighbor, *, dev: bool = True, brief: bool = False) -> 
 
 def _new(link: Link, ip: IPv4Address) -> Neighbor:
     """A neighbor as the kernel makes it, before it is told anything (arp_constructor)."""
-    if link.kind == "loopback":
-        return Neighbor(ip, link, NO_MAC, "NOARP")
-    if ip.is_multicast:
+    kind = link.namespace.address_kind(ip, link)
+    if link.kind == "loopback" or kind == "broadcast":
+        mac = NO_MAC if link.kind == "loopback" else BROADCAST_MAC
+        return Neighbor(ip, link, mac, "NOARP")
+    if kind == "multicast":
         low = int(ip) & 0x7FFFFF
         mac = f"01:00:5e:{low >> 16:02x}:{low >> 8 & 255:02x}:{low & 255:02x}"
         return Neighbor(ip, link, mac, "NOARP")
@@ -98,6 +102,8 @@ def _modify(namespace: NetworkNamespace, words: Words, style: Style, how: str) -
         del entries[key]
         return ""
     known = entries.get(key)
+    if known is not None and how == "add":
+        raise KernelError(EEXIST)
     if known is None and link.kind == "loopback":  # all behind it is one neighbor
         key = (link, NOBODY)
         known, found["ip"] = entries.get(key), NOBODY
@@ -105,8 +111,6 @@ def _modify(namespace: NetworkNamespace, words: Words, style: Style, how: str) -
         raise KernelError(EINVAL, "Invalid link address")
     if known is None and how == "change":
         raise KernelError(ENOENT)
-    if known is not None and how == "add":
-        raise KernelError(EEXIST)
     if state not in MADE:
         words.refuse(f'"nud {state}"')
     if known is None:
@@ -126,6 +130,8 @@ def _selected(
     if "dev" in found:
         found["dev"] = link_named(namespace, found["dev"])
     wanted = found.get("states", states)
+    if not wanted <= {*STATES, "all"}:
+        words.refuse("a state by its number")
     return [
         entry for entry in namespace.neighbors.entries.values()
         if found.get("dev", entry.link) is entry.link

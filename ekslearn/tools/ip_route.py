@@ -63,7 +63,7 @@ def _via(words: Words) -> IPv4Address:
     if words.peek() in ("inet6", "mpls", "bridge", "link"):
         words.refuse(f'"via {words.take()}"')
     if words.peek() == "inet":
-        words.take()
+        words.family = words.take()
     return address(words)
 
 
@@ -97,7 +97,7 @@ TO = Row("to", "dst", prefix, once=True)
 
 def text(route: Route, *, hide: Collection[str] = frozenset(), linkdown: bool = True) -> str:
     """A route as ``ip route show`` prints it; ``hide`` names what a filter makes superfluous."""
-    kind = "" if route.kind == "unicast" or "kind" in hide else f"{route.kind} "
+    kind = "" if route.kind == "unicast" else f"{route.kind} "
     down = linkdown and route.dev and route.scope != HOST and not route.dev.carrier
     said = "".join(row.text(route) for row in ROUTE if row.key and row.key not in hide)
     return f"{kind}{prefix_text(route.dst)} {said}{'linkdown ' if down else ''}"
@@ -139,7 +139,8 @@ def _modify(namespace: NetworkNamespace, words: Words, how: str) -> str:
         return ""
     found.setdefault("scope", KINDS[kind] or NOWHERE)
     asked = {key: wanted for key, wanted in found.items()
-             if (wanted or key == "scope") and (key, wanted) != ("scope", NOWHERE)}  # fmt: skip
+             if (wanted or key == "scope") and key != "onlink"
+             and (key, wanted) != ("scope", NOWHERE)}  # fmt: skip
     namespace.routing.delete(
         dst, found["table"],
         lambda route: all(getattr(route, key) == wanted for key, wanted in asked.items()),
@@ -150,8 +151,16 @@ def _modify(namespace: NetworkNamespace, words: Words, how: str) -> str:
 # Listing
 
 _all = {"all": -1}
+
+
+def _table(words: Words) -> int:
+    if words.peek() == "help":
+        words.help()
+    return reading(named(TABLES | _all), "table id value is invalid\n")(words)
+
+
 FILTERS = (
-    Row("t*able", "table", reading(named(TABLES | _all), "table id value is invalid\n")),
+    Row("t*able", "table", _table),
     Row("p*rotocol", "protocol", reading(named(PROTOCOLS | _all, 256), 'invalid "protocol"\n')),
     Row("s*cope", "scope", reading(named(SCOPES | _all, 256), 'invalid "scope"\n')),
     Row("ty*pe", "kind", reading({kind: kind for kind in KINDS}.get,
@@ -159,7 +168,7 @@ FILTERS = (
     Row("dev oif", "dev"), Row("via", "via", network), Row("src", "src", network),
     refused("ip route show"),
 )  # fmt: skip
-WHERE = ((Row("r*oot"), True, False), (Row("m*atch"), False, True), (Row("e*xact"), True, True))
+WHERE = ((Row("r*oot"), True, False), (Row("ma*tch"), False, True), (Row("e*xact"), True, True))
 
 
 def _prefixes(words: Words) -> tuple[IPv4Network | None, IPv4Network | None]:
@@ -167,6 +176,9 @@ def _prefixes(words: Words) -> tuple[IPv4Network | None, IPv4Network | None]:
     row, inside, around = next((each for each in WHERE if each[0].fits(words.peek())), WHERE[2])
     if row.fits(words.peek()):
         words.take()
+    if words.peek() in ("all", "any"):
+        words.take()
+        return None, None
     net = network(words)
     return (net if inside else None, net if around else None)
 
@@ -261,6 +273,8 @@ def _get(namespace: NetworkNamespace, words: Words) -> str:
     def asked(table: int) -> int:  # until there is a rule of one's own, all are asked as one
         return table if namespace.routing.custom_rules else MAIN
 
+    if dst.is_multicast:
+        words.refuse(f'"{dst}" (multicast)')
     if src_length not in (0, 32):
         raise KernelError(EINVAL, "ipv4: Invalid values in header for route get request")
     if iif:
@@ -273,20 +287,32 @@ def _get(namespace: NetworkNamespace, words: Words) -> str:
         answer = _Answer(route.via, dev, asked(route.table), None)
     else:
         leaving = namespace.ip.departure(dst, source, found.get("oif", ""), mark)
-        if not int(dst) and (not source or not leaving.errno):
+        own = source is None or namespace.owns(source) or namespace.is_local(source)
+        if not int(dst) and own and not (leaving.errno and found.get("oif")):
             leaving = Departure(None, src=source or LOCALHOST, link=namespace.links["lo"])
         if leaving.link is None:
             raise KernelError(leaving.errno)
         route = leaving.lookup.route if leaving.lookup and not leaving.lookup.error else None
         table = asked(route.table) if route else MAIN
-        answer = _Answer(leaving.gateway, leaving.link, table, None if source else leaving.src)
+        answer = _Answer(
+            leaving.gateway,
+            leaving.link,
+            table,
+            None if source or not int(leaving.src) else leaving.src,
+        )
     kind = "local" if not int(dst) and not iif else route.kind if route else "unicast"
     line = "" if kind == "unicast" else f"{kind} "
     line += f"{dst} " + (f"from {source} " if source else "")
     line += "".join(row.text(answer) for row in ANSWER)
     line += f"mark {mark:#x} " if mark >= 16 else f"mark {mark} " if mark else ""
     line += "" if iif else "uid 0 "
-    line += "\n    cache " + {"local": "<local> ", "broadcast": "<local,brd> "}.get(kind, "")
+    line += "\n    cache " + (
+        "<local,brd> "
+        if kind == "broadcast"
+        else "<local> "
+        if answer.dev.kind == "loopback"
+        else ""
+    )
     return f"{line}{f'iif {iif} ' if iif else ''}\n"
 
 

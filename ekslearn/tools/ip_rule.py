@@ -108,6 +108,7 @@ def rule_text(rule: Rule, links: Collection[str] | None = None) -> str:
 
 
 def _selectors(words: Words) -> dict[str, Any]:
+    words.learns = False
     found = parse(words, ADD, Row("type", "type", _action))
     if "fwmark" in found:  # a mark of 0 without a mask selects nothing
         mark, mask = found.pop("fwmark")

@@ -8,7 +8,7 @@ modelled is a row too, made by ``refused``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network
@@ -73,6 +73,7 @@ class Words:
         self.family = family
         self.learns = True
         self.warnings = ""
+        self.namespaces: Collection[str] = ()
 
     def __bool__(self) -> bool:
         return bool(self._words)
@@ -95,6 +96,10 @@ class Words:
         """All that is left, taken."""
         rest, self._words = self._words, []
         return rest
+
+    def put_back(self, words: Iterable[str]) -> None:
+        """Put ``words`` at the end again."""
+        self._words += words
 
     def refuse(self, what: str) -> NoReturn:
         """Refuse a real option or object by name."""
@@ -306,6 +311,7 @@ def network(words: Words) -> IPv4Network:
     return IPv4Network(prefix(words), strict=False)
 
 
-def interface_name(complaint: str) -> Callable[[Words], str]:
+def interface_name(complaint: str, longest: int = 15) -> Callable[[Words], str]:
     """A reader for what the kernel would take as a link's name."""
-    return reading(lambda word: word if re.fullmatch(r"[^\s/]{1,15}", word) else None, complaint)
+    valid = re.compile(rf"[^\s/]{{1,{longest}}}")
+    return reading(lambda word: word if valid.fullmatch(word) else None, complaint)
