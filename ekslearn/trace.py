@@ -25,7 +25,7 @@ class Sighting:
     """One packet on one interface, as a capture there shows it.
 
     ``direction`` is "in" or "out"; ``icmp`` is (type, code), None for TCP and UDP; ``leg`` is
-    "request" for the probe itself, "reply" for all that comes of it.
+    "request" for the probe itself, "reply" for all that comes of it; ``flags`` are TCP's ("SYN").
     """
 
     place: str
@@ -39,11 +39,12 @@ class Sighting:
     ttl: int
     icmp: tuple[int, int] | None
     leg: str
+    flags: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The sighting as the contract's JSON has it."""
         found: dict[str, Any] = {key: getattr(self, key) for key in self.__slots__
-                                 if key not in ("icmp", "leg")}  # fmt: skip
+                                 if key not in ("icmp", "leg", "flags")}  # fmt: skip
         return found | ({"icmp": list(self.icmp)} if self.icmp else {})
 
 
@@ -148,6 +149,7 @@ class Recording:
             place=namespace.name, interface=link.name, direction=way, src=str(packet.src),
             sport=packet.sport, dst=str(packet.dst), dport=packet.dport,
             protocol=packet.protocol, ttl=packet.ttl, icmp=packet.icmp, leg=self._leg_of(packet),
+            flags=packet.flags,
         ))  # fmt: skip
 
     def decision(self, decision: Decision) -> None:

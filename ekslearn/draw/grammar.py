@@ -15,6 +15,7 @@ PAPER = "#FFFFFF"
 
 # Lengths in user units of the SVG, which are CSS pixels when the picture isn't scaled.
 TITLE, LABEL, SMALL = 14.0, 13.0, 12.0  # text sizes
+LEAST = 10.0 / SMALL  # a picture isn't scaled below this: the smallest text keeps 10 pixels
 LINE = 17.0  # from one line of a label to the next
 PORT = 7.0  # radius of an interface's circle
 TUBE = 5.5  # half the distance between the two lines of a veth

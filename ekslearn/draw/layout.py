@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 Point = tuple[float, float]
 Cell = tuple[int, int, int]  # group of places that hang together, column in it, row
 
-MARGIN, PAD, HEAD = 20.0, 14.0, 34.0  # around the picture; inside a box; a box's title
-BETWEEN, BELOW = 84.0, 24.0  # between columns; between boxes of a column
-ROOM = 38.0  # half the free space in which a packet is considered
+MARGIN, PAD, HEAD = 12.0, 12.0, 34.0  # around the picture; inside a box; a box's title
+BETWEEN, BELOW = 56.0, 24.0  # between columns; between boxes of a column
+ROOM = 28.0  # half the free space in which a packet is considered
 ACROSS = 3  # places without any cable stand in rows of this many
 
 
@@ -160,7 +160,7 @@ COLUMN = {"other": 0, "host": 1, "vpc": 2}
 
 
 def arrange(graph: nx.MultiGraph) -> dict[str, Cell]:
-    """A cell for each place: pods left of their host, the VPC right; else along the chain."""
+    """A cell for each place: pods, host, VPC, its machines, left to right; else along the chain."""
     order = {place: n for n, place in enumerate(graph.nodes)}
     groups = sorted(
         (sorted(group, key=order.__getitem__) for group in nx.connected_components(graph)),
@@ -182,11 +182,12 @@ def arrange(graph: nx.MultiGraph) -> dict[str, Cell]:
 
 def columns_of(graph: nx.MultiGraph, order: list[str]) -> dict[str, int]:
     """Columns of one group of places that hang together."""
-    hosts = [place for place in order if kind_of(place) == "host"]
-    if hosts and all(
-        kind_of(place) != "other" or set(graph[place]) <= {*hosts, place} for place in order
-    ):
-        found = {place: COLUMN[kind_of(place)] for place in order}
+    hosts, vpcs = ({p for p in order if kind_of(p) == kind} for kind in ("host", "vpc"))
+    found = {place: COLUMN[kind_of(place)] for place in order}
+    for place in order:  # a machine that hangs on the VPC stands beyond it
+        if kind_of(place) == "other" and set(graph[place]) <= vpcs:
+            found[place] = COLUMN["vpc"] + 1
+    if hosts and all(set(graph[p]) <= {*hosts, *vpcs} for p in {*order} - hosts - vpcs):
         return {place: column - min(found.values()) for place, column in found.items()}
     far = {place: nx.single_source_shortest_path_length(graph, place) for place in order}
     longest = max(max(reach.values()) for reach in far.values())

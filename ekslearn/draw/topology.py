@@ -24,6 +24,7 @@ from ekslearn.draw.grammar import (
     ENI_FILL,
     INK,
     LABEL,
+    LEAST,
     LINE,
     MONO,
     MUTED,
@@ -66,9 +67,11 @@ class Drawing:
     def img(self) -> str:
         """The picture as one HTML image element that needs no other file."""
         data = base64.b64encode(self.svg.encode()).decode()
+        width = self.layout.width
         return (
-            f'<img alt="{html.escape(self.words)}" width="{self.layout.width:.0f}"'
-            f' style="max-width:100%;height:auto" src="data:image/svg+xml;base64,{data}">'
+            f'<div style="overflow-x:auto" tabindex="0"><img alt="{html.escape(self.words)}"'
+            f' width="{width:.0f}" style="max-width:100%;min-width:{width * LEAST:.0f}px;'
+            f'height:auto" src="data:image/svg+xml;base64,{data}"></div>'
         )
 
     def _ipython_display_(self) -> None:
@@ -211,15 +214,16 @@ def draw_wire(ax: Axes, wire: Wire) -> None:
     )
     half = len(wire.path) // 2
     (x, y), (u, v) = wire.path[half - 1], wire.path[half]
-    bracket = len(wire.path) > 2
+    beside = len(wire.path) > 2 or abs(v - y) > 1  # a bracket, or a cable that slopes
+    down = 4.0 if x == u else 16.0 if v < y else -8.0
     ax.text(
-        (x + u) / 2 + (12 if bracket else 0),
-        (y + v) / 2 + (4 if bracket else -12),
+        (x + u) / 2 + (12 if beside else 0),
+        (y + v) / 2 + (down if beside else -12),
         "veth",
         size=SMALL,
         color=MUTED,
         style="italic",
-        ha="left" if bracket else "center",
+        ha="left" if beside else "center",
         zorder=3,
         gid=f"{wire.id}-label",
     )

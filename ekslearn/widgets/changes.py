@@ -8,27 +8,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ekslearn.cluster import Lab
 
-SHOWN = ("ip addr show", "ip route show", "ip neigh show", "ip rule show")
+SHOWN = ("ip addr show", "ip rule show", "ip neigh show", "iptables-save")
 Listings = dict[tuple[str, str], tuple[str, ...]]
 
 
 def listings(lab: Lab) -> Listings:
     """What every place's listings say now; looking adds nothing to the lab's own lines."""
-    from ekslearn.tools import run
+    from ekslearn.tools import run, table_name
 
-    return {
-        (place, show): tuple(
-            line.strip() for line in run(lab.namespace(place), show).stdout.splitlines()
-        )
-        for place in lab.places
-        for show in SHOWN
-    }
+    found: Listings = {}
+    for place in lab.places:
+        namespace = lab.namespace(place)
+        names = ["main", *(table_name(number) for number in sorted(namespace.routing.tables))]
+        tables = [f"ip route show table {name}" for name in dict.fromkeys(names)]
+        for show in (*SHOWN, *tables):
+            rows = [line.strip() for line in run(namespace, show).stdout.splitlines()]
+            show = show.removesuffix(" table main")
+            found[place, show] = tuple(row for row in rows if row[:1] != "#")  # dates, no state
+    return found
 
 
 def changed(before: Listings, after: Listings) -> list[dict[str, Any]]:
     """One item per listing that differs: its words, and its rows marked ``-`` or ``+``."""
     found = []
-    for (place, show), rows in after.items():
+    for place, show in {**before, **after}:
+        rows = after.get((place, show), ())
         diff = [
             [line[0], line[2:]]
             for line in difflib.ndiff(before.get((place, show), ()), rows)

@@ -199,6 +199,8 @@ def standing(namespace: NetworkNamespace, flow: Flow, winner: Route) -> str:
 
 def hindrance(namespace: NetworkNamespace, flow: Flow, lookup: Lookup) -> str:
     """What stops the packet although the tables have a way for it; empty if nothing does."""
+    if flow.iif == "lo" and not int(flow.dst):
+        return f"But a packet sent to {flow.dst} stays in {namespace.name}: it means this machine."
     if flow.iif == "lo":
         src = flow.src if int(flow.src) else None
         leaving = namespace.ip.departure(flow.dst, src, "", flow.mark)

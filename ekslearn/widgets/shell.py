@@ -100,6 +100,10 @@ class Shell(anywidget.AnyWidget):
             result = Result(done.stdout, done.stderr, done.status)
         except EkslearnError as error:
             result = Result(stderr=f"ekslearn: {error}", status=REFUSED)
+        except Exception as error:  # a fault of ours mustn't leave a learner without an answer
+            put_back(self.lab, past)
+            past = self.lab.copy()
+            result = Result(stderr=broken(error), status=REFUSED)
         self._past.append(past)
         self._note(place, line, result, before)
         return result
@@ -152,7 +156,7 @@ class Shell(anywidget.AnyWidget):
             "stderr": result.stderr.rstrip("\n"),
             "status": result.status,
             "changed": changed(before, listings(self.lab)),
-            "notes": [words for hook in self._hooks if (words := hook(self.lab))],
+            "notes": [words for hook in self._hooks if (words := heard(hook, self.lab))],
         }
         with self.hold_sync():
             self.entries = [*self.entries, entry]
@@ -173,10 +177,10 @@ class Shell(anywidget.AnyWidget):
                 answer["shared"] = self.share()
             elif what in ("undo", "reset"):
                 self.undo() if what == "undo" else self.reset()
-        except EkslearnError as error:
-            self._note(
-                "", "", Result(stderr=f"ekslearn: {error}", status=REFUSED), listings(self.lab)
-            )
+        except Exception as error:
+            known = isinstance(error, EkslearnError)
+            complaint = f"ekslearn: {error}" if known else broken(error)
+            self._note("", "", Result(stderr=complaint, status=REFUSED), listings(self.lab))
         self.send(answer)
 
     def __repr__(self) -> str:
@@ -193,6 +197,22 @@ class Shell(anywidget.AnyWidget):
 
     def _ipython_display_(self) -> None:
         show(self.fallback(), repr(self), view=self)
+
+
+def broken(error: Exception) -> str:
+    """What a learner is told when the model itself fails."""
+    return (
+        f"ekslearn: this is a fault in the model, not in your command"
+        f" ({type(error).__name__}: {str(error)[:120]}); please report the command"
+    )
+
+
+def heard(hook: Hook, lab: Lab) -> str | None:
+    """What a hook says; if it fails, that."""
+    try:
+        return hook(lab)
+    except Exception as error:
+        return broken(error)
 
 
 def put_back(lab: Lab, past: Lab) -> None:

@@ -60,6 +60,8 @@ def header_of(event: Step | Sighting) -> dict[str, str]:
     }
     if raw.get("icmp"):
         found["protocol"] += f" {icmp_words(raw['icmp'])}"
+    if raw.get("flags"):
+        found["protocol"] += f" {raw['flags']}"
     if "mark" in raw:  # a capture doesn't show marks: they never leave the machine
         found["mark"] = hex(raw["mark"]) if raw["mark"] else ""
     return found
@@ -69,7 +71,7 @@ def vars_of(event: Step | Sighting) -> dict[str, Any]:
     """The header's fields as the trace has them."""
     if isinstance(header := getattr(event, "header", None), dict):
         return header
-    names = ("src", "sport", "dst", "dport", "protocol", "ttl", "icmp")
+    names = ("src", "sport", "dst", "dport", "protocol", "ttl", "icmp", "flags")
     return {name: getattr(event, name) for name in names}
 
 

@@ -88,6 +88,24 @@ def ring() -> Lab:
     return lab
 
 
+def two_enis() -> Lab:
+    return load(data_path("scenarios/two-enis.yaml"))
+
+
+def crossroads() -> Lab:
+    return load(data_path("scenarios/crossroads.yaml"))
+
+
+def two_hosts() -> Lab:
+    """Two hosts with one VPC: cables that slope upwards and downwards."""
+    lab = Lab("two-hosts", ["host-a", "host-b", "pod-a", "pod-b", "vpc"])
+    wire(lab, "host-a/eth0", "vpc/a", addresses=("10.0.1.10/24", "10.0.1.1/24"))
+    wire(lab, "host-b/eth0", "vpc/b", addresses=("10.0.2.10/24", "10.0.2.1/24"))
+    wire(lab, "pod-a/eth0", "host-a/eni-a", addresses=("10.0.1.31/32", ""))
+    wire(lab, "pod-b/eth0", "host-b/eni-b", addresses=("10.0.2.31/32", ""))
+    return lab
+
+
 ALL = [
     two_rooms,
     one_node,
@@ -99,4 +117,7 @@ ALL = [
     not_wired,
     both_plugs_here,
     ring,
+    two_enis,
+    crossroads,
+    two_hosts,
 ]

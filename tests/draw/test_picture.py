@@ -17,7 +17,7 @@ from matplotlib.transforms import Bbox
 
 from ekslearn.cluster import Lab
 from ekslearn.draw import Drawing, describe, draw_lab
-from ekslearn.draw.grammar import CHOSEN, ENI_FILL, INK, MUTED, PACKET, PAPER, PICKED, STYLE
+from ekslearn.draw.grammar import CHOSEN, ENI_FILL, INK, MUTED, PACKET, PAPER, PICKED, STYLE, TUBE
 from tests.draw.labs import ALL, both_plugs_here, chain, four_pods, one_node, one_pod, two_rooms
 
 COLOURS = {colour.lower() for colour in (INK, MUTED, CHOSEN, PACKET, ENI_FILL, PICKED, PAPER)}
@@ -82,6 +82,35 @@ def test_no_label_is_clipped_and_each_stands_in_its_box(make: Make, width: float
             )
             assert rooms[room].contains(text.x0, text.y0)
             assert rooms[room].contains(text.x1, text.y1)
+
+
+def crosses(box: Bbox, one: tuple[float, float], other: tuple[float, float], room: float) -> bool:
+    """Whether the line from one point to the other comes nearer to the box than ``room``."""
+    steps = 200
+    near = Bbox.from_extents(box.x0 - room, box.y0 - room, box.x1 + room, box.y1 + room)
+    return any(
+        near.contains(
+            one[0] + (other[0] - one[0]) * n / steps, one[1] + (other[1] - one[1]) * n / steps
+        )
+        for n in range(steps + 1)
+    )
+
+
+@every
+@widths
+def test_no_cable_runs_through_a_label_or_another_namespace(make: Make, width: float) -> None:
+    drawing = draw_lab(make(), width=width)
+    texts, marks = boxes_of(drawing)
+    tall = drawing.layout.height
+    for wire in drawing.layout.wires:
+        ends = {f"ns-{port.place}" for port in wire.ends}
+        path = [(x, tall - y) for x, y in wire.path]  # the figure counts from below
+        for one, other in itertools.pairwise(path):
+            for name, box in texts.items():
+                assert not crosses(box, one, other, TUBE), f"{wire.id} runs through {name}"
+            for name, box in marks.items():
+                if name.startswith("ns-") and name not in ends:
+                    assert not crosses(box, one, other, 0), f"{wire.id} runs through {name}"
 
 
 @every

@@ -205,3 +205,47 @@ def test_the_browser_can_ask_for_everything() -> None:
     ask(terminal, do="reset")
     ask(terminal, do="something else")
     ask(terminal)
+
+
+def test_a_fault_of_the_model_is_told_and_leaves_the_lab_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lab = two_rooms()
+    terminal = shell(lab, "red", follow=[lambda _: 1 / 0])  # type: ignore[list-item]
+    before = listings(lab)
+
+    def fail(self: object, place: str, line: str) -> None:
+        lab.namespace("red").links["veth0"].mtu = 5
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(type(lab), "run", fail)
+    ask(terminal, do="run", line="ip route")
+    entry = terminal.entries[-1]
+    assert entry["status"] == 125
+    assert "a fault in the model, not in your command (ZeroDivisionError" in entry["stderr"]
+    assert "ZeroDivisionError" in entry["notes"][0]
+    assert listings(lab) == before
+    monkeypatch.setattr(type(terminal), "complete", fail)
+    ask(terminal, do="complete", text="ip")
+    assert "a fault in the model" in terminal.entries[-1]["stderr"]
+
+
+def test_changed_rows_of_other_tables_rules_and_iptables_are_told() -> None:
+    terminal = shell(two_rooms(), "red")
+    terminal.type("ip route add default via 10.1.1.2 table 2")
+    assert terminal.entries[-1]["changed"] == [
+        {
+            "words": "red$ ip route show table 2: 1 row new",
+            "rows": [["+", "default via 10.1.1.2 dev veth0"]],
+        }
+    ]
+    terminal.type("ip route del default table 2")
+    assert terminal.entries[-1]["changed"][0]["words"] == "red$ ip route show table 2: 1 row gone"
+    terminal.type("ip rule add from 10.1.1.1 lookup 2")
+    assert terminal.entries[-1]["changed"][0]["words"] == "red$ ip rule show: 1 row new"
+    terminal.type("iptables -A INPUT -p tcp -j DROP")
+    assert terminal.entries[-1]["changed"][0]["words"].startswith("red$ iptables-save: ")
+    terminal.type("iptables -A INPUT -p udp -j DROP")
+    assert terminal.entries[-1]["changed"] == [
+        {"words": "red$ iptables-save: 1 row new", "rows": [["+", "-A INPUT -p udp -j DROP"]]}
+    ]
