@@ -131,7 +131,9 @@ def rounds(lab: Lab) -> Iterator[list[Question]]:
             if one.direction == "out" and one.icmp and tuple(one.icmp) in LIMITED
         )
         total = sent + new
-        if group and any(count > AT_ONCE[kind] for (_, _, kind), count in total.items()):
+        pairs = Counter(key[:2] for key in total)  # a redirect takes the errors' tokens along
+        many = any(count > AT_ONCE[kind] for (_, _, kind), count in total.items())
+        if group and (many or max(pairs.values(), default=0) > 1):
             yield group
             group, total = [], new
         group.append(question)

@@ -72,8 +72,9 @@ class Connection:
     @property
     def translates_target(self) -> bool:
         """Whether packets of the original direction are sent to another destination."""
-        wanted = self.original.inverted()
-        return (self.reply.src, self.reply.sport) != (wanted.src, wanted.sport)
+        wanted, icmp = self.original.inverted(), self.original.protocol == "icmp"
+        moved = self.reply.sport != wanted.sport and not icmp  # an echo's id is its source's
+        return moved or self.reply.src != wanted.src
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,9 @@ class Conntrack:
             found = Connection(seen, seen.inverted(), bound=set()), False
         connection, is_reply = found
         if is_reply:
+            if packet.flags == "RST" and not connection.replied:  # it never was one: forgotten
+                self.connections.remove(connection)
+                del self._by_tuple[connection.original], self._by_tuple[connection.reply]
             connection.replied = True
             connection.tcp_state = "CLOSE" if packet.flags == "RST" else "SYN_RECV"
         state = "ESTABLISHED" if connection.replied else "NEW"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 NOBODY = IPv4Address(0)
 DUMMY = IPv4Address("192.0.0.8")  # whoever reports an error without an address (RFC 7600)
+LOOPBACK = IPv4Address("127.0.0.1")
 ALL_HOSTS = IPv4Address("255.255.255.255")
 THIS_NETWORK = IPv4Network("0.0.0.0/8")
 # The ICMP code (of type 3) that stands for a routing error; EINVAL, a blackhole, says nothing.
@@ -246,6 +247,8 @@ class Ip:
         self, packet: Packet, *, binding: Binding | None = None, any_source: bool = False
     ) -> int:
         """Send a packet of this namespace's own; an errno for the sender, 0 if it went its way."""
+        if not int(packet.dst):  # nobody's address stands for this host (ip_route_output_key)
+            packet = replace(packet, dst=packet.src if int(packet.src) else LOOPBACK)
         skb = Skb(packet, binding=binding)
         if (errno := self._route_out(skb, any_source=any_source)) != 0:
             self._ns.drop(skb, "route", f"no route to {packet.dst}")

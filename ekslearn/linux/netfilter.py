@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
 from .link import GLOBAL
-from .packet import UNREACHABLE, Skb
+from .packet import ECHO_REQUEST, UNREACHABLE, Skb
 from .route import LOCAL, Flow
 
 if TYPE_CHECKING:
@@ -309,6 +309,9 @@ class Reject(Target):
 
     def act(self, at: Passage) -> str:
         ns, skb = at.namespace, at.skb
+        icmp = skb.packet.icmp
+        if skb.iif is None and icmp and icmp[0] != ECHO_REQUEST:
+            return "DROP"  # while the kernel speaks ICMP itself it can't complain (icmp_xmit_lock)
         if self.code is not None:
             ns.world.later(ns.ip.send_error, skb, (UNREACHABLE, self.code), "rejected")
         elif skb.packet.protocol == "tcp" and skb.packet.flags != "RST":

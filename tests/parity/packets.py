@@ -103,15 +103,17 @@ class Case:
             lab.namespace(place).sockets._next = 40000 + PORTS * at
         for question in self.questions:
             near = any(count >= (ERRORS if kind == 3 else 1) for (*_, kind), count in sent.items())
+            turned = {key[:2] for key in sent if key[2] == 5}
             trial = lab.copy() if near else lab
             asked, watch = ask(trial, question, known)
             weight = 2 if question.protocol == "tcp" else 1  # what follows the SYN is limited too
             new = sent.copy()
             for key, count in watch.limited.items():
                 new[key] += count * weight
-            if any(count > (ERRORS if key[2] == 3 else REDIRECTS) for key, count in new.items()):
-                if near:
-                    continue
+            many = any(count > (ERRORS if key[2] == 3 else REDIRECTS) for key, count in new.items())
+            # A redirect takes away the tokens for errors too (ip_rt_send_redirect).
+            if near and (many or any(k[:2] in turned for k in watch.limited if k[2] == 3)):
+                continue
             lab = trial
             turns = [key for key in watch.limited if key[2] == 5]
             # ip_rt_send_redirect: the n-th waits 20 ms times 2^n after the one before.
