@@ -1,0 +1,141 @@
+"""``make sweep``: the whole comparison of model and kernel, by two processes, with its counts.
+
+``python -m tests.parity.sweep [--labs N] [--commands N] [--first SEED] [--workers N]``. Status 0
+if nothing disagrees, every feature decided something, and the shares are as they should be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from multiprocessing.queues import Queue
+from queue import Empty
+from typing import Any
+
+from ekslearn.kernel import World
+from tests.parity import iptables_text, text
+from tests.parity.coverage import WANTED
+from tests.parity.packets import VERDICTS, Tally, play
+from tests.parity.real import Real
+
+DELIVERED, EACH = 0.40, 0.01  # the least shares of probes: delivered, and any verdict
+LABS, COMMANDS = 1200, 10_000
+BATCH = 10  # labs played in one world before another is made
+
+
+def _worker(jobs: Any, results: Any) -> None:
+    """Take jobs until there are none: ("packets", seeds) or ("ip" or "iptables", seeds)."""
+    while True:
+        try:
+            kind, seeds = jobs.get(timeout=1)
+        except Empty:
+            return
+        started = time.monotonic()
+        tally, commands = Tally(), 0
+        try:
+            if kind == "packets":
+                with World() as world:
+                    for seed in seeds:
+                        play(seed, world, tally)
+            else:
+                commands = _texts(kind, seeds, tally)
+        except Exception as error:  # a crash is a finding too, and the sweep goes on
+            tally.found.append(f"{kind} {seeds}: {type(error).__name__}: {error}")
+        results.put((kind, tally, commands, time.monotonic() - started))
+
+
+def _texts(kind: str, seeds: list[int], tally: Tally) -> int:
+    """Play command sequences; how many commands that was."""
+    module = {"ip": text, "iptables": iptables_text}[kind]
+    count = 0
+    with Real() as real:
+        for seed in seeds:
+            count += len(module.commands(seed))
+            found = module.compare(seed, real)
+            if found:
+                tally.found.append(f"{kind} commands, seed {seed}: {found}")
+    return count
+
+
+def _jobs(first: int, labs: int, commands: int) -> list[tuple[str, list[int]]]:
+    """All there is to do, mixed, so that both processes end at the same time."""
+    jobs = [("packets", list(range(at, min(at + BATCH, first + labs))))
+            for at in range(first, first + labs, BATCH)]  # fmt: skip
+    for kind, module in (("ip", text), ("iptables", iptables_text)):
+        left, seed = commands // 2, first
+        while left > 0:
+            seeds = []
+            while left > 0 and len(seeds) < 5:
+                left -= len(module.commands(seed))
+                seeds.append(seed)
+                seed += 1
+            jobs.insert(len(jobs) // 2, (kind, seeds))
+    return jobs
+
+
+def report(total: Tally, commands: int, spent_s: float) -> list[str]:
+    """Print the counts; what is wrong, a sentence each."""
+    print(f"\n{total.probes} probes over {total.labs} random labs, {commands} commands,"
+          f" in {spent_s / 60:.1f} minutes")  # fmt: skip
+    wrong = [f"{len(total.found)} disagreements"] if total.found else []
+    print(f"disagreements: {len(total.found)}; probes that differed once and agreed when sent"
+          f" alone: {total.doubtful}")  # fmt: skip
+    for verdict in VERDICTS:
+        share = total.verdicts[verdict] / max(total.probes, 1)
+        least = DELIVERED if verdict == "delivered" else EACH
+        print(f"{share:8.1%}  {verdict}")
+        if share < least:
+            wrong.append(f"{verdict}: {share:.2%} of the probes, less than {least:.0%}")
+    print("\nprobes that a feature decided:")
+    for name in sorted({*WANTED, *total.features}):
+        print(f"{total.features[name]:8}  {name}")
+    wrong += [f"{name} decided nothing" for name in WANTED if not total.features[name]]
+    return wrong
+
+
+def run(labs: int, commands: int, first: int, workers: int) -> int:
+    """Play it all; 0 if all is well."""
+    started = time.monotonic()
+    context = multiprocessing.get_context("spawn")
+    jobs: Queue[Any] = context.Queue()
+    results: Queue[Any] = context.Queue()
+    todo = _jobs(first, labs, commands)
+    for job in todo:
+        jobs.put(job)
+    processes = [context.Process(target=_worker, args=(jobs, results)) for _ in range(workers)]
+    for process in processes:
+        process.start()
+    total, count = Tally(), 0
+    for done in range(1, len(todo) + 1):
+        _, tally, played, _ = results.get(timeout=900)
+        total.join(tally)
+        count += played
+        for found in tally.found:
+            print(f"DISAGREEMENT: {found}", flush=True)
+        if done % 10 == 0:
+            print(f"{time.monotonic() - started:6.0f} s: {total.labs} labs, {total.probes} probes,"
+                  f" {count} commands, {len(total.found)} disagreements", flush=True)  # fmt: skip
+    for process in processes:
+        process.join()
+    wrong = report(total, count, time.monotonic() - started)
+    for sentence in wrong:
+        print(f"NOT AS IT SHOULD BE: {sentence}")
+    return 1 if wrong else 0
+
+
+def main() -> int:
+    """Read the options."""
+    parser = argparse.ArgumentParser(description="Compare the model with the real kernel.")
+    parser.add_argument("--labs", type=int, default=LABS)
+    parser.add_argument("--commands", type=int, default=COMMANDS)
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
+    chosen = parser.parse_args()
+    return run(chosen.labs, chosen.commands, chosen.first, chosen.workers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
