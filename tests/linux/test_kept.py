@@ -1,0 +1,28 @@
+"""The kept walks: what a real wire showed, the model shows; and it says why in the same words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from . import kept
+
+FILES = sorted(kept.FOLDER.glob("*.txt"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_model_shows_what_the_kernel_showed(path: Path) -> None:
+    """Words changed on purpose? ``python -m tests.linux.kept words`` keeps the new ones."""
+    walks = kept.read(path)
+    now = walks.played()
+    assert now.asked == walks.asked
+    assert now.words == walks.words
+
+
+def test_a_lost_route_is_noticed() -> None:
+    """The test above can fail: without one line, some walk ends otherwise."""
+    walks = kept.read(FILES[0])
+    walks.lines.remove(next(line for line in walks.lines if "$ ip addr add" in line))
+    assert walks.lab()
+    assert walks.played().asked != kept.read(FILES[0]).asked
