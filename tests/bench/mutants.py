@@ -24,7 +24,7 @@ from mutmut.mutation.file_mutation import mutate_file_contents
 from mutmut.stats import status_by_exit_code
 from mutmut.utils.format_utils import get_mutant_name
 
-COUNT, SEED, PROCESSES = 400, 2, 2
+COUNT, SEED, PROCESSES = 330, 2, 2
 KILLED = {"killed", "timeout", "suspicious", "segfault"}
 WORK = Path("mutants")  # where mutmut works; nothing of it is kept
 
