@@ -33,7 +33,7 @@ FORMS = {
     "usage": ("{name}: {text}\n{where}{advice}", 2), "bare": ("{text}{where}{advice}", 2),
     "plain": ("{tool}: {line}{text}\n", 1), "named": ("{name}: {text}\n", 1),
     "table": ("{name}: {text}\nPerhaps iptables or your kernel needs to be upgraded.\n", 3),
-    "kernel": ("{name}: {at}{text}\n", 4),
+    "kernel": ("{name}: {space}{text}\n", 4),
 }  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def _told(trouble: Trouble, tool: str = "iptables", at: int = 0) -> Done:
     return Done("", form.format(
         tool=tool, name=f"{tool} v{VERSION}", text=trouble.text, advice=advice,
         where=f"Error occurred at line: {at}\n" if at else "",
-        line=f"line {at} failed: " if at else "", at=f"\nline {at}: " if at else " ",
+        line=f"line {at} failed: " if at else "", space="" if at else " ",
     ), status)  # fmt: skip
 
 
@@ -100,7 +100,8 @@ def _listed(rule: nf.ChainRule, numeric: bool) -> str:
         protocol = str(PROTOCOLS.get(protocol, 0))
     text = f"{name_of(rule.target):<9} {bangs.get(nf.Protocol, ' ')}{protocol:<4} -- "
     text += "".join(f"{bangs.get(kind, ' ')}{net:<19} " for kind, net in nets.items())
-    words = [listed(group, numeric) for group in _groups(rule)] + ["[goto] "] * rule.final
+    text += "[goto] " * rule.final
+    words = [listed(group, numeric) for group in _groups(rule)]
     words += [listed([target], numeric) for target in _extension(rule)]
     return text + "".join(f" {word}" for word in words if word)
 
@@ -222,10 +223,12 @@ def _edit(line: Line, chains: Chains, rows: list[nf.ChainRule]) -> None:
                   "R": ("REPLACE", "replacement")}[line.command]  # fmt: skip
     too_big = line.number > len(rows) + (line.command == "I")
     object_if(too_big, f"Index of {noun} too big.", "plain")
-    at = len(rows) if line.command == "A" else max(line.number - 1, 0)
+    before, at = list(rows), len(rows) if line.command == "A" else max(line.number - 1, 0)
     rows[at : at + (line.command in "DR")] = line.rules[:: -1 if line.command == "I" else 1]
     for rule in line.rules:
         problem = _objection(line, chains, rule)
+        if problem:
+            rows[:] = before
         text = f"RULE_{verb} failed ({problem}): rule in chain {line.chain}"
         object_if(problem, text, "kernel")
 
@@ -289,24 +292,19 @@ def _check_targets(line: Line, chains: Chains) -> None:
         object_if(not known, f"Chain '{name}' does not exist")
 
 
-def _apply(line: Line, chains: Chains) -> str:
-    if line.command in "LS":
-        return _list(line, chains)
-    _change(line, chains)
-    return ""
-
-
 def iptables(namespace: NetworkNamespace, words: list[str]) -> Done:
     """Run ``iptables`` with ``words``."""
     try:
         line = read_line(words)
         chains = _copied(namespace, _table(line.table))
         _check_targets(line, chains)
-        shown = _apply(line, chains)
-        makes = line.command not in "CDRLSXE" and (line.command != "F" or line.chain)
+        if line.command in "LS":
+            return Done(_list(line, chains))
+        _change(line, chains)
+        makes = line.command not in "CDRXE" and (line.command != "F" or line.chain)
         if makes or line.table in namespace.netfilter.tables:
             namespace.netfilter.put(line.table, chains)
-        return Done(shown)
+        return Done()
     except Trouble as trouble:
         return _told(trouble)
 
@@ -321,7 +319,7 @@ def iptables_restore(namespace: NetworkNamespace, words: list[str], text: str) -
         if word not in ("-n", "--noflush", "-w", "--wait"):
             refuse(f'"iptables-restore {word}"')
     kept = "-n" in words or "--noflush" in words
-    table, at, out = "", 0, list[str]()
+    table, at = "", 0
     chains: Chains = {}
     lines: list[tuple[int, Line]] = []
     for at, row in enumerate(text.splitlines(), 1):
@@ -332,7 +330,7 @@ def iptables_restore(namespace: NetworkNamespace, words: list[str], text: str) -
                 for _, line in lines:
                     _check_targets(line, chains)
                 there = bool(chains) or (kept and table in namespace.netfilter.tables)
-                _commit(lines, chains, out)
+                _commit(lines, chains)
                 there |= bool(chains)
                 namespace.netfilter.put(table, chains if there else None)
                 table, lines = "", []
@@ -343,51 +341,52 @@ def iptables_restore(namespace: NetworkNamespace, words: list[str], text: str) -
                 _table(table)
                 chains = _copied(namespace, table) if kept else {}
             elif row[0] == ":" and table:
-                _declare(row, chains, table, at)
+                lines += _declare(row, chains, table, at)
             elif table:
                 lines.append((at, read_line(_split(row), table)))
+                if lines[-1][1].command in "LS":
+                    refuse("listing within iptables-restore")
             else:
-                return Done("".join(out), f"iptables-restore: line {at} failed\n", 1)
+                return Done(stderr=f"iptables-restore: line {at} failed\n", status=1)
         except Trouble as trouble:
-            done = _told(trouble, "iptables-restore", trouble.at or at)
-            return replace(done, stdout="".join(out) + done.stdout)
+            return _told(trouble, "iptables-restore", trouble.at or at)
     missing = f"iptables-restore: COMMIT expected at line {at + 1}\n" if table else ""
-    return Done("".join(out), missing, int(bool(table)))
+    return Done("", missing, int(bool(table)))
 
 
-def _commit(lines: list[tuple[int, Line]], chains: Chains, out: list[str]) -> None:
-    """Do what the lines of a table say; the kernel speaks last, as it gets all of them at once."""
-    objection = None
-    for at, line in lines:
+def _commit(lines: list[tuple[int, Line]], chains: Chains) -> None:
+    """Do what the lines of a table say, its policies last.
+
+    The kernel speaks after iptables, as it gets all of them at once.
+    """
+    objections = []
+    for at, line in sorted(lines, key=lambda row: row[1].command == "P"):
         try:
-            out.append(_apply(line, chains))
+            _change(line, chains)
         except Trouble as trouble:
             trouble.at = at
             if trouble.kind != "kernel":
                 raise
-            objection = objection or trouble
-    if objection:
-        raise objection
+            objections.append(f"line {at}: {trouble.text}")
+    object_if(objections, "\n" + "\n".join(objections), "kernel")
 
 
-def _declare(row: str, chains: Chains, table: str, at: int) -> None:
-    """A line ":CHAIN POLICY [counters]": the chain is there, and empty."""
+def _declare(row: str, chains: Chains, table: str, at: int) -> list[tuple[int, Line]]:
+    """A line ":CHAIN POLICY [counters]": the chain is there, and empty; its policy comes later."""
     name, policy, *_ = *row[1:].split(), "", ""
-    if not name or not policy:
-        what = "policy" if name else "chain name"
-        raise Trouble(f"iptables-restore: line {at} {what} invalid")
+    what = "policy" if name else "chain name"
+    object_if(not name or not policy, f"iptables-restore: line {at} {what} invalid")
     if name not in nf.BUILT_IN[table]:
         check_chain_name(name)
         chains[name] = nf.Chain(name)
-        return
-    chain = chains.setdefault(name, nf.Chain(name, "ACCEPT"))
-    if policy in ("ACCEPT", "DROP"):
-        chain.policy = policy
-    elif policy != "-":
-        raise Trouble("Bad policy name.", "plain")
+        return []
+    object_if(policy not in ("ACCEPT", "DROP", "-"), "Bad policy name.", "plain")
+    chains.setdefault(name, nf.Chain(name, "ACCEPT"))
+    return [] if policy == "-" else [(at, Line(table, "P", name, second=policy))]
 
 
 def _split(row: str) -> list[str]:
     """The words of a line, as iptables-restore takes them apart (add_param_to_argv)."""
-    words = re.findall(r'"((?:[^"\\]|\\.)*)"|([^\s"]+)', re.sub(r"^\[\d+:\d+\]", "", row))
-    return [plain or re.sub(r"\\(.)", r"\1", quoted) for quoted, plain in words]
+    row = re.sub(r"^\[\d+:\d+\]", "", row)
+    words = re.findall(r'([^\s"]*)"((?:[^"\\]|\\.)*)"|([^\s"]+)', row)
+    return [plain or before + re.sub(r"\\(.)", r"\1", quoted) for before, quoted, plain in words]

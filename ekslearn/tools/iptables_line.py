@@ -116,8 +116,8 @@ class Line:
 
 
 def _options_of(name: str, owner: Loaded | str) -> dict[str, Option]:
-    rows = [*table("iptables.txt").get(name, ()), *([":", word] for word in refused(name))]
-    return {word: (owner, words[0], "-" if reader == "-" else ":")
+    rows = [*table("iptables.txt").get(name, ()), *(["?", word] for word in refused(name))]
+    return {word: (owner, words[0], {"-": "-", "?": "::"}.get(reader, ":"))
             for reader, *words in rows for word in words}  # fmt: skip
 
 
@@ -280,6 +280,8 @@ def _nets(line: Line, letter: str) -> list[IPv4Network]:
         try:
             found.append(IPv4Network(f"{address}/{length}", strict=False))
         except ValueError:
+            if "." in mask:
+                refuse(f'the mask "{mask}"')
             raise Trouble(f"invalid mask `{mask}' specified") from None
     object_if(len(texts) > 1 and line.negated & {"s", "d"},
               "! not allowed with multiple source or destination IP addresses")  # fmt: skip

@@ -129,12 +129,15 @@ def _some_of(words: Sequence[str], complaint: str, text: str) -> list[str]:
 
 
 def _port(protocol: str, complaint: str, text: str) -> int:
+    """A port; UDP's reader takes any service's name, and of a number its last 16 bits."""
     found = number(text)
-    for code, *names in table("services.txt")[protocol]:
-        found = int(code) if text in names else found
-    if found is None or found > ALL_PORTS[1]:
+    for spoken, rows in table("services.txt").items():
+        for code, *names in rows:
+            if text in names and protocol in (spoken, "udp"):
+                found = int(code)
+    if found is None or (found > ALL_PORTS[1] and protocol == "tcp"):
         raise Trouble(complaint.format(text))
-    return found
+    return found & ALL_PORTS[1]
 
 
 def _ports(protocol: str, complaint: str, text: str) -> tuple[int, int]:
@@ -152,6 +155,7 @@ def _ports(protocol: str, complaint: str, text: str) -> tuple[int, int]:
 def _one_port(text: str) -> int:
     if "-" in text:
         refuse(f'the range "{text}"')
+    object_if(":" in text, "Invalid port:port syntax - use dash")
     return _port("tcp", "Port `{}' not valid", text) or refuse("the port 0")
 
 
@@ -232,10 +236,15 @@ class Loaded:
 def _build_ports(protocol: str, given: Given) -> Iterator[nf.Match]:
     sides = {"source": "--source-port", "destination": "--destination-port"}
     for side, word in sides.items():
-        if given.get(word, ALL_PORTS) != ALL_PORTS:
-            yield nf.Port(protocol=protocol, side=side, low=given[word][0], high=given[word][1],
-                          negated=f"! {word}" in given)  # fmt: skip
-        elif f"! {word}" in given:
+        low, high = given.get(word, ALL_PORTS)
+        negated = f"! {word}" in given
+        if negated and 0 == low < high < ALL_PORTS[1]:
+            low, high, negated = high + 1, ALL_PORTS[1], False  # as nft writes it
+        elif negated and 0 < low < high == ALL_PORTS[1]:
+            low, high, negated = 0, low - 1, False
+        if (low, high) != ALL_PORTS:
+            yield nf.Port(protocol=protocol, side=side, low=low, high=high, negated=negated)
+        elif negated:
             refuse("the negation of all ports")
     if all(given.get(word, ALL_PORTS) == ALL_PORTS for word in sides.values()):
         yield nf.Port(protocol=protocol, side="destination", low=0, high=65535)
@@ -369,7 +378,7 @@ MATCHES: dict[str, Extension] = {
     "addrtype": Extension(_build_types, "{no}--{side}-type {kind}", "{side}-type {bang}{kind}"),
     "mark": Extension(partial(_build_mark, False), "{no}--mark {mark}", "mark match {no}{mark}"),
     "connmark": Extension(partial(_build_mark, True), "{no}--mark {mark}",
-                          "connmark match  {no}{mark}"),
+                          "connmark match {or_blank}{mark}"),
     "conntrack": Extension(partial(_build_states, "--ctstate"), "{no}--ctstate {states}",
                            "{no}ctstate {states}"),
     "state": Extension(partial(_build_states, "--state"), "{no}--state {states}",
@@ -436,4 +445,5 @@ def _filled(form: str, row: nf.Match | nf.Target, numeric: bool) -> str:
     if isinstance(row, nf.Port) and (row.low, row.high) == ALL_PORTS:
         return ""
     negated = isinstance(row, nf.Match) and row.negated
-    return form.format(no="! " * negated, bang="!" * negated, **words_of(row, numeric)).strip(" ")
+    bangs = {"no": "! " * negated, "bang": "!" * negated, "or_blank": "! " if negated else " "}
+    return form.format(**bangs, **words_of(row, numeric)).strip(" ")

@@ -30,7 +30,7 @@ def masked(text: str) -> str:
 
 
 def model_run(namespace: NetworkNamespace, step: Step) -> Said:
-    """What a step prints in the model; ``sh -c SCRIPT NAME ARGUMENTS TEXT`` feeds iptables-restore."""
+    """What a step prints in the model; ``sh -c SCRIPT TEXT OPTIONS`` feeds iptables-restore."""
     words = step[1]
     if words[0] == "sh":
         done = run(namespace, [RESTORE, *words[4:]], stdin=words[3])
@@ -177,7 +177,7 @@ class Packets(Maker):
 
     def cluster(self, words: list[str]) -> list[str]:
         """Put a letter and its argument, or two letters, together."""
-        at = self.random.randrange(1, len(words))
+        at = self.random.randrange(1, max(2, len(words)))
         joint = words[at - 1 : at + 1]
         if re.fullmatch(r"-\w", joint[0]) and len(joint) == 2:
             words[at - 1 : at + 1] = [joint[0] + joint[1].removeprefix("-")]
