@@ -17,7 +17,6 @@ from ..linux.link import GLOBAL, HOST, LINK, NOWHERE, Link
 from ..linux.namespace import NetworkNamespace
 from ..linux.route import DEFAULT, LOCAL, MAIN, NOBODY, Flow, Route
 from .words import (
-    EVERY,
     Row,
     Words,
     address,
@@ -32,6 +31,7 @@ from .words import (
     reading,
     refused,
     refused_words,
+    wrong,
 )  # fmt: skip
 
 # The numbers that have names: /etc/iproute2/rt_tables, rt_protos and rt_scopes; linux/rtnetlink.h.
@@ -153,6 +153,13 @@ def _modify(namespace: NetworkNamespace, words: Words, how: str) -> str:
 _all = {"all": -1}
 
 
+def _type(words: Words) -> str:
+    word = words.take()
+    if word in refused_words()["ip route type"].split() or number(word, 256) is not None:
+        words.refuse(f'"type {word}"')
+    return word if word in KINDS else wrong(word, "node type value is invalid\n")
+
+
 def _table(words: Words) -> int:
     if words.peek() == "help":
         words.help()
@@ -163,8 +170,7 @@ FILTERS = (
     Row("t*able", "table", _table),
     Row("p*rotocol", "protocol", reading(named(PROTOCOLS | _all, 256), 'invalid "protocol"\n')),
     Row("s*cope", "scope", reading(named(SCOPES | _all, 256), 'invalid "scope"\n')),
-    Row("ty*pe", "kind", reading({kind: kind for kind in KINDS}.get,
-                                 "node type value is invalid\n")),
+    Row("ty*pe", "kind", _type),
     Row("dev oif", "dev"), Row("via", "via", network), Row("src", "src", network),
     refused("ip route show"),
 )  # fmt: skip
@@ -252,7 +258,7 @@ class _Answer:
 def _target(words: Words) -> tuple[IPv4Address, int]:
     given = words.peek()
     found, length = prefix(words)
-    if length != 32 and given not in EVERY:
+    if length != 32 and given != "default":
         words.warnings += (f"Warning: /{length} as prefix is invalid, only /32 (or none) is "
                            "supported.\n")  # fmt: skip
     return found, length

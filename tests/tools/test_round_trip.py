@@ -28,7 +28,8 @@ def place() -> NetworkNamespace:
 @given(
     dst=nets, kind=st.sampled_from(["unicast", "blackhole", "unreachable", "prohibit", "throw"]),
     table=tables, metric=numbers, protocol=st.integers(0, 255),
-    onlink=st.booleans(), via=st.booleans(), src=st.booleans(), scope=st.sampled_from([0, 200, 253]),
+    onlink=st.booleans(), via=st.booleans(), src=st.booleans(),
+    scope=st.sampled_from([0, 200, 253]),
 )  # fmt: skip
 @settings(deadline=None)
 def test_route(dst: IPv4Network, kind: str, table: int, metric: int, protocol: int, onlink: bool,
@@ -75,8 +76,8 @@ def test_rule(priority: int, table: int, src: IPv4Network | None, dst: IPv4Netwo
     broadcast=st.none() | ips, label=st.sampled_from(["v1", "v1:a", "x"]), alone=st.booleans(),
 )  # fmt: skip
 @settings(deadline=None)
-def test_address(ip: IPv4Address, length: int, scope: int, broadcast: IPv4Address | None, label: str,
-                 alone: bool) -> None:  # fmt: skip
+def test_address(ip: IPv4Address, length: int, scope: int, broadcast: IPv4Address | None,
+                 label: str, alone: bool) -> None:  # fmt: skip
     namespace = place()
     address = Address(
         interface=IPv4Interface((ip, length)), scope=scope, broadcast=broadcast, label=label,
