@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -145,20 +145,21 @@ def rounds(lab: Lab) -> Iterator[list[Question]]:
 def compare(lab: Lab, wanted: list[Question], world: World) -> list[Row]:
     """Ask the model and the freshly built kernel the same, in the same order."""
     model = lab.copy()
-    traces = [model.trace(*one) for one in wanted]
-    probes = [probe(*one, trace) for one, trace in zip(wanted, traces, strict=True)]
-    place_of = {netns(place): place for place in lab.places}
-    rows = [
-        Row(
-            proof="kernel",
-            step=f"probe {source} -> {destination}",
-            model=tuple(model_says(trace)),
-            kernel=tuple(kernel_says(seen, place_of)),
-        )
-        for (source, destination), trace, seen in zip(
-            wanted, traces, world.probe(probes), strict=True
-        )
-    ]
+    traces, probes = [], []
+    for one in wanted:
+        probes.append(probe(*one, model.namespace(one[0]).sockets.next_port))
+        traces.append(model.trace(*one))
+    place_of, named = {netns(place): place for place in lab.places}, named_ports(lab)
+    rows = []
+    for question, sent, trace, seen in zip(
+        wanted, probes, traces, world.probe(probes), strict=True
+    ):
+        known = named | {sent.sport, sent.dport or 0}
+        rows.append(Row(
+            proof="kernel", step="probe " + " -> ".join(question),
+            model=tuple(undrawn(model_says(trace), known)),
+            kernel=tuple(undrawn(kernel_says(seen, place_of), known)),
+        ))  # fmt: skip
     return rows + [listing(model, world, place, "ip neigh show", "then") for place in lab.places]
 
 
@@ -189,15 +190,34 @@ def settled(lab: Lab, wanted: list[Question], world: World) -> list[Row]:
     return rows
 
 
-def probe(source: str, destination: str, trace: Trace) -> Probe:
-    """The real probe for a question: from the port that the model's own probe took."""
+def probe(source: str, destination: str, sport: int) -> Probe:
+    """The real probe for a question: from the port that the model's own probe takes."""
     address, _, rest = destination.partition(":")
     port, _, protocol = rest.partition("/")
-    sport = trace.request[0].sport if trace.request else None
     return Probe(
         namespace=netns(source), protocol=protocol or ("tcp" if port else "icmp"),
-        destination=address, dport=int(port) if port else None, sport=sport or 0,
+        destination=address, dport=int(port) if port else None, sport=sport,
     )  # fmt: skip
+
+
+def named_ports(lab: Lab) -> set[int]:
+    """The ports that a line or a listener of the lab names."""
+    words = r"(?:--to-\w+ [0-9.]+:|port )(\d+)"
+    listening = {int(where.rpartition(":")[2].partition("/")[0]) for _, where in lab.listeners()}
+    return listening | {int(port) for port in re.findall(words, "\n".join(lab.lines))}
+
+
+def undrawn(lines: Iterable[str], known: set[int]) -> Iterator[str]:
+    """The lines with ``*`` for every port that isn't known: it was drawn, and dice differ."""
+
+    def port(found: re.Match[str]) -> str:
+        return found[0] if int(found[2]) in known else f"{found[1]}*"
+
+    for line in lines:
+        pattern = (
+            r"(\S+ )(\d+)$" if line.startswith("answer ") else r"((?:tcp|udp|->) )(\d+)(?= |$)"
+        )
+        yield re.sub(pattern, port, line)
 
 
 def model_says(trace: Trace) -> Iterator[str]:

@@ -71,7 +71,7 @@ class Sockets:
         self._ns = namespace
         self.listeners: list[Listener] = []
         self.clients: list[Client] = []
-        self._next = FIRST_PORT
+        self.next_port = FIRST_PORT
 
     def listen(self, address: IPv4Address, port: int, protocol: str, process: str = "") -> None:
         """Bind a listener.
@@ -95,7 +95,7 @@ class Sockets:
 
         A TCP SYN, a UDP datagram or an ICMP echo request, from the next port or id.
         """
-        number, self._next = self._next, self._next + 1
+        number, self.next_port = self.next_port, self.next_port + 1
         leaving = self._ns.ip.departure(dst)
         packet = Packet(src=leaving.src, dst=dst, protocol=protocol, ttl=ttl)
         if protocol == "icmp":

@@ -51,7 +51,7 @@ class Walks:
         for each in self.listeners:
             made.listen(*each.split(" ", 1))
         for at, place in enumerate(self.places):
-            made.namespace(place).sockets._next += PORTS * at
+            made.namespace(place).sockets.next_port += PORTS * at
         return made
 
     def played(self) -> Walks:

@@ -167,10 +167,12 @@ def _words(decision: Decision) -> Iterator[str]:
     for words, name in (
         ("rp_filter 1", "sysctl rp_filter 1"), ("rp_filter 2", "sysctl rp_filter 2"),
         ("forwarding is off", "sysctl forwarding off"), ("martian source", "martian source"),
-        ("martian destination", "martian destination"), ("the frame is for", "frame for another MAC"),
+        ("martian destination", "martian destination"),
+        ("the frame is for", "frame for another MAC"),
         ("the frame isn't sent", "link down"), ("the TTL is used up", "TTL"),
         ("and the packet says don't fragment", "MTU"), ("answers for", "neighbor no answer"),
-        ("no route any more", "no route after OUTPUT"), ("the other end of", "veth's other end"), ("proxy ARP is on", "neighbor proxy ARP"),
+        ("no route any more", "no route after OUTPUT"),
+        ("the other end of", "veth's other end"), ("proxy ARP is on", "neighbor proxy ARP"),
     ):  # fmt: skip
         if words in decision.verdict:
             yield name

@@ -8,22 +8,24 @@ COUNT`` plays seeds and prints what disagrees.
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from errno import EPERM
 from ipaddress import IPv4Address
+from typing import Any
 
 from ekslearn.cluster import Lab
 from ekslearn.errors import EkslearnError
 from ekslearn.kernel import World
 from ekslearn.kernel.probe import Probe, Seen
-from ekslearn.kernel.verify import LIMITED, kernel_says, model_says
+from ekslearn.kernel.verify import LIMITED, kernel_says, model_says, named_ports, undrawn
 from ekslearn.kernel.wiring import netns
 from ekslearn.linux import Decision, Link, NetworkNamespace, Packet
+from ekslearn.linux.ip import Ip
+from ekslearn.linux.packet import Skb
 from ekslearn.trace import Recording, Trace, _verdict
 from tests.parity.coverage import decided
 from tests.parity.wirings import Question, Wiring
@@ -47,8 +49,6 @@ class Watch(Recording):
     def sighting(self, namespace: NetworkNamespace, link: Link, way: str, packet: Packet) -> None:
         """A packet passed a link."""
         super().sighting(namespace, link, way, packet)
-        if packet.icmp and way == "out" and packet.icmp in LIMITED:
-            self.limited[namespace.name, str(packet.dst), packet.icmp[0]] += 1
         if packet.icmp and (packet.icmp[0] == 5 or packet.icmp == (3, 4)):
             self.disturbs = True
         if packet.icmp and way == "out" and packet.is_error:
@@ -61,6 +61,18 @@ class Watch(Recording):
             prefix = "reply: " if leg == "reply" else ""
             self.lost = f"{prefix}{decision.namespace.name}: {decision.verdict}"
         self.decided |= decided(decision)
+
+
+def _counted(self: Ip, skb: Skb, icmp: tuple[int, int], *words: str, **more: Any) -> None:
+    """Count every limited error that is begun, even if a table or conntrack then drops it."""
+    watch = self._ns.world.recorder
+    if isinstance(watch, Watch) and icmp in LIMITED:
+        watch.limited[self._ns.name, str(skb.packet.src), icmp[0]] += 1
+    _send_error(self, skb, icmp, *words, **more)
+
+
+_send_error = Ip.send_error
+Ip.send_error = _counted  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +108,15 @@ class Case:
         alone, so that the kernel learns it in the same place of the order.
         """
         lab = self.lab.copy()
-        known = _known_ports(lab)
         groups = [Group(0.0)]
         sent: Counter[tuple[str, str, int]] = Counter()
         for at, place in enumerate(lab.places):
-            lab.namespace(place).sockets._next = 40000 + PORTS * at
+            lab.namespace(place).sockets.next_port = 40000 + PORTS * at
         for question in self.questions:
             near = any(count >= (ERRORS if kind == 3 else 1) for (*_, kind), count in sent.items())
             turned = {key[:2] for key in sent if key[2] == 5}
             trial = lab.copy() if near else lab
-            asked, watch = ask(trial, question, known)
+            asked, watch = ask(trial, question)
             weight = 2 if question.protocol == "tcp" else 1  # what follows the SYN is limited too
             new = sent.copy()
             for key, count in watch.limited.items():
@@ -128,7 +139,7 @@ class Case:
         return [group for group in groups if group.asked]
 
 
-def ask(lab: Lab, question: Question, known: set[int]) -> tuple[Asked, Watch]:
+def ask(lab: Lab, question: Question) -> tuple[Asked, Watch]:
     """Send one probe in the model."""
     namespace = lab.namespace(question.source)
     watch = Watch()
@@ -152,35 +163,18 @@ def ask(lab: Lab, question: Question, known: set[int]) -> tuple[Asked, Watch]:
         destination=question.address, dport=question.port, sport=number, ttl=question.ttl,
         size=question.size,
     )  # fmt: skip
-    says = normal(model_says(trace), known | {number})
+    says = normal(model_says(trace), lab, probe)
     return Asked(question, probe, says, verdict, frozenset(watch.decided)), watch
 
 
-def _known_ports(lab: Lab) -> set[int]:
-    """The ports that somebody named: any other was drawn."""
-    words = " ".join(lab.lines)
-    named = {int(port) for port in re.findall(r"(?:--to-\w+ [0-9.]+:|dport )(\d+)", words)}
-    return named | {int(where.rpartition(":")[2].partition("/")[0]) for _, where in lab.listeners()} | {
-        9, 53, 80, 8080, 30080}  # fmt: skip
-
-
-def normal(lines: Iterator[str], known: set[int]) -> tuple[str, ...]:
+def normal(lines: Iterable[str], lab: Lab, probe: Probe) -> tuple[str, ...]:
     """What a wire shows, with drawn ports as ``*``.
 
     The request comes first, in its order; then each kind of answer in its own, since nothing
     orders an ICMP error against the answer to a packet that went on.
     """
-
-    def port(found: re.Match[str]) -> str:
-        return found[0] if int(found[0].split()[-1]) in known else found[0].split()[0] + " *"
-
-    texts = []
-    for line in lines:
-        if line.startswith("answer "):
-            texts.append(re.sub(r"\S+ \d+$", port, line))
-        else:
-            texts.append(re.sub(r"(?:tcp|udp|->) \d+(?= |$)", port, line))
-    return tuple(sorted(texts, key=_kind))
+    known = named_ports(lab) | {probe.sport, probe.dport or 0}
+    return tuple(sorted(undrawn(lines, known), key=_kind))
 
 
 def _kind(line: str) -> str:
@@ -211,7 +205,7 @@ class Difference:
 def kernel_lines(seen: Seen, asked: Asked, case: Case) -> tuple[str, ...]:
     """What the wire showed of a probe."""
     place_of = {netns(place): place for place in case.lab.places}
-    return normal(kernel_says(seen, place_of), _known_ports(case.lab) | {asked.probe.sport})
+    return normal(kernel_says(seen, place_of), case.lab, asked.probe)
 
 
 def same(asked: Asked, kernel: tuple[str, ...]) -> bool:

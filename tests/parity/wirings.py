@@ -334,8 +334,8 @@ class Wiring:
             self.go(place, "ip rule add fwmark 0x80/0x80 prio 1024 lookup 200")
             self._fill(place, "200")
         if self.chance(0.5):
-            self._append(place, self.pick("filter", "mangle"), "INPUT",
-                         f"-m connmark --mark 0x80/0x80 -j {self.pick('ACCEPT', 'DROP')}", 0.3)  # fmt: skip
+            verdict = f"-m connmark --mark 0x80/0x80 -j {self.pick('ACCEPT', 'DROP')}"
+            self._append(place, self.pick("filter", "mangle"), "INPUT", verdict, 0.3)
 
     def _masks(self) -> str:
         return self.pick("", "", " --nfmask 0x80 --ctmask 0x80", " --nfmask 0xff --ctmask 0xff")
