@@ -17,6 +17,7 @@ from ..linux.link import GLOBAL, HOST, LINK, NOWHERE, Link
 from ..linux.namespace import NetworkNamespace
 from ..linux.route import DEFAULT, LOCAL, MAIN, NOBODY, Flow, Route
 from .words import (
+    EVERY,
     Row,
     Words,
     address,
@@ -256,9 +257,9 @@ class _Answer:
 
 
 def _target(words: Words) -> tuple[IPv4Address, int]:
-    given = words.peek()
+    unspoken = words.peek() in EVERY and words.family != "inet"
     found, length = prefix(words)
-    if length != 32 and given != "default":
+    if length != 32 and not unspoken:
         words.warnings += (f"Warning: /{length} as prefix is invalid, only /32 (or none) is "
                            "supported.\n")  # fmt: skip
     return found, length
