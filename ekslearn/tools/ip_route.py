@@ -257,9 +257,11 @@ class _Answer:
 
 
 def _target(words: Words) -> tuple[IPv4Address, int]:
-    unspoken = words.peek() in EVERY and words.family != "inet"
+    given = words.peek()
+    if given in EVERY and words.family == "inet":
+        words.refuse(f'"{given}" behind an address')
     found, length = prefix(words)
-    if length != 32 and not unspoken:
+    if length != 32 and given not in EVERY:
         words.warnings += (f"Warning: /{length} as prefix is invalid, only /32 (or none) is "
                            "supported.\n")  # fmt: skip
     return found, length
