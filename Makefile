@@ -5,6 +5,7 @@
 #   make test    run every check: style, types, model, kernel, notebooks, browser
 #   make html    the lessons as pages, in build/html
 #   make notebooks  run the lessons and store what they print
+#   make bench   how fast it is;  make mutants: does a test notice small faults in the model
 #   make format  put the style right;  make lint: only look;  make lock: renew the pinned versions
 #
 # Another interpreter: make test PYTHON=python3.13 VENV=.venv-3.13
@@ -20,7 +21,7 @@ LABCONFIG := $(VENV)/etc/jupyter/labconfig
 WORKERS := 2
 
 .DEFAULT_GOAL := lab
-.PHONY: lab test lint format notebooks html lock setup clean
+.PHONY: lab test lint format notebooks html bench mutants lock setup clean
 
 lab: $(READY)
 	$(BIN)/ekslearn start
@@ -45,10 +46,23 @@ notebooks: $(READY)
 html: $(READY)
 	$(BIN)/python -m ekslearn.widgets.export notebooks/*.ipynb
 
+# How fast it is, beside pytricia, the real kernel, ping and networkx, measured in one run.
+bench: $(READY)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --target build/bench \
+	    --build-constraints tests/bench/requirements.lock -r tests/bench/requirements.lock \
+	    || echo "pytricia can't be built here (it needs a C compiler): its rows are left out" >&2
+	PYTHONPATH=build/bench $(BIN)/python -m tests.bench
+
+# Small faults put into the kernel model, a sample of them, and which of them no test notices.
+mutants: $(READY)
+	$(BIN)/python -m tests.bench.mutants
+
 # Exact versions and their hashes, for every Python and system at once. It names no registry.
 lock: $(READY)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-annotate --upgrade --extra lab --extra test pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	    --no-annotate --upgrade tests/bench/requirements.in -o tests/bench/requirements.lock
 
 setup: $(READY)
 
@@ -69,5 +83,5 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

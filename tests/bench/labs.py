@@ -55,15 +55,19 @@ def process(*words: str) -> str:
     return done.stdout
 
 
-def importing(repeats: int) -> list[Row]:
+IMPORTS = (("import ekslearn", "import networkx"), ("import ekslearn", "pass"),
+           ("import ekslearn.cluster", "import networkx"))  # fmt: skip
+
+
+def importing(repeats: int, pairs: tuple[tuple[str, str], ...] = IMPORTS) -> list[Row]:
     """``import ekslearn`` by ``import networkx`` and by no import, each in a fresh process."""
-    imports = {name: lambda name=name: seconds(lambda: process("-c", name))
-               for name in ("import ekslearn", "import networkx", "import ekslearn.cluster",
-                            "pass")}  # fmt: skip
     found = []
-    for what, other in (("import ekslearn", "import networkx"), ("import ekslearn", "pass"),
-                        ("import ekslearn.cluster", "import networkx")):  # fmt: skip
-        ours, theirs = in_turn(repeats, imports[what], imports[other])
+    for what, other in pairs:
+        ours, theirs = in_turn(
+            repeats,
+            lambda what=what: seconds(lambda: process("-c", what)),
+            lambda other=other: seconds(lambda: process("-c", other)),
+        )
         found.append(Row(what=f"python -c '{what}'", ours=ours,
                          against=f"python -c '{other}'", theirs=theirs))  # fmt: skip
     return found
