@@ -130,6 +130,9 @@ def _is_probe(packet: Packet) -> bool:
     return packet.flags == "SYN" or (packet.protocol == "udp" and not packet.data)
 
 
+MOVING = ("ip neigh show", "conntrack -L")  # listings that a packet on its way changes
+
+
 class Recording:
     """Writes down what the namespaces tell, in the tools' words."""
 
@@ -137,6 +140,7 @@ class Recording:
         self.events: list[Step | Sighting] = []
         self.lost = ""
         self._leg = "request"
+        self._listed: dict[tuple[str, str], tuple[str, ...]] = {}
 
     def _leg_of(self, packet: Packet | None) -> str:
         if packet is not None:
@@ -161,76 +165,78 @@ class Recording:
         head = header(decision.packet, decision.mark) if decision.packet else {}
         base: dict[str, Any] = {"place": decision.namespace.name, "leg": leg, "header": head}
         if isinstance(decision.row, Lookup):
-            self.events += _lookup_steps(decision, decision.row, base)
+            self.events += self._lookup_steps(decision, decision.row, base)
         elif isinstance(decision.row, Walk):
-            self.events.append(_walk_step(decision, decision.row, base))
+            self.events.append(self._walk_step(decision, decision.row, base))
         elif isinstance(decision.row, Neighbor):
             row = tools.neighbor_text(decision.row).strip()
-            self.events.append(_step(decision, row, "ip neigh show", base))
+            self.events.append(self._step(decision, row, "ip neigh show", base))
         elif isinstance(decision.row, Connection):
             row = tools.connection_text(decision.row)
-            self.events.append(_step(decision, row, "conntrack -L", base))
+            self.events.append(self._step(decision, row, "conntrack -L", base))
         else:
             self.events.append(Step(stage=decision.stage, decision=decision.verdict, **base))
 
+    def _listing(self, namespace: NetworkNamespace, command: str) -> tuple[str, ...]:
+        """What a command lists; what no packet changes is listed once."""
+        key = namespace.name, command
+        if key not in self._listed or command in MOVING:
+            done = tools.run(namespace, command.split())
+            self._listed[key] = tuple(line.rstrip() for line in done.stdout.splitlines())
+        return self._listed[key]
 
-def _listing(namespace: NetworkNamespace, command: str) -> tuple[str, ...]:
-    return tuple(line.rstrip() for line in tools.run(namespace, command).stdout.splitlines())
+    def _lookup_steps(self, decision: Decision, lookup: Lookup, base: dict[str, Any]) -> list[Step]:
+        namespace, table = decision.namespace, lookup.rule.table if lookup.rule else None
+        hide = frozenset({"table"})
+        here: list[str] = []
+        before: list[str] = []
+        for each in lookup.passed_over:
+            if isinstance(each.row, Rule):
+                before.append(f"{_words(tools.rule_text(each.row, namespace.links))} — {each.why}")
+            else:
+                inside = each.row.table == table
+                text = tools.route_text(each.row, hide=hide if inside else frozenset()).strip()
+                (here if inside else before).append(f"{text} — {each.why}")
+        rules = tuple(_words(line) for line in self._listing(namespace, "ip rule show"))
+        if lookup.rule is None or lookup.route is None:
+            return [Step(
+                stage="rule", decision="no table has a route to the destination",
+                passed_over=tuple(before), show="ip rule show", rows=rules, **base,
+            )]  # fmt: skip
+        name = tools.table_name(lookup.rule.table)
+        rule = _words(tools.rule_text(lookup.rule, namespace.links))
+    show = f"ip route show table {name}"
+        rows = self._listing(namespace, show)
+        row = tools.route_text(lookup.route, hide=hide).strip()
+        return [
+            Step(stage="rule", decision=f"look in table {name}", because=rule,
+                 passed_over=tuple(before), show="ip rule show", rows=rules, lit=_place(rules, rule),
+                 **base),
+            Step(stage="route", decision=decision.verdict, because=row, passed_over=tuple(here),
+                 show=show, rows=rows, lit=_place(rows, row), **base),
+        ]  # fmt: skip
+
+    def _step(self, decision: Decision, row: str, show: str, base: dict[str, Any]) -> Step:
+        rows = self._listing(decision.namespace, show)
+        if row not in rows:  # a connection is listed once its first packet has left or arrived
+            rows = (*rows, row)
+        return Step(stage=decision.stage, decision=decision.verdict, because=row, show=show, rows=rows,
+                    lit=_place(rows, row), **base)  # fmt: skip
+
+    def _walk_step(self, decision: Decision, walk: Walk, base: dict[str, Any]) -> Step:
+        show = f"iptables-save -t {walk.table}"
+        rows = tuple(row for row in self._listing(decision.namespace, show) if row[:1] in ":-")
+        passed = [f"{tools.chain_rule_text(seen.chain, seen.rule)} — {seen.why}"
+                  for seen in walk.passed_over]  # fmt: skip
+        row = f":{walk.chain} {walk.verdict} [0:0]"
+        if walk.rule:
+            row = tools.chain_rule_text(walk.chain, walk.rule)
+        return Step(stage=decision.stage, decision=decision.verdict, because=row, show=show,
+                    passed_over=tuple(passed), rows=rows, lit=_place(rows, row), **base)  # fmt: skip
 
 
 def _place(rows: tuple[str, ...], row: str) -> int | None:
     return rows.index(row) if row in rows else None
-
-
-def _lookup_steps(decision: Decision, lookup: Lookup, base: dict[str, Any]) -> list[Step]:
-    namespace, table = decision.namespace, lookup.rule.table if lookup.rule else None
-    hide = frozenset({"table"})
-    here: list[str] = []
-    before: list[str] = []
-    for each in lookup.passed_over:
-        if isinstance(each.row, Rule):
-            before.append(f"{_words(tools.rule_text(each.row))} — {each.why}")
-        else:
-            inside = each.row.table == table
-            text = tools.route_text(each.row, hide=hide if inside else frozenset()).strip()
-            (here if inside else before).append(f"{text} — {each.why}")
-    rules = tuple(_words(line) for line in _listing(namespace, "ip rule show"))
-    if lookup.rule is None or lookup.route is None:
-        return [Step(
-            stage="rule", decision="no table has a route to the destination",
-            passed_over=tuple(before), show="ip rule show", rows=rules, **base,
-        )]  # fmt: skip
-    name = tools.table_name(lookup.rule.table)
-    rule, show = _words(tools.rule_text(lookup.rule)), f"ip route show table {name}"
-    rows = _listing(namespace, show)
-    row = tools.route_text(lookup.route, hide=hide).strip()
-    return [
-        Step(stage="rule", decision=f"look in table {name}", because=rule,
-             passed_over=tuple(before), show="ip rule show", rows=rules, lit=_place(rules, rule),
-             **base),
-        Step(stage="route", decision=decision.verdict, because=row, passed_over=tuple(here),
-             show=show, rows=rows, lit=_place(rows, row), **base),
-    ]  # fmt: skip
-
-
-def _step(decision: Decision, row: str, show: str, base: dict[str, Any]) -> Step:
-    rows = _listing(decision.namespace, show)
-    if row not in rows:  # a connection is listed once its first packet has left or arrived
-        rows = (*rows, row)
-    return Step(stage=decision.stage, decision=decision.verdict, because=row, show=show, rows=rows,
-                lit=_place(rows, row), **base)  # fmt: skip
-
-
-def _walk_step(decision: Decision, walk: Walk, base: dict[str, Any]) -> Step:
-    show = f"iptables-save -t {walk.table}"
-    rows = tuple(row for row in _listing(decision.namespace, show) if row[:1] in ":-")
-    passed = [f"{tools.chain_rule_text(seen.chain, seen.rule)} — {seen.why}"
-              for seen in walk.passed_over]  # fmt: skip
-    row = f":{walk.chain} {walk.verdict} [0:0]"
-    if walk.rule:
-        row = tools.chain_rule_text(walk.chain, walk.rule)
-    return Step(stage=decision.stage, decision=decision.verdict, because=row, show=show,
-                passed_over=tuple(passed), rows=rows, lit=_place(rows, row), **base)  # fmt: skip
 
 
 def _words(text: str) -> str:
