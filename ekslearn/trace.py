@@ -205,13 +205,13 @@ class Recording:
             )]  # fmt: skip
         name = tools.table_name(lookup.rule.table)
         rule = _words(tools.rule_text(lookup.rule, namespace.links))
-    show = f"ip route show table {name}"
+        show = f"ip route show table {name}"
         rows = self._listing(namespace, show)
         row = tools.route_text(lookup.route, hide=hide).strip()
         return [
             Step(stage="rule", decision=f"look in table {name}", because=rule,
-                 passed_over=tuple(before), show="ip rule show", rows=rules, lit=_place(rules, rule),
-                 **base),
+                 passed_over=tuple(before), show="ip rule show", rows=rules,
+                 lit=_place(rules, rule), **base),
             Step(stage="route", decision=decision.verdict, because=row, passed_over=tuple(here),
                  show=show, rows=rows, lit=_place(rows, row), **base),
         ]  # fmt: skip
@@ -220,8 +220,8 @@ class Recording:
         rows = self._listing(decision.namespace, show)
         if row not in rows:  # a connection is listed once its first packet has left or arrived
             rows = (*rows, row)
-        return Step(stage=decision.stage, decision=decision.verdict, because=row, show=show, rows=rows,
-                    lit=_place(rows, row), **base)  # fmt: skip
+        return Step(stage=decision.stage, decision=decision.verdict, because=row, show=show,
+                    rows=rows, lit=_place(rows, row), **base)  # fmt: skip
 
     def _walk_step(self, decision: Decision, walk: Walk, base: dict[str, Any]) -> Step:
         show = f"iptables-save -t {walk.table}"
@@ -232,7 +232,8 @@ class Recording:
         if walk.rule:
             row = tools.chain_rule_text(walk.chain, walk.rule)
         return Step(stage=decision.stage, decision=decision.verdict, because=row, show=show,
-                    passed_over=tuple(passed), rows=rows, lit=_place(rows, row), **base)  # fmt: skip
+                    passed_over=tuple(passed), rows=rows, lit=_place(rows, row),
+                    **base)  # fmt: skip
 
 
 def _place(rows: tuple[str, ...], row: str) -> int | None:
