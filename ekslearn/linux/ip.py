@@ -161,7 +161,7 @@ class Ip:
             if not ns.routing.custom_rules and not ns.routing.custom_locals:
                 return not ns.owns(src), False, f"martian source {src}: it is an own address"
         mark = flow.mark if ns.sysctls.either(link.name, "src_valid_mark") else 0
-        back = Flow(src, flow.dst, link.name, mark=mark)
+        back = Flow(src, flow.dst, oif.name if oif else "lo", mark=mark)
         route = ns.routing.lookup(back).route
         reason = f"rp_filter {strictness} on {link.name}"
         nothing = f"{reason}: no way back to {src}"

@@ -110,6 +110,9 @@ class Sockets:
             client.errno = ENETUNREACH if protocol == "tcp" else EACCES
         else:
             client.errno = self._ns.ip.send(packet)
+            if protocol == "tcp":  # tcp_connect minds nothing but that there is no route
+                source = leaving.src if int(leaving.src) else None
+                client.errno = self._ns.ip.departure(dst, source).errno
         self._ns.world.settle()
         self.clients.remove(client)
         return client

@@ -345,7 +345,7 @@ class Tally:
 
 
 def play(
-    seed: int, world: World, tally: Tally, *, shrinking: bool = True, probes: int = 110
+    seed: int, world: World, tally: Tally, *, shrinking: bool = True, probes: int = 130
 ) -> None:
     """Compare one random lab."""
     wiring = Wiring(seed, probes)

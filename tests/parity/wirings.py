@@ -42,7 +42,7 @@ class Question:
 class Wiring:
     """One random lab, and the probes to send in it."""
 
-    def __init__(self, seed: int, probes: int = 110) -> None:
+    def __init__(self, seed: int, probes: int = 130) -> None:
         self.random = Random(f"wiring {seed}")
         self.places = NAMES[: self.random.choice((2, 3, 3, 3, 4, 4, 5))]
         self.lab = Lab(f"random-{seed}", self.places, seed=seed)
@@ -225,7 +225,7 @@ class Wiring:
             self._filter, self._filter, self._filter, self._filter, self._filter, self._filter,
             self._chain, self._chain, self._turn, self._turn, self._strange,
         ]  # fmt: skip
-        for _ in range(self.random.choice((0, 1, 2, 2, 3, 4, 5, 6, 8, 10))):
+        for _ in range(self.random.choice((0, 0, 1, 2, 2, 3, 4, 5, 6, 8))):
             self.random.choice(kinds)(self.random.choice(self.places))
 
     def _table(self) -> str:
