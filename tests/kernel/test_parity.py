@@ -1,0 +1,77 @@
+"""Packet by packet: kept disagreements, and a seeded sample of the sweep's random labs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ekslearn.kernel import World
+from tests.kernel.kept import FILES, question, read, wires, words
+from tests.parity.packets import Case, Tally, differences, play, shrink
+from tests.parity.wirings import Question, Wiring
+
+SAMPLE_S = 40.0  # how long the sample goes on; at least FEWEST labs
+FEWEST, FIRST = 8, 90_000
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with World() as one:
+        yield one
+
+
+def test_there_are_kept_disagreements() -> None:
+    assert len(FILES) >= 10
+    assert all(read(path).why for path in FILES)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_model_says_what_the_kernel_showed(path: Path) -> None:
+    kept = read(path)
+    says = [one for group in kept.case(path.stem).model() for one in group.asked]
+    assert [words(one.question) for one in says] == kept.ask
+    assert [list(one.says) for one in says] == kept.wire
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_kernel_still_shows_it(path: Path, world: World) -> None:
+    kept = read(path)
+    assert wires(kept.case(path.stem), world) == kept.wire
+
+
+@pytest.mark.kernel
+def test_a_sample_of_random_labs_agrees(world: World) -> None:
+    tally, end, seed = Tally(), time.monotonic() + SAMPLE_S, FIRST
+    while time.monotonic() < end or tally.labs < FEWEST:
+        play(seed, world, tally)
+        seed += 1
+    assert not tally.found, "\n".join(tally.found)
+    assert tally.probes > 50 * tally.labs
+    assert len(tally.features) > 40
+
+
+@pytest.mark.kernel
+def test_a_planted_difference_is_found_and_shrunk(world: World) -> None:
+    wiring = Wiring(7)
+    case = Case(wiring.lab, [Question("a", "icmp", "10.0.0.2"), *wiring.questions[:5]])
+    groups = case.model()
+    case.lab.lines.append("b$ sysctl -w net.ipv4.ip_default_ttl=63")
+    found = differences(case, groups, world)
+    assert found and all("ttl 63" in "".join(one.kernel) for one in found)
+    smaller = shrink(found[0], world, 10)
+    assert len(smaller.case.questions) <= len(found[0].case.questions)
+
+
+def test_the_same_seed_gives_the_same_lab() -> None:
+    one, two = Wiring(11), Wiring(11)
+    assert one.lab.lines == two.lab.lines and one.questions == two.questions
+    assert Wiring(12).lab.lines != one.lab.lines
+
+
+def test_questions_are_read_as_they_are_written() -> None:
+    for text in ("a icmp 10.0.0.1", "b udp 10.0.0.1:53 ttl 2 size 1300", "c tcp 10.0.0.1:80"):
+        assert words(question(text)) == text
