@@ -232,8 +232,8 @@ class NetworkNamespace:
         route = self.routing.tables[LOCAL].lookup(Flow(ip))
         return route is not None and route.kind == "local"
 
-    def address_kind(self, ip: IPv4Address, link: Link) -> str:
-        """What ``ip`` is for somebody on ``link``: unicast, multicast, broadcast or local.
+    def address_kind(self, ip: IPv4Address, link: Link | None = None) -> str:
+        """What ``ip`` is, for somebody on ``link`` if one is given: unicast, multicast, broadcast or local.
 
         Before the local table is made every address counts as broadcast (inet_addr_type).
         """
@@ -241,7 +241,7 @@ class NetworkNamespace:
             return "multicast"
         if ip == LIMITED_BROADCAST or int(ip) >> 24 == 0 or LOCAL not in self.routing.tables:
             return "broadcast"
-        found = self.routing.tables[LOCAL].lookup(Flow(ip, oif=link.name))
+        found = self.routing.tables[LOCAL].lookup(Flow(ip, oif=link.name if link else ""))
         return found.kind if found else "unicast"
 
     def _source_is_own(self, route: Route) -> bool:
@@ -299,7 +299,7 @@ class NetworkNamespace:
                 raise KernelError(ENODEV, "Nexthop device required for onlink")
             if not route.dev.up:
                 raise KernelError(ENETDOWN, "Nexthop device is not up")
-            if self.address_kind(gateway, route.dev) != "unicast":
+            if self.address_kind(gateway) != "unicast":
                 raise KernelError(EINVAL, "Nexthop has invalid gateway")
             return route.dev
         flow = Flow(gateway, oif=route.dev.name if route.dev else "",
