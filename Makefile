@@ -3,6 +3,7 @@
 #
 #   make lab     open the first lesson in JupyterLab
 #   make test    run every check: style, types, model, kernel, notebooks, browser
+#   make sweep   100,000 random probes and 10,000 commands against this machine's kernel (an hour)
 #   make html    the lessons as pages, in build/html
 #   make notebooks  run the lessons and store what they print
 #   make bench   how fast it is;  make mutants: does a test notice small faults in the model
@@ -13,6 +14,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+SWEEP_ARGS ?=
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -21,13 +23,17 @@ LABCONFIG := $(VENV)/etc/jupyter/labconfig
 WORKERS := 2
 
 .DEFAULT_GOAL := lab
-.PHONY: lab test lint format notebooks html bench mutants lock setup clean
+.PHONY: lab test sweep lint format notebooks html bench mutants lock setup clean
 
 lab: $(READY)
 	$(BIN)/ekslearn start
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=25 $(PYTEST_ARGS)
+
+# Model and kernel, packet by packet and text by text; it prints its counts.
+sweep: $(READY)
+	$(BIN)/python -m tests.parity.sweep $(SWEEP_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
