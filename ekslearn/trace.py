@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from errno import EPERM
+from functools import cache
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +142,7 @@ class Recording:
         self.lost = ""
         self._leg = "request"
         self._listed: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._text = cache(tools.route_text)
 
     def _leg_of(self, packet: Packet | None) -> str:
         if packet is not None:
@@ -195,7 +197,7 @@ class Recording:
                 before.append(f"{_words(tools.rule_text(each.row, namespace.links))} — {each.why}")
             else:
                 inside = each.row.table == table
-                text = tools.route_text(each.row, hide=hide if inside else frozenset()).strip()
+                text = self._text(each.row, hide=hide if inside else frozenset()).strip()
                 (here if inside else before).append(f"{text} — {each.why}")
         rules = tuple(_words(line) for line in self._listing(namespace, "ip rule show"))
         if lookup.rule is None or lookup.route is None:
@@ -207,7 +209,7 @@ class Recording:
         rule = _words(tools.rule_text(lookup.rule, namespace.links))
         show = f"ip route show table {name}"
         rows = self._listing(namespace, show)
-        row = tools.route_text(lookup.route, hide=hide).strip()
+        row = self._text(lookup.route, hide=hide).strip()
         return [
             Step(stage="rule", decision=f"look in table {name}", because=rule,
                  passed_over=tuple(before), show="ip rule show", rows=rules,
