@@ -9,7 +9,13 @@ from __future__ import annotations
 import difflib
 
 from ekslearn.errors import EkslearnError
-from ekslearn.exercises import containers_of_one_pod, pods_on_one_node
+from ekslearn.exercises import (
+    containers_of_one_pod,
+    hooks_nat_and_marks,
+    how_a_route_is_chosen,
+    pods_on_one_node,
+    rules_choose_the_table,
+)
 from ekslearn.exercises.format import (
     NOBODY,
     Dice,
@@ -40,7 +46,14 @@ __all__ = [
 ]
 
 EXERCISES: dict[str, Exercise] = {
-    one.name: one for one in (*containers_of_one_pod.EXERCISES, *pods_on_one_node.EXERCISES)
+    one.name: one
+    for one in (
+        *containers_of_one_pod.EXERCISES,
+        *pods_on_one_node.EXERCISES,
+        *how_a_route_is_chosen.EXERCISES,
+        *rules_choose_the_table.EXERCISES,
+        *hooks_nat_and_marks.EXERCISES,
+    )
 }
 
 

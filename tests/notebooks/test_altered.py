@@ -36,9 +36,31 @@ LOST: dict[str, tuple[Mapping[str, str], str]] = {
         {"one-node": "host$ ip route del 10.0.1.31"},
         "pods-on-one-node/arriving-ttl",
     ),
+    "03_how_a_route_is_chosen": (
+        {"crossroads": "host$ ip route del 10.20.30.40"},
+        "how-a-route-is-chosen/which-row",
+    ),
+    "04_rules_choose_the_table": (
+        {"two-enis": "host$ ip route del default table 2"},
+        "rules-choose-the-table/which-rule",
+    ),
+    "05_hooks_nat_and_marks": (
+        {"node-port": "host$ iptables -t mangle -D PREROUTING 2"},
+        "hooks-nat-and-marks/which-way-out",
+    ),
 }
 # Other addresses of the same length, so that columns stay where they are.
-RENAMED = {"10.0.1.": "10.9.7.", "10.1.1.": "10.8.3.", "02:00:00:00:": "02:00:00:77:"}
+RENAMED = {
+    "10.0.0.": "10.9.0.",
+    "10.0.1.": "10.9.7.",
+    "10.0.2.": "10.9.8.",
+    "10.1.1.": "10.8.3.",
+    "10.20.": "10.77.",
+    "0000101000010100": "0000101001001101",  # 10.20 in binary
+    "198.51.100.": "198.51.101.",
+    "203.0.113.": "203.0.114.",
+    "02:00:00:00:": "02:00:00:77:",
+}
 
 
 def test_every_lesson_is_altered() -> None:
