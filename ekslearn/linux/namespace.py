@@ -21,6 +21,7 @@ from .sysctl import Sysctls
 from .world import Decision, World
 
 LIMITED_BROADCAST = IPv4Address("255.255.255.255")
+Row = Lookup | Walk | Neighbor | Connection | None
 KERNEL = 2  # RTPROT_KERNEL: routes the kernel keeps by itself
 
 
@@ -176,11 +177,8 @@ class NetworkNamespace:
         if not link.addresses:  # without any, IPv4 is off on this link (fib_disable_ip)
             self.routing.remove_where(lambda route: route.dev is link)
             self.neighbors.forget(link, permanent=True)
-        kept = {
-            (route.table, route.kind, route.dst)
-            for other in link.addresses
-            for route in self._routes_of(link, other)
-        }
+        kept = {(route.table, route.kind, route.dst)
+                for other in link.addresses for route in self._routes_of(link, other)}  # fmt: skip
         for route in self._routes_of(link, address):
             if (route.table, route.kind, route.dst) not in kept:
                 self.routing.remove_where(route.__eq__)
@@ -189,11 +187,9 @@ class NetworkNamespace:
 
     def _routes_of(self, link: Link, address: Address) -> Iterator[Route]:
         """The routes the kernel keeps for one address (fib_add_ifaddr)."""
-        primary = next(
-            a
-            for a in (*link.addresses, address)
-            if (a.network == address.network and not a.secondary) or a is address
-        )
+        all_of = (*link.addresses, address)
+        first = (a for a in all_of if a.network == address.network and not a.secondary)
+        primary = next(first, address)
         base = Route(dev=link, table=LOCAL, protocol=KERNEL, scope=LINK, src=primary.ip)
         net = address.network
         yield replace(base, kind="local", dst=IPv4Network(address.ip), scope=HOST)
@@ -233,7 +229,7 @@ class NetworkNamespace:
         return route is not None and route.kind == "local"
 
     def address_kind(self, ip: IPv4Address, link: Link | None = None) -> str:
-        """What ``ip`` is, for somebody on ``link`` if one is given: unicast, multicast, broadcast or local.
+        """What ``ip`` is (for somebody on ``link``): unicast, multicast, broadcast or local.
 
         Before the local table is made every address counts as broadcast (inet_addr_type).
         """
@@ -369,20 +365,15 @@ class NetworkNamespace:
         if self.world.recorder:
             self.world.recorder.sighting(self, link, way, packet)
 
-    def note(
-        self, skb: Skb, stage: str, verdict: str, row: Lookup | Neighbor | Connection | None
-    ) -> None:
-        """Tell the recorder what was decided about a packet."""
+    def note(self, skb: Skb, stage: str, verdict: str, row: Row = None, lost: bool = False) -> None:
+        """Tell the recorder what was decided about a packet; ``lost`` if it ends here."""
         if self.world.recorder:
-            self.world.recorder.decision(Decision(self, stage, verdict, row, skb.packet, skb.mark))
+            told = Decision(self, stage, verdict, row, skb.packet, skb.mark, lost)
+            self.world.recorder.decision(told)
 
     def note_walk(self, skb: Skb, walk: Walk) -> None:
         """Tell the recorder which rule of a chain a packet met, and what came of it."""
-        if self.world.recorder:
-            self.world.recorder.decision(Decision(
-                self, f"{walk.table} {walk.hook}", walk.did, walk, skb.packet, skb.mark,
-                lost=walk.verdict == "DROP",
-            ))  # fmt: skip
+        self.note(skb, f"{walk.table} {walk.hook}", walk.did, walk, walk.verdict == "DROP")
 
     def note_arp(self, link: Link, arp: Arp, verdict: str, why: str) -> None:
         """Tell the recorder what was made of an ARP request."""
@@ -392,7 +383,4 @@ class NetworkNamespace:
 
     def drop(self, skb: Skb, stage: str, why: str) -> None:
         """Tell the recorder that the packet ends here."""
-        if self.world.recorder:
-            self.world.recorder.decision(
-                Decision(self, stage, why, None, skb.packet, skb.mark, lost=True)
-            )
+        self.note(skb, stage, why, lost=True)

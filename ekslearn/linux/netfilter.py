@@ -216,9 +216,8 @@ class MarkMatch(Match):
         return self._mark(at) & self.mask == self.value
 
     def saw(self, at: Passage) -> str:
-        return (
-            f"the {'connection' if self.of_connection else 'packet'}'s mark is {self._mark(at):#x}"
-        )
+        owner = "connection" if self.of_connection else "packet"
+        return f"the {owner}'s mark is {self._mark(at):#x}"
 
     def fulfilled(self, at: Passage) -> bool:
         if self.of_connection and at.connection is None:

@@ -218,11 +218,8 @@ class Routing:
 
     def __init__(self) -> None:
         self.tables = Tables()
-        self.rules = [
-            Rule(priority=0, table=LOCAL, protocol=2),
-            Rule(priority=32766, table=MAIN, protocol=2),
-            Rule(priority=32767, table=DEFAULT, protocol=2),
-        ]
+        first = ((0, LOCAL), (32766, MAIN), (32767, DEFAULT))
+        self.rules = [Rule(priority=at, table=number, protocol=2) for at, number in first]
         self.learned: dict[tuple[Route, IPv4Address], Learned] = {}
         # Never off again once set: the kernel then looks closer at sources (fib_validate_source).
         self.custom_rules = False

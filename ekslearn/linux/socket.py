@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, EHOSTUNREACH, ENETUNREACH
+from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, ENETUNREACH
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from ..errors import KernelError
-from .packet import ECHO_REPLY, ECHO_REQUEST, REDIRECT, UNREACHABLE, Packet, Skb
+from .packet import ECHO_REPLY, ECHO_REQUEST, UNREACHABLE, Packet, Skb
 
 if TYPE_CHECKING:
     from .namespace import NetworkNamespace
@@ -30,11 +30,8 @@ class Listener:
 
     def takes(self, packet: Packet) -> bool:
         """Whether a packet for this namespace is for this socket."""
-        return (
-            packet.protocol == self.protocol
-            and packet.dport == self.port
-            and self.address in (ANY, packet.dst)
-        )
+        same = packet.protocol == self.protocol and packet.dport == self.port
+        return same and self.address in (ANY, packet.dst)
 
 
 @dataclass(slots=True)
@@ -85,9 +82,8 @@ class Sockets:
             same = (other.port, other.protocol) == (port, protocol)
             if same and (ANY in (other.address, address) or other.address == address):
                 raise KernelError(EADDRINUSE)
-        self.listeners.append(
-            Listener(address=address, port=port, protocol=protocol, process=process)
-        )
+        made = Listener(address=address, port=port, protocol=protocol, process=process)
+        self.listeners.append(made)
 
     def ask(self, protocol: str, dst: IPv4Address, dport: int | None = None, *,
             ttl: int = 64, size: int | None = None) -> Client:  # fmt: skip
@@ -135,10 +131,8 @@ class Sockets:
                 client.answers.append(packet)
                 return
         if packet.protocol == "icmp":
-            told = (
-                "nobody waits for it" if not packet.is_error else "the socket it is about is gone"
-            )
-            self._ns.drop(skb, "deliver", told)
+            asker = "the socket it is about is gone" if packet.is_error else "nobody waits for it"
+            self._ns.drop(skb, "deliver", asker)
         elif packet.protocol == "tcp":
             self._tcp(skb, packet)
         else:
@@ -166,9 +160,8 @@ class Sockets:
                                           f"{listener.port}/udp", None)  # fmt: skip
             line = self._greeting(packet)
             # A server bound to 0.0.0.0 lets routing choose the address it answers from.
-            self._ns.ip.send(packet.answer(
-                src=listener.address, data=line, size=28 + len(line) + 1
-            ))  # fmt: skip
+            size = 28 + len(line) + 1
+            self._ns.ip.send(packet.answer(src=listener.address, data=line, size=size))
             return
         self._ns.drop(skb, "deliver", f"nothing listens on {packet.dst}:{packet.dport}/udp")
         self._ns.ip.send_error(skb, PORT_UNREACHABLE, "refused")
@@ -178,6 +171,3 @@ class Sockets:
 
     def _greeting(self, packet: Packet) -> str:
         return f"{self._ns.name} {packet.src} {packet.sport}"
-
-
-__all__ = ["EHOSTUNREACH", "REDIRECT", "Client", "Listener", "Sockets"]
