@@ -30,6 +30,7 @@ IP_MTU_DISCOVER, IP_PMTUDISC_DO = 10, 2
 SEND_QUEUE, REPAIR_OFF = 2, -1  # include/uapi/linux/in.h and tcp.h
 EXTENDED = struct.Struct("=IBBBBII4x4s")  # sock_extended_err and its sockaddr_in (errqueue.h)
 FROM_ICMP = 2  # SO_EE_ORIGIN_ICMP
+ESTABLISHED = 1  # TCP_ESTABLISHED, include/net/tcp_states.h
 CHUNK = 25  # probes sent between two readings of the rings
 QUIET_S = 0.15  # silence that ends a round while a probe is unanswered; above 3 ARP timers
 SETTLE_S = 0.01  # silence that ends it when all have an outcome
@@ -163,12 +164,18 @@ class Round:
 
     def _connected(self, made: socket.socket, seen: Seen) -> None:
         number = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if number:
+        (state,) = made.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        # A word against the third packet comes after the answer to the first.
+        if number and number != errno.ECONNRESET and state != ESTABLISHED:
             self._failed(made, seen, OSError(number, ""))
             return
         self._decide(seen, "answered")
+        try:
+            made.send(REQUEST)
+        except OSError:
+            self._selector.unregister(made)
+            return
         self._open += 1  # until the listener's line is here
-        made.send(REQUEST)
         self._selector.modify(made, selectors.EVENT_READ, partial(self._line, made, seen))
 
     def _line(self, made: socket.socket, seen: Seen) -> None:
