@@ -12,9 +12,8 @@ from functools import cache, partial
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any, NoReturn
 
-from .. import data_path
 from ..linux import netfilter as nf
-from .words import Words, number
+from .words import Words, data_text, number
 
 STATES = "INVALID NEW RELATED ESTABLISHED UNTRACKED SNAT DNAT".split()  # as they are printed
 ADDRESS_TYPES = (
@@ -67,7 +66,7 @@ def refuse(what: str) -> NoReturn:
 def table(name: str) -> dict[str, list[list[str]]]:
     """The lines of a table in data/, by their first word: the words behind it."""
     found: dict[str, list[list[str]]] = {}
-    for line in data_path(name).read_text(encoding="utf-8").splitlines():
+    for line in data_text(name).splitlines():
         if line and line[0] != "#":
             first, *words = line.split()
             found.setdefault(first.rstrip(":"), []).append(words)

@@ -42,7 +42,8 @@ def give_up(text: str, status: int = 255) -> NoReturn:
     raise GaveUp(text + "\n", status)
 
 
-def _data(name: str) -> str:
+def data_text(name: str) -> str:
+    """The text of a file in data/."""
     package = Path(__file__).parents[1]
     folder = next(base for base in (package / "data", package.parent / "data") if base.is_dir())
     return (folder / name).read_text(encoding="utf-8")
@@ -50,13 +51,13 @@ def _data(name: str) -> str:
 
 def usage(tool: str) -> str:
     """What ``TOOL help`` prints (data/usage.txt, read off the real tools)."""
-    return _data("usage.txt").partition(f"=== {tool}\n")[2].partition("=== ")[0]
+    return data_text("usage.txt").partition(f"=== {tool}\n")[2].partition("=== ")[0]
 
 
 @cache
 def refused_words() -> dict[str, str]:
     """The real words each tool refuses (data/refused/ip.txt)."""
-    lines = [line.split(": ") for line in _data("refused/ip.txt").splitlines() if ": " in line]
+    lines = [line.split(": ") for line in data_text("refused/ip.txt").splitlines() if ": " in line]
     return dict(lines)
 
 
