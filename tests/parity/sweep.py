@@ -1,6 +1,7 @@
 """``make sweep``: the whole comparison of model and kernel, by two processes, with its counts.
 
-``python -m tests.parity.sweep [--labs N] [--commands N] [--first SEED] [--workers N]``. Status 0
+``python -m tests.parity.sweep [--labs N] [--commands N] [--first SEED] [--workers N]
+[--minutes N]``. Status 0
 if nothing disagrees, every feature decided something, and the shares are as they should be.
 """
 
@@ -22,18 +23,19 @@ from tests.parity.packets import VERDICTS, Tally, play
 from tests.parity.real import Real
 
 DELIVERED, EACH = 0.40, 0.01  # the least shares of probes: delivered, and any verdict
-LABS, COMMANDS = 1200, 10_000
-BATCH = 10  # labs played in one world before another is made
+LABS, COMMANDS = 1000, 10_000
+BATCH, SEQUENCES = 10, 5  # labs played in one world; command sequences in one
+LIMIT_MIN = 60.0
+PATIENCE_S = 900
 
 
-def _worker(jobs: Any, results: Any) -> None:
-    """Take jobs until there are none: ("packets", seeds) or ("ip" or "iptables", seeds)."""
-    while True:
+def _worker(jobs: Any, results: Any, end: float) -> None:
+    """Take jobs until there are none or it is time: ("packets", seeds), ("ip" or "iptables", …)."""
+    while time.monotonic() < end:
         try:
             kind, seeds = jobs.get(timeout=1)
         except Empty:
-            return
-        started = time.monotonic()
+            break
         tally, commands = Tally(), 0
         try:
             if kind == "packets":
@@ -44,7 +46,8 @@ def _worker(jobs: Any, results: Any) -> None:
                 commands = _texts(kind, seeds, tally)
         except Exception as error:  # a crash is a finding too, and the sweep goes on
             tally.found.append(f"{kind} {seeds}: {type(error).__name__}: {error}")
-        results.put((kind, tally, commands, time.monotonic() - started))
+        results.put((tally, commands))
+    results.put(None)
 
 
 def _texts(kind: str, seeds: list[int], tally: Tally) -> int:
@@ -61,19 +64,20 @@ def _texts(kind: str, seeds: list[int], tally: Tally) -> int:
 
 
 def _jobs(first: int, labs: int, commands: int) -> list[tuple[str, list[int]]]:
-    """All there is to do, mixed, so that both processes end at the same time."""
-    jobs = [("packets", list(range(at, min(at + BATCH, first + labs))))
-            for at in range(first, first + labs, BATCH)]  # fmt: skip
+    """All there is to do, the kinds mixed evenly."""
+    numbers = range(first, first + labs)
+    found = [(at / max(labs, 1), ("packets", list(numbers[at : at + BATCH])))
+             for at in range(0, labs, BATCH)]  # fmt: skip
     for kind, module in (("ip", text), ("iptables", iptables_text)):
-        left, seed = commands // 2, first
-        while left > 0:
-            seeds = []
-            while left > 0 and len(seeds) < 5:
-                left -= len(module.commands(seed))
+        done, seed = 0, first
+        while done < commands / 2:
+            share, seeds = 2 * done / commands, []
+            while done < commands / 2 and len(seeds) < SEQUENCES:
+                done += len(module.commands(seed))
                 seeds.append(seed)
                 seed += 1
-            jobs.insert(len(jobs) // 2, (kind, seeds))
-    return jobs
+            found.append((share, (kind, seeds)))
+    return [job for _, job in sorted(found)]
 
 
 def report(total: Tally, commands: int, spent_s: float) -> list[str]:
@@ -96,31 +100,37 @@ def report(total: Tally, commands: int, spent_s: float) -> list[str]:
     return wrong
 
 
-def run(labs: int, commands: int, first: int, workers: int) -> int:
+def run(labs: int, commands: int, first: int, workers: int, limit_s: float) -> int:
     """Play it all; 0 if all is well."""
     started = time.monotonic()
     context = multiprocessing.get_context("spawn")
     jobs: Queue[Any] = context.Queue()
     results: Queue[Any] = context.Queue()
-    todo = _jobs(first, labs, commands)
-    for job in todo:
+    for job in _jobs(first, labs, commands):
         jobs.put(job)
-    processes = [context.Process(target=_worker, args=(jobs, results)) for _ in range(workers)]
+    arguments = (jobs, results, started + limit_s)
+    processes = [context.Process(target=_worker, args=arguments) for _ in range(workers)]
     for process in processes:
         process.start()
-    total, count = Tally(), 0
-    for done in range(1, len(todo) + 1):
-        _, tally, played, _ = results.get(timeout=900)
+    total, count, done, working = Tally(), 0, 0, workers
+    while working:
+        found = results.get(timeout=PATIENCE_S)
+        if found is None:
+            working -= 1
+            continue
+        tally, played = found
         total.join(tally)
         count += played
-        for found in tally.found:
-            print(f"DISAGREEMENT: {found}", flush=True)
+        done += 1
+        for words in tally.found:
+            print(f"DISAGREEMENT: {words}", flush=True)
         if done % 10 == 0:
             print(f"{time.monotonic() - started:6.0f} s: {total.labs} labs, {total.probes} probes,"
                   f" {count} commands, {len(total.found)} disagreements", flush=True)  # fmt: skip
-    for process in processes:
-        process.join()
+    jobs.cancel_join_thread()
     wrong = report(total, count, time.monotonic() - started)
+    if total.labs < labs or count < commands:
+        wrong.append(f"only {total.labs} of {labs} labs and {count} of {commands} commands in time")
     for sentence in wrong:
         print(f"NOT AS IT SHOULD BE: {sentence}")
     return 1 if wrong else 0
@@ -133,8 +143,9 @@ def main() -> int:
     parser.add_argument("--commands", type=int, default=COMMANDS)
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--minutes", type=float, default=LIMIT_MIN, help="begin nothing later")
     chosen = parser.parse_args()
-    return run(chosen.labs, chosen.commands, chosen.first, chosen.workers)
+    return run(chosen.labs, chosen.commands, chosen.first, chosen.workers, chosen.minutes * 60)
 
 
 if __name__ == "__main__":
