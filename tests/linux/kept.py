@@ -19,7 +19,10 @@ from ekslearn.kernel.verify import model_says
 from ekslearn.trace import Recording, Step, Trace
 
 FOLDER = Path(__file__).parents[1] / "data" / "walks"
-SEEDS, PROBES = range(1, 21), 30
+# Of the first 219 random labs those that bring up the most different decisions and words.
+SEEDS = (25, 27, 29, 33, 59, 67, 69, 70, 78, 94, 96, 98, 107, 108, 117, 131, 134, 135, 138,
+         162, 176, 184, 190, 192, 215)  # fmt: skip
+PROBES = 30
 PORTS = 1500  # each place has a range of source ports of its own, as in tests.parity
 
 
