@@ -166,6 +166,12 @@ class Conntrack:
         changed = replace(reply, dst=address)
         if port and reply.protocol != "icmp":
             changed = replace(changed, dport=port)
+        mine = connection.original
+        for other in self.connections if not random and not port else ():
+            # A source keeps the port that was drawn for it (find_appropriate_src).
+            same = replace(other.original, dst=mine.dst, dport=mine.dport) == mine
+            if same and other.random and other.reply.dst == address and mine.protocol != "icmp":
+                connection.random, changed = True, replace(changed, dport=other.reply.dport)
         while random or changed in self._by_tuple:
             drawn = self._ns.world.random.randint(*PORTS)
             connection.random, random = True, False

@@ -31,7 +31,8 @@ PATIENCE_S = 900
 
 def _worker(jobs: Any, results: Any, end: float) -> None:
     """Take jobs until there are none or it is time: ("packets", seeds), ("ip" or "iptables", …)."""
-    while time.monotonic() < end:
+    boss = multiprocessing.parent_process()
+    while time.monotonic() < end and boss and boss.is_alive():
         try:
             kind, seeds = jobs.get(timeout=1)
         except Empty:
