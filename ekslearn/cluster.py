@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
+from . import iptables as iptables  # adds its commands to the tools
 from . import tools
 from .errors import EkslearnError, KernelError
 from .linux import NetworkNamespace, World

@@ -10,7 +10,7 @@ from functools import cache
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
-from . import tools
+from . import iptables, tools
 from .errors import EkslearnError
 from .linux import Client, Decision, Link, Lookup, Neighbor, NetworkNamespace, Packet, Rule
 from .linux.conntrack import Connection
@@ -174,7 +174,7 @@ class Recording:
             row = tools.neighbor_text(decision.row).strip()
             self.events.append(self._step(decision, row, "ip neigh show", base))
         elif isinstance(decision.row, Connection):
-            row = tools.connection_text(decision.row)
+            row = iptables.connection_text(decision.row)
             self.events.append(self._step(decision, row, "conntrack -L", base))
         else:
             self.events.append(Step(stage=decision.stage, decision=decision.verdict, **base))
@@ -228,11 +228,11 @@ class Recording:
     def _walk_step(self, decision: Decision, walk: Walk, base: dict[str, Any]) -> Step:
         show = f"iptables-save -t {walk.table}"
         rows = tuple(row for row in self._listing(decision.namespace, show) if row[:1] in ":-")
-        passed = [f"{tools.chain_rule_text(seen.chain, seen.rule)} — {seen.why}"
+        passed = [f"{iptables.rule_text(seen.chain, seen.rule)} — {seen.why}"
                   for seen in walk.passed_over]  # fmt: skip
         row = f":{walk.chain} {walk.verdict} [0:0]"
         if walk.rule:
-            row = tools.chain_rule_text(walk.chain, walk.rule)
+            row = iptables.rule_text(walk.chain, walk.rule)
         return Step(stage=decision.stage, decision=decision.verdict, because=row, show=show,
                     passed_over=tuple(passed), rows=rows, lit=_place(rows, row),
                     **base)  # fmt: skip

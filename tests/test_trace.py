@@ -113,5 +113,7 @@ def test_chains_can_be_decided_again_from_what_was_passed_over() -> None:
     step = next(s for s in lab.trace("left", "right:80").steps if s.stage == "filter FORWARD")
     assert step.because == "-A FORWARD -p tcp -j ACCEPT"
     reasons = [row.rpartition(" — ")[2] for row in step.passed_over]
-    assert reasons == ["the source is 10.0.1.2", "the protocol is tcp",
-                       "the destination port is 80", "the packet goes in by vl", "the packet's mark is 0x0"]  # fmt: skip
+    assert reasons == [
+        "the source is 10.0.1.2", "the protocol is tcp", "the destination port is 80",
+        "the packet goes in by vl", "the packet's mark is 0x0",
+    ]  # fmt: skip

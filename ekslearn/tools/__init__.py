@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 
 from ..errors import NotModelled
 from ..linux.namespace import NetworkNamespace
-from .conntrack import connection_text, conntrack
 from .ip import ip
 from .ip_addr import address_text
 from .ip_link import Style, link_text
@@ -19,19 +18,21 @@ from .ip_neigh import neighbor_text
 from .ip_route import TABLES
 from .ip_route import text as route_text
 from .ip_rule import rule_text
-from .iptables import iptables, iptables_restore, iptables_save
-from .iptables import rule_text as chain_rule_text
 from .probe import curl, ping, traceroute
 from .sysctl import sysctl
 from .words import Done, name_of
 
 REFUSED = 125
-TOOLS: dict[str, Callable[[NetworkNamespace, list[str]], Done]] = {
-    "ip": lambda namespace, words: ip(namespace, words, run),
-    "iptables": iptables, "iptables-save": iptables_save, "conntrack": conntrack,
-    "sysctl": sysctl, "ping": ping, "traceroute": traceroute, "curl": curl,
-    "true": lambda namespace, words: Done(), "false": lambda namespace, words: Done(status=1),
-}  # fmt: skip
+Tool = Callable[[NetworkNamespace, list[str], str], Done]  # a place, the words, standard input
+TOOLS: dict[str, Tool] = {  # ``ekslearn.iptables`` adds the commands of netfilter
+    "ip": lambda namespace, words, stdin: ip(namespace, words, run),
+    "sysctl": lambda namespace, words, stdin: sysctl(namespace, words),
+    "ping": lambda namespace, words, stdin: ping(namespace, words),
+    "traceroute": lambda namespace, words, stdin: traceroute(namespace, words),
+    "curl": lambda namespace, words, stdin: curl(namespace, words),
+    "true": lambda namespace, words, stdin: Done(),
+    "false": lambda namespace, words, stdin: Done(status=1),
+}
 
 
 def table_name(number: int) -> str:
@@ -51,20 +52,17 @@ def run(namespace: NetworkNamespace, line: str | Sequence[str], stdin: str = "")
     if not words:
         return Done()
     name = words[0].rpartition("/")[2]
-    if name not in TOOLS and name != "iptables-restore":
+    if name not in TOOLS:
         known = ", ".join(name for name in TOOLS if name not in ("true", "false"))
         complaint = f"ekslearn: {words[0]}: there is no such command here; there are {known}\n"
         return Done(stderr=complaint, status=REFUSED)
     try:
-        if name == "iptables-restore":
-            return iptables_restore(namespace, words[1:], stdin)
-        return TOOLS[name](namespace, words[1:])
+        return TOOLS[name](namespace, words[1:], stdin)
     except NotModelled as refusal:
         return Done(stderr=f"ekslearn: {refusal}\n", status=REFUSED)
 
 
 __all__ = [
-    "Done", "Style", "address_text", "chain_rule_text", "connection_text",
-    "iptables_restore", "link_text", "neighbor_text", "route_text", "rule_text", "run",
-    "table_name",
+    "TOOLS", "Done", "Style", "address_text", "link_text", "neighbor_text", "route_text",
+    "rule_text", "run", "table_name",
 ]  # fmt: skip

@@ -48,7 +48,7 @@ def _options(
 
 
 def ping(namespace: NetworkNamespace, words: list[str]) -> Done:
-    """Run ``ping``: -c COUNT (1 if not given), -s SIZE with -M do, -t TTL, -W and -n without effect."""
+    """Run ``ping``: -c COUNT (1 if not given), -s SIZE with -M do, -t TTL; -W, -i and -n idle."""
     found, rest = _options(words, "ping", "csWtMi", "nq")
     if not rest:
         return Done(stderr="ping: usage error: Destination address required\n", status=2)

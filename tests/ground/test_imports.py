@@ -18,11 +18,12 @@ KNOWS: dict[str, set[str]] = {
     "errors": set(),
     "linux": set(),
     "tools": {"linux"},
+    "iptables": {"linux", "tools"},
     "vpc": {"linux"},
     "cni": {"linux", "vpc"},
     "kubernetes": {"linux", "vpc"},
-    "cluster": {"linux", "tools", "vpc", "cni", "kubernetes"},
-    "trace": {"linux", "tools", "vpc", "cni", "kubernetes", "cluster"},
+    "cluster": {"linux", "tools", "iptables", "vpc", "cni", "kubernetes"},
+    "trace": {"linux", "tools", "iptables", "vpc", "cni", "kubernetes", "cluster"},
 }
 MODEL = set(KNOWS)
 KNOWS["scenario"] = MODEL

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from random import Random
 
+import ekslearn.iptables  # noqa: F401 (adds the commands to the tools)
 from ekslearn.linux import NetworkNamespace, World
 from ekslearn.tools import run
 from tests.parity.real import Real, Step
@@ -111,9 +112,11 @@ MARKS = (
     "3/5",
 )
 NETS = ("10.0.0.1", "10.0.0.0/8", "10.1.2.3/16", "0.0.0.0/0", "10.0.0.1,10.0.0.2", "10/8",
-        "1.2.3.4/255.255.0.0", "1.2.3.4/33", "10.0.0.256", "", "1.1.1.1,", "172.20.45.6/32")  # fmt: skip
-GARBAGE = ("foo", "", "!", "-n", "-j", "ACCEPT", "--to", "80", "--", "-", "-Q", "--foo", "1", "0", "-p",
-           "--s", "--dport", "tcp", "-m", "mark", "x y", "-nL", "--line-numbers", "-i", "--mark")  # fmt: skip
+        "1.2.3.4/255.255.0.0", "1.2.3.4/33", "10.0.0.256", "", "1.1.1.1,",
+        "172.20.45.6/32")  # fmt: skip
+GARBAGE = ("foo", "", "!", "-n", "-j", "ACCEPT", "--to", "80", "--", "-", "-Q", "--foo", "1", "0",
+           "-p", "--s", "--dport", "tcp", "-m", "mark", "x y", "-nL", "--line-numbers", "-i",
+           "--mark")  # fmt: skip
 PORTS = (
     "80",
     "53",
@@ -196,8 +199,10 @@ class Packets(Maker):
         """A match with its options."""
         protocol = self.pick("tcp", "udp", "tcp", "icmp", "all", "6", "TCP", "17", "256", "foo")
         return self.random.choice((
-            lambda: [*self.no(), self.pick("-s", "--source", "--src", "-d", "-d"), self.pick(*NETS)],
-            lambda: [*self.no(), self.pick("-i", "-o", "--in-interface"), self.pick("eth0", "eni+", "+")],
+            lambda: [*self.no(), self.pick("-s", "--source", "--src", "-d", "-d"),
+                     self.pick(*NETS)],
+            lambda: [*self.no(), self.pick("-i", "-o", "--in-interface"),
+                     self.pick("eth0", "eni+", "+")],
             lambda: [*self.no(), self.pick("-p", "--protocol", "--proto"), protocol],
             lambda: [
                 "-p", protocol, *self.maybe(0.5, "-m", self.pick("tcp", "udp")), *self.no(),
@@ -206,7 +211,8 @@ class Packets(Maker):
             ],
             lambda: ["-m", "comment", *self.no()[:0], "--comment", self.pick(*COMMENTS)],
             lambda: [
-                "-m", "addrtype", *self.no(), self.pick("--src-type", "--dst-type"), self.pick(*TYPES),
+                "-m", "addrtype", *self.no(), self.pick("--src-type", "--dst-type"),
+                self.pick(*TYPES),
                 *self.maybe(0.3, *self.no(), "--dst-type", self.pick(*TYPES)),
                 *self.maybe(0.3, self.pick("--limit-iface-in", "--limit-iface-out")),
             ],
@@ -215,7 +221,8 @@ class Packets(Maker):
             lambda: ["-m", "state", *self.no(), "--state", self.pick(*STATES)],
             lambda: ["-m", "statistic", "--mode", self.pick("random", "random", "random", "foo"),
                      *self.no(), "--probability", self.pick(*CHANCES)],
-            lambda: ["-m", self.pick("tcp", "mark", "bogus", "connmark", "statistic", "addrtype", "state")],
+            lambda: ["-m", self.pick("tcp", "mark", "bogus", "connmark", "statistic", "addrtype",
+                                     "state")],
         ))()  # fmt: skip
 
     def target(self) -> list[str]:
@@ -231,7 +238,8 @@ class Packets(Maker):
                      *self.maybe(0.3, "--mask", self.pick("0x80", "1", "x")),
                      *self.maybe(0.3, "--nfmask", "0xff"), *self.maybe(0.3, "--ctmask", "0xff")],
             lambda: ["-j", "REJECT", *self.maybe(0.8, "--reject-with", self.pick(*REJECTS))],
-            lambda: ["-j", "DNAT", self.pick("--to-destination", "--to"), self.pick(*ADDRESSES), *dice[:1]],
+            lambda: ["-j", "DNAT", self.pick("--to-destination", "--to"), self.pick(*ADDRESSES),
+                     *dice[:1]],
             lambda: ["-j", "SNAT", "--to-source", self.pick(*ADDRESSES), *dice],
             lambda: ["-j", "MASQUERADE", *self.maybe(0.3, "--to-ports", self.pick(*PORTS)), *dice],
             lambda: ["-j", self.pick("MARK", "CONNMARK", "DNAT", "SNAT")],

@@ -1,7 +1,7 @@
 """Sequences of iptables commands with what the real tools said: read off once, held ever after.
 
-``tests/data/iptables-cases.txt`` is written by ``python -m tests.tools.iptables_cases`` on a machine
-with iptables 1.8.9 (nf_tables); the tests read it anywhere. A case is its name after ``#``, then
+``tests/data/iptables-cases.txt`` is written by ``python -m tests.tools.iptables_cases`` where there
+is iptables 1.8.9 (nf_tables); the tests read it anywhere. A case is its name after ``#``, then
 commands, each with what it said: ``>`` output, ``!`` complaint, ``=`` status if not 0. ``<`` is a
 line of the text that iptables-restore gets.
 """

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import ekslearn.iptables  # noqa: F401 (adds the commands to the tools)
 from ekslearn.linux import NetworkNamespace, World
 from ekslearn.tools import run
 from tests.ground import ROOT
@@ -137,7 +138,8 @@ WHOLE = {
 RULE = {"p": "tcp", "s": "10.0.0.1", "d": "10.0.0.1", "i": "eth0", "o": "eth0", "j": "ACCEPT",
         "g": "A", "m": "tcp -p tcp", "t": "filter"}  # fmt: skip
 LONG = {"--protocol": "p", "--source": "s", "--destination": "d", "--in-interface": "i",
-        "--out-interface": "o", "--jump": "j", "--goto": "g", "--match": "m", "--table": "t"}  # fmt: skip
+        "--out-interface": "o", "--jump": "j", "--goto": "g", "--match": "m",
+        "--table": "t"}  # fmt: skip
 
 
 def line_for(command: str, option: str) -> str:
@@ -147,8 +149,8 @@ def line_for(command: str, option: str) -> str:
         if letter in RULE:
             return f"iptables -A FORWARD {option} {RULE[letter]}"
         return f"iptables {option} {WHOLE.get(option, '')}" + (
-            " -S" if option in ("--ipv4", "-4", "--ipv6", "-6", "--wait", "-w", "--exact", "-x") else
-            " -L" if option in ("--numeric", "-n", "--line-numbers", "--verbose", "-v") else ""
+            " -S" if option in ("--ipv4", "-4", "--ipv6", "-6", "--wait", "-w", "--exact", "-x")
+            else " -L" if option in ("--numeric", "-n", "--line-numbers", "--verbose", "-v") else ""
         )  # fmt: skip
     flag, name, _ = command.split()
     needed = {"DNAT": "--to-destination 1.2.3.4", "SNAT": "--to-source 1.2.3.4"}.get(name, "")
@@ -156,8 +158,8 @@ def line_for(command: str, option: str) -> str:
     table = "nat" if name in ("DNAT", "SNAT", "MASQUERADE") else "filter"
     chain = {"DNAT": "PREROUTING", "SNAT": "POSTROUTING", "MASQUERADE": "POSTROUTING"}
     protocol = f"-p {name if name in ('tcp', 'udp') else 'tcp'}"
-    return (f"iptables -t {table} -A {chain.get(name, 'FORWARD')} {protocol} {flag} {name} {beside} "
-            f"{option} {ARGUMENTS.get(option, '1')}")  # fmt: skip
+    return (f"iptables -t {table} -A {chain.get(name, 'FORWARD')} {protocol} {flag} {name} "
+            f"{beside} {option} {ARGUMENTS.get(option, '1')}")  # fmt: skip
 
 
 @pytest.mark.parametrize(("command", "option"), help_options())

@@ -12,8 +12,8 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import product
 
 from ..linux import netfilter as nf
-from .iptables_rows import MATCHES, TARGETS, Loaded, Trouble, object_if, refuse, refused, table
-from .words import number
+from ..tools.words import number
+from .rows import MATCHES, TARGETS, Loaded, Trouble, object_if, refuse, refused, table
 
 PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17}
 # The options that may stand beside a command; beside one that isn't here, none.

@@ -13,7 +13,7 @@ from ipaddress import AddressValueError, IPv4Address
 from typing import Any, NoReturn
 
 from ..linux import netfilter as nf
-from .words import Words, data_text, number
+from ..tools.words import Words, data_text, number
 
 STATES = "INVALID NEW RELATED ESTABLISHED UNTRACKED SNAT DNAT".split()  # as they are printed
 ADDRESS_TYPES = (

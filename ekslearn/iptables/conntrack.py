@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..linux.conntrack import Connection, Tuple
 from ..linux.namespace import NetworkNamespace
-from .words import Done, Words
+from ..tools.words import Done, Words
 
 NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17}
 TIMEOUTS = {"icmp": 30, "udp": 30, "SYN_SENT": 120, "SYN_RECV": 60, "CLOSE": 10}  # seconds

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from ..linux import netfilter as nf
 from ..linux.namespace import NetworkNamespace
-from .iptables_line import PROTOCOLS, Line, check_chain_name, read_line
-from .iptables_rows import Trouble, listed, name_of, object_if, refuse, refused, saved
-from .words import Done
+from ..tools.words import Done
+from .line import PROTOCOLS, Line, check_chain_name, read_line
+from .rows import Trouble, listed, name_of, object_if, refuse, refused, saved
 
 VERSION = "1.8.9 (nf_tables)"
 NO_SUCH = "No chain/target/match by that name."
