@@ -12,19 +12,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ekslearn.draw.display import STILL
 from ekslearn.errors import EkslearnError
-
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def settle(notebook: Any) -> Any:
-    """Drop live views where HTML stands for them, and what a page would fetch for them."""
+    """Drop live views where a still stands for them, and what a page would fetch for them.
+
+    A notebook stored by our own script has lost the view already, and its word is left.
+    """
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
-        for output in cell.get("outputs", ()):
-            data = output.get("data", {})
-            if "text/html" in data:
-                data.pop(WIDGET_VIEW, None)
+        outputs = cell.get("outputs", [])
+        stills = [STILL in "".join(o.get("data", {}).get("text/html", "")) for o in outputs]
+        cell["outputs"] = [
+            o for o, next_is in zip(outputs, [*stills[1:], False], strict=False) if not next_is
+        ]
     return notebook
 
 

@@ -18,7 +18,7 @@ const beside = (text, by) => {
 };
 
 function render({ model, el }) {
-  const host = make("div");
+  const host = make("div", "ekslearn-live");
   host.dataset.lmSuppressShortcuts = "true";    // else Jupyter takes letters for commands
   const shadow = host.attachShadow({ mode: "open" });
   const card = make("section", "card");
@@ -38,10 +38,10 @@ function render({ model, el }) {
   };
   const line = (hint) => Object.assign(make("input"),
     { type: "text", autocomplete: "off", spellcheck: false, placeholder: hint });
-  field("destination", "Destination (address)", line(""));
-  field("source", "Source (address, optional)", line("none yet"));
-  field("iif", "Came in by (interface)", make("select"));
-  field("mark", "Mark (number)", line("0"), "short");
+  field("destination", "Destination address", line(""));
+  field("source", "Source address", line("none yet"));
+  field("iif", "Came in by", make("select"));
+  field("mark", "Mark", line("0"), "short");
   const said = make("p", "said");
   said.id = "said";
   said.setAttribute("role", "status");
@@ -73,7 +73,7 @@ function render({ model, el }) {
     status.textContent = IDLE;
   };
   function fill() {
-    const options = [["", "none: sent from here"], ...model.get("links").map((it) => [it, it])];
+    const options = [["", "sent from here"], ...model.get("links").map((it) => [it, it])];
     fields.iif.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
     for (const [name, node] of Object.entries(fields)) {
       const value = String(model.get(name));

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
-from ekslearn.draw.display import show
+from ekslearn.draw.display import Renew, show
 from ekslearn.errors import EkslearnError
 from ekslearn.linux import Flow
 from ekslearn.widgets.decision import (
@@ -67,6 +67,7 @@ class RouteLookup(anywidget.AnyWidget):
     ) -> None:
         self.lab, self.place = lab, place
         self.told: Told | None = None
+        self._renew: Renew | None = None
         lab.namespace(place)
         super().__init__(
             title=f"Where does {place} send it?",
@@ -135,6 +136,8 @@ class RouteLookup(anywidget.AnyWidget):
                 setattr(self, field, str(message.get(field, ""))[:200])
         self.refresh()
         self.send({"serial": message.get("serial")})
+        if self._renew:
+            self._renew(self.fallback())
 
     @property
     def words(self) -> str:
@@ -160,7 +163,7 @@ class RouteLookup(anywidget.AnyWidget):
         )
 
     def _ipython_display_(self) -> None:
-        show(self.fallback(), repr(self), self.said, view=self)
+        self._renew = show(self.fallback(), repr(self), self.said, view=self)
 
 
 class Misread(EkslearnError):

@@ -33,6 +33,13 @@ function panel(stop) {
     });
     box.append(rows);
   }
+  if (stop.others.length) {
+    const rest = make("details"), rows = make("div", "rows");
+    rest.append(make("summary", "", `Other chains of this table (${stop.others.length} rows)`));
+    stop.others.forEach((text) => rows.append(make("div", "row", text)));
+    rest.append(rows);
+    box.append(rest);
+  }
   if (stop.note) box.append(make("p", "note", stop.note));
   if (stop.passed_over.length) {
     const more = make("details");
@@ -55,11 +62,11 @@ function panel(stop) {
   return box;
 }
 
-function mount(host, walk, start, told) {
+function mount(host, walk, start, told, live = false) {
   host.dataset.lmSuppressShortcuts = "true";
   const shadow = host.shadowRoot || host.attachShadow({ mode: "open" });
   const style = make("style", "", CSS);
-  const card = make("section", "card");
+  const card = make("section", live ? "card live" : "card");
   card.setAttribute("aria-label", walk.label);
   const last = walk.stops.length - 1;
   let now = Math.min(Math.max(start, 0), last), timer = null;
@@ -76,11 +83,11 @@ function mount(host, walk, start, told) {
     ghost.append(make("div", "leg", stop.leg_words), make("div", "sentence", stop.words));
     says.append(ghost);
   }
-  const live = make("div");
-  live.setAttribute("aria-live", "polite");
+  const voice = make("div");
+  voice.setAttribute("aria-live", "polite");
   const leg = make("div"), sentence = make("div", "sentence");
-  live.append(leg, sentence);
-  says.append(live);
+  voice.append(leg, sentence);
+  says.append(voice);
 
   const controls = make("div", "controls");
   controls.setAttribute("role", "group");
@@ -106,9 +113,10 @@ function mount(host, walk, start, told) {
 
   const stage = make("div", "stage"), picture = make("div", "picture"), side = make("div", "side");
   picture.innerHTML = walk.svg;         // made by ekslearn.draw, which escapes every text
-  picture.style.flexBasis = `${Math.round(walk.width * 0.7)}px`;
+  picture.style.flexBasis = `${walk.least}px`;
   picture.style.maxWidth = `${walk.width}px`;
   const svg = picture.querySelector("svg");
+  svg.style.minWidth = `${walk.least}px`;       // its smallest text stays readable
   const ways = walk.stops.map((stop) => {
     const way = draw("path", { d: line(stop.way), class: `way ${stop.leg}` });
     svg.append(way);
@@ -146,9 +154,25 @@ function mount(host, walk, start, told) {
     packet.animate(way.map((point, n) => ({ transform: spot(point), offset: far[n] / total })),
       { duration: Math.min(240 + total * 1.2, 620), easing: "ease-in-out" });
   }
+  // What is too wide or too long for its frame is scrolled to where things happen.
+  function reveal(stop) {
+    const reach = (node, name) => {
+      if (node.scrollWidth <= node.clientWidth + 1 && node.scrollHeight <= node.clientHeight + 1)
+        return node.removeAttribute("tabindex");
+      node.tabIndex = 0;
+      return node.setAttribute("aria-label", name);
+    };
+    picture.scrollLeft = stop.at[0] * svg.clientWidth / walk.width - picture.clientWidth / 2;
+    reach(picture, "Picture");
+    reach(panels[now], "This step");
+    const rows = panels[now].querySelector(".rows"), lit = panels[now].querySelector(".lit");
+    if (rows) reach(rows, "The listing");
+    if (lit) rows.scrollTop = lit.offsetTop - (rows.clientHeight - lit.offsetHeight) / 2;
+  }
   function show(from) {
     const stop = walk.stops[now];
     panels.forEach((node, n) => node.classList.toggle("now", n === now));
+    reveal(stop);
     ways.forEach((node, n) => node.classList.toggle("gone", n <= now));
     marks.flat().forEach((node) => node.classList.remove("here"));
     marks[now].forEach((node) => node.classList.add("here"));
@@ -202,18 +226,19 @@ function mount(host, walk, start, told) {
     go(keys[event.key]());
   });
   show(now);
+  requestAnimationFrame(() => reveal(walk.stops[now]));         // once it has its size
   return { go: (to) => { pause(); go(to); }, stop: pause };
 }
 const CSS_escape = (text) => text.replace(/["\\]/g, "\\$&");
 
 function render({ model, el }) {
-  const host = document.createElement("div");
+  const host = make("div", "ekslearn-live");
   el.append(host);
   const told = (step) => { model.set("step", step); model.save_changes(); };
-  let player = mount(host, model.get("walk"), model.get("step"), told);
+  let player = mount(host, model.get("walk"), model.get("step"), told, true);
   const renew = () => {
     player.stop();
-    player = mount(host, model.get("walk"), model.get("step"), told);
+    player = mount(host, model.get("walk"), model.get("step"), told, true);
   };
   const follow = () => player.go(model.get("step"));
   model.on("change:walk", renew);

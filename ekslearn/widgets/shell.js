@@ -30,10 +30,10 @@ function shown(entry) {
 }
 
 function render({ model, el }) {
-  const host = make("div");
+  const host = make("div", "ekslearn-live");
   host.dataset.lmSuppressShortcuts = "true";    // else Jupyter takes letters for commands
   const shadow = host.attachShadow({ mode: "open" });
-  const card = make("section", "card");
+  const card = make("section", model.get("compact") ? "card compact" : "card");
   card.setAttribute("aria-label", `Terminal, ${model.get("title")}`);
   const head = make("div", "head"), tools = make("div", "tools");
   const place = make("select");

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anywidget
 import traitlets
 
-from ekslearn.draw.display import show
+from ekslearn.draw.display import Renew, show
 from ekslearn.errors import EkslearnError
 from ekslearn.widgets.changes import changed, listings
 from ekslearn.widgets.complete import complete
@@ -54,6 +54,7 @@ class Shell(anywidget.AnyWidget):
     places = traitlets.List(traitlets.Unicode()).tag(sync=True)
     entries = traitlets.List(traitlets.Dict()).tag(sync=True)
     depth = traitlets.Int(0).tag(sync=True)  # how many commands can be undone
+    compact = traitlets.Bool(False).tag(sync=True)  # under a walk there is less room
 
     def __init__(
         self, lab: Lab, place: str | None = None, *, follow: Iterable[Follower | Hook] = ()
@@ -61,6 +62,7 @@ class Shell(anywidget.AnyWidget):
         self.lab = lab
         self._past: list[Lab] = []
         self._hooks: list[Hook] = []
+        self._renew: Callable[[], None] | None = None
         super().__init__(
             title=lab.name,
             places=list(lab.places),
@@ -182,13 +184,15 @@ class Shell(anywidget.AnyWidget):
             complaint = f"ekslearn: {error}" if known else broken(error)
             self._note("", "", Result(stderr=complaint, status=REFUSED), listings(self.lab))
         self.send(answer)
+        if what != "complete" and self._renew:
+            self._renew()
 
     def __repr__(self) -> str:
         """Short, and the same on every run."""
         return f"<Shell on {self.title}: {', '.join(self.places)}>"
 
     def fallback(self) -> str:
-        """What stands here without a kernel."""
+        """What stands here without a kernel: what was typed, and what came of it."""
         return (
             f"<p><strong>Terminal on {html.escape(', '.join(self.places))}.</strong>"
             " It needs a running kernel: run this cell.</p>"
@@ -196,7 +200,15 @@ class Shell(anywidget.AnyWidget):
         )
 
     def _ipython_display_(self) -> None:
-        show(self.fallback(), repr(self), view=self)
+        self.kept_by(show(self.fallback(), repr(self), view=self), self.fallback)
+
+    def kept_by(self, renew: Renew | None, html: Callable[[], str]) -> None:
+        """Bring what stands for the live view up to date after every line typed in the browser.
+
+        Lines typed by code leave it alone: a notebook's stored output must not depend on later
+        cells.
+        """
+        self._renew = (lambda: renew(html())) if renew else None
 
 
 def broken(error: Exception) -> str:

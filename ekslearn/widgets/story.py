@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ekslearn.draw.grammar import LEAST
 from ekslearn.draw.journey import Stop, journey
 from ekslearn.draw.words import verdict
 from ekslearn.trace import Sighting, Step, Trace
@@ -134,6 +135,7 @@ def stop_data(stop: Stop, before: dict[str, str] | None, now: dict[str, str]) ->
         "note": "",
         "rows": [],
         "lit": None,
+        "others": [],
         "passed_over": [],
         "kind": "sighting",
         "tag": BELOW,
@@ -147,17 +149,41 @@ def stop_data(stop: Stop, before: dict[str, str] | None, now: dict[str, str]) ->
     rows, lit = list(event.rows), event.lit
     if not rows and event.because:
         rows, lit = [event.because], 0
+    rows, others = part(rows, [event.because, *event.passed_over])
+    lit = rows.index(event.because) if lit is not None and event.because in rows else lit
     caption = f"{event.place}$ {event.show}" if event.show else f"{event.place}: {event.stage}"
     note = "No row of this listing matched." if rows and lit is None else ""
     return data | {
         "kind": "step",
         "rows": rows,
+        "others": others,
         "lit": lit,
         "caption": caption,
         "note": note,
         "passed_over": list(event.passed_over),
         "tag": ABOVE if event.header else BELOW,
     }
+
+
+def chain_of(row: str) -> str:
+    """The chain a row of ``iptables-save`` belongs to; empty for any other row.
+
+    >>> chain_of("-A INPUT -p tcp -j DROP"), chain_of(":KUBE-SEP - [0:0]"), chain_of("default")
+    ('INPUT', 'KUBE-SEP', '')
+    """
+    words = row.split()
+    if words and words[0].startswith(":"):
+        return words[0][1:]
+    return words[1] if len(words) > 1 and words[0] == "-A" else ""
+
+
+def part(rows: list[str], named: list[str]) -> tuple[list[str], list[str]]:
+    """The rows of the chains that ``named`` rows belong to, and the others; else all and none."""
+    chains = {chain_of(row) for row in named} - {""}
+    if not chains:
+        return rows, []
+    kept = [row for row in rows if chain_of(row) in chains]
+    return kept, [row for row in rows if chain_of(row) not in chains]
 
 
 def walk_data(trace: Trace, drawing: Drawing, title: str) -> dict[str, Any]:
@@ -181,6 +207,7 @@ def walk_data(trace: Trace, drawing: Drawing, title: str) -> dict[str, Any]:
             "note": "",
             "rows": [],
             "lit": None,
+            "others": [],
             "passed_over": [],
             "caption": "The last packet" if known else "No packet was sent",
         }
@@ -194,6 +221,7 @@ def walk_data(trace: Trace, drawing: Drawing, title: str) -> dict[str, Any]:
         "svg": drawing.svg,
         "stops": found,
         "width": round(drawing.layout.width),
+        "least": round(drawing.layout.width * LEAST),
     }
 
 

@@ -29,6 +29,7 @@ class Workbench(ipywidgets.VBox):  # type: ignore[misc]
         self.walk: PacketWalk = packet_walk(lab, source, destination, width=width)
         start = source.partition(":")[0] if place is None else place
         self.shell = Shell(lab, start, follow=[self.walk])
+        self.shell.compact = True
         super().__init__(children=[self.walk, self.shell])
 
     @property
@@ -41,7 +42,12 @@ class Workbench(ipywidgets.VBox):  # type: ignore[misc]
         return f"<Workbench {self.walk.title}>"
 
     def _ipython_display_(self) -> None:
-        show(self.walk.html() + self.shell.fallback(), repr(self), self.walk.words, view=self)
+        renew = show(self._still(), repr(self), self.walk.words, view=self)
+        self.shell.kept_by(renew, self._still)
+
+    def _still(self) -> str:
+        """What stands here without a kernel: the walk, which steps, and the terminal's text."""
+        return self.walk.html() + self.shell.fallback()
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/plain": repr(self)}

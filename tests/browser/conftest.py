@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,14 @@ SETTINGS = {
 }
 
 
+def chromium_path() -> str | None:
+    """The browser to drive: what CHROMIUM names, or what is installed; None without one."""
+    return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+
+
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    path = chromium_path()
     if path is None:
         pytest.skip("no Chromium on this machine: install it, or name it in CHROMIUM")
     with playwright.sync_playwright() as started:
@@ -49,8 +55,13 @@ def shots() -> Path:
 
 @pytest.fixture(scope="session")
 def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """The address of a JupyterLab of our own, and the folder it serves."""
-    home = tmp_path_factory.mktemp("jupyter")
+    with serve(tmp_path_factory.mktemp("jupyter")) as served:
+        yield served
+
+
+@contextmanager
+def serve(home: Path) -> Iterator[tuple[str, Path]]:
+    """A JupyterLab of our own that keeps everything in ``home``: its address, and its folder."""
     root = home / "notebooks"
     root.mkdir()
     for name, text in SETTINGS.items():
@@ -98,11 +109,18 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pat
                 except OSError:
                     time.sleep(0.2)
             else:
-                pytest.fail(f"JupyterLab didn't start: {(home / 'log').read_text()}")
+                raise TimeoutError(f"JupyterLab didn't start: {(home / 'log').read_text()}")
             yield address, root
         finally:
             server.terminate()
             server.wait(20)
+
+
+def write(path: Path, cells: Sequence[str]) -> None:
+    """Write a notebook of these code cells."""
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    code = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    nbformat.write(nbformat.v4.new_notebook(cells=code, metadata={"kernelspec": kernel}), path)
 
 
 Open = Callable[..., Any]
@@ -117,19 +135,7 @@ def notebook(chromium: Any, jupyter: tuple[str, Path]) -> Iterator[Open]:
     def open_it(*cells: str, width: int = 1280, run: bool = True, name: str = "") -> Any:
         name = name or f"lesson-{width}-{time.monotonic_ns()}.ipynb"
         if cells:
-            nbformat.write(
-                nbformat.v4.new_notebook(
-                    cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
-                    metadata={
-                        "kernelspec": {
-                            "name": "python3",
-                            "display_name": "Python 3",
-                            "language": "python",
-                        }
-                    },
-                ),
-                root / name,
-            )
+            write(root / name, cells)
         context = chromium.new_context(viewport={"width": width, "height": 900})
         contexts.append(context)
         page = context.new_page()
@@ -156,6 +162,13 @@ def run_all(page: Any) -> None:
         timeout=60_000,
     )
     page.wait_for_selector("#jp-main-statusbar >> text=Idle", timeout=60_000)
+
+
+def shut_down(page: Any) -> None:
+    """Shut the notebook's kernel down, and leave it so."""
+    page.click("#jp-MainMenu >> text=Kernel")
+    page.click(".lm-Menu >> text=Shut Down Kernel >> nth=0")
+    page.wait_for_selector("#jp-main-statusbar >> text=No Kernel", timeout=20_000)
 
 
 def serious(page: Any, scope: str) -> list[str]:

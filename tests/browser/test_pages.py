@@ -11,7 +11,7 @@ import pytest
 from nbclient import NotebookClient
 
 from ekslearn.widgets.export import main
-from tests.browser.conftest import WIDTHS, Open, run_all, serious
+from tests.browser.conftest import WIDTHS, Open, run_all, serious, shut_down
 from tests.browser.test_jupyterlab import LOAD, where
 
 pytestmark = pytest.mark.browser
@@ -164,3 +164,35 @@ def test_a_saved_notebook_steps_with_no_run_and_reads_well_untrusted(
     assert serious(page, ".jp-CodeCell:nth-of-type(3) .jp-OutputArea") == []
     run_all(page)
     assert page.locator("[data-step] button").count() == 3
+
+
+def test_what_a_learner_typed_is_read_again_without_a_run(notebook: Open, shots: Path) -> None:
+    cells = (LOAD.format("two-rooms"), 'workbench(lab, "red", "blue")', 'route_lookup(lab, "red")')
+    page = notebook(*cells, name="mine.ipynb")
+    stills = page.locator(".ekslearn-still")
+    assert [stills.nth(n).is_visible() for n in range(stills.count())] == [False, False]
+    page.get_by_label("Command line on red").focus()
+    page.keyboard.type("ip route del 10.1.1.0/24")
+    page.keyboard.press("Enter")
+    page.locator(".follows >> text=UNREACHABLE").wait_for(timeout=5_000)
+    page.get_by_label("Destination address").focus()
+    page.keyboard.press("ArrowUp")
+    page.locator(".said >> text=10.1.1.3").first.wait_for(timeout=5_000)
+    page.wait_for_timeout(500)
+    page.locator(".jp-CodeCell .jp-InputPrompt").first.click()  # out of the widget, whose keys
+    page.keyboard.press("Control+s")  # are its own
+    page.wait_for_function("() => !document.querySelector('.jp-mod-dirty')")
+    page.wait_for_timeout(500)
+    shut_down(page)
+
+    page = notebook(run=False, name="mine.ipynb")
+    stills = page.locator(".ekslearn-still")
+    stills.nth(1).wait_for()
+    assert page.get_by_text("model not found").count() == 0 or not (
+        page.get_by_text("model not found").first.is_visible()
+    )
+    assert "ip route del 10.1.1.0/24" in stills.first.inner_text()
+    assert "10.1.1.3 goes nowhere" in stills.nth(1).inner_text()
+    assert stills.first.get_by_role("button", name="Next step").is_visible()
+    page.screenshot(path=shots / "reopened.png")
+    assert serious(page, ".jp-CodeCell:nth-of-type(2) .jp-OutputArea") == []
