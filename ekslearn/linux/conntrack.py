@@ -191,8 +191,8 @@ class Conntrack:
                 return "DROP"
             return "ACCEPT"
         bound = connection.bound
-        if not binding.is_reply and bound is not None and not connection.confirmed \
-                and manipulates not in bound:  # fmt: skip
+        begins = not binding.is_reply or binding.state == "RELATED"  # a REJECT's reset asks too
+        if begins and bound is not None and not connection.confirmed and manipulates not in bound:
             if self._ns.netfilter.run("nat", hook, skb, iif, oif) == "DROP":
                 return "DROP"
             if manipulates == "source" and not connection.translates_source and \

@@ -7,8 +7,8 @@ and fib_frontend.c of Linux 6.18.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from errno import EACCES, EHOSTUNREACH, EINVAL, EMSGSIZE, ENETUNREACH, EPERM, EXDEV
-from ipaddress import IPv4Address, IPv4Network
+from errno import EACCES, EHOSTUNREACH, EINVAL, EMSGSIZE, ENETUNREACH, EPERM
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from .conntrack import Binding
@@ -24,7 +24,6 @@ NOBODY = IPv4Address(0)
 DUMMY = IPv4Address("192.0.0.8")  # whoever reports an error without an address (RFC 7600)
 LOOPBACK = IPv4Address("127.0.0.1")
 ALL_HOSTS = IPv4Address("255.255.255.255")
-THIS_NETWORK = IPv4Network("0.0.0.0/8")
 # The ICMP code (of type 3) that stands for a routing error; EINVAL, a blackhole, says nothing.
 CODES = {ENETUNREACH: 0, EHOSTUNREACH: 1, EACCES: 13}
 FRAGMENTATION_NEEDED = 4
@@ -111,9 +110,9 @@ class Ip:
             return Arrival("drop", why=f"martian source {src}")
         if dst == ALL_HOSTS or dst == src == NOBODY:
             return self._checked(Arrival("broadcast"), flow, link)
-        if src in THIS_NETWORK or src.is_loopback:
+        if src == NOBODY or src.is_loopback:
             return Arrival("drop", why=f"martian source {src}")
-        if dst in THIS_NETWORK or dst.is_loopback:
+        if dst == NOBODY or dst.is_loopback:
             return Arrival("drop", why=f"martian destination {dst}")
         forwarding = sysctls.own(link.name, "forwarding")
         lookup = self._ns.lookup(flow)
@@ -143,8 +142,7 @@ class Ip:
         """
         ok, direct, why = self._validate(flow, link, oif)
         if not ok:
-            errno = EXDEV if why.startswith("rp_filter") else EINVAL
-            return Arrival("drop", arrival.lookup, why, errno)
+            return Arrival("drop", arrival.lookup, why, EINVAL)
         return replace(arrival, redirect=direct)
 
     def _validate(self, flow: Flow, link: Link, oif: Link | None) -> tuple[bool, bool, str]:
@@ -198,7 +196,7 @@ class Ip:
             self._ns.drop(skb, "forward", "the TTL is used up")
             self.send_error(skb, (TIME_EXCEEDED, 0), "expired")
             return
-        if packet.size > link.mtu:
+        if packet.df and packet.size > link.mtu:
             why = f"{packet.size} bytes are more than the MTU {link.mtu} of {link.name}"
             self._ns.drop(skb, "forward", f"{why}, and the packet says don't fragment")
             self.send_error(skb, (UNREACHABLE, FRAGMENTATION_NEEDED), "unreachable", mtu=link.mtu)
@@ -223,7 +221,7 @@ class Ip:
         A source that isn't local is ENETUNREACH, unless ``any_source`` allows it.
         """
         ns = self._ns
-        if src and (src.is_multicast or src == ALL_HOSTS or src in THIS_NETWORK):
+        if src and (src.is_multicast or src == ALL_HOSTS):
             return Departure(None, EINVAL)
         if src and not any_source and not ns.owns(src) and not ns.is_local(src):
             return Departure(None, ENETUNREACH)
@@ -254,7 +252,8 @@ class Ip:
             self._ns.drop(skb, "route", f"no route to {packet.dst}")
             return errno
         learned = self._learned(skb.route, packet.dst) if skb.route else Learned()
-        if skb.oif and skb.packet.size > (learned.mtu or skb.oif.mtu):
+        # Without DF a packet too large leaves in fragments; the model draws them as one.
+        if packet.df and skb.oif and packet.size > (learned.mtu or skb.oif.mtu):
             return EMSGSIZE
         return self._pass_output(skb) or self.finish(skb)
 

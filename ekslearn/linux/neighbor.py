@@ -87,7 +87,7 @@ class Neighbors:
             self._ns.drop(skb, "link", f"{why}: the frame isn't sent")
             return
         self._ns.sight(link, "out", skb.packet)
-        if link.peer and skb.packet.size > link.peer.mtu + VLAN_HEADER:
+        if link.peer and min(skb.packet.size, link.mtu) > link.peer.mtu + VLAN_HEADER:
             self._ns.drop(skb, "link", f"the other end of {link.name} takes {link.peer.mtu} bytes")
             return
         link.transmit(Frame(mac, link.mac, skb.packet), skb)

@@ -121,7 +121,7 @@ class Sockets:
                 self._ns.drop(skb, "deliver", "an echo request to a broadcast isn't answered")
                 return
             self._ns.note(skb, "deliver", "the kernel answers the echo request", None)
-            self._ns.ip.send(packet.answer(icmp=(ECHO_REPLY, 0)))
+            self._ns.ip.send(packet.answer(icmp=(ECHO_REPLY, 0), df=False))
             return
         if packet.is_error:
             self._ns.ip.learn(skb)
