@@ -9,6 +9,7 @@ form. Live views are left out, so that a reader without a kernel gets the HTML t
 from __future__ import annotations
 
 import argparse
+import base64
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from nbclient import NotebookClient
 
 from tests.ground import ROOT, normal
 
+# The README's picture, and the cell of a lesson that it is taken from.
+PICTURE = ROOT / "data" / "readme.svg"
+SHOWN_IN = ("02_pods_on_one_node.ipynb", "router-look")
 LIVE_VIEW = "application/vnd.jupyter.widget-view+json"
 TIMEOUT_S = 120
 
@@ -63,6 +67,15 @@ def renewed(path: Path) -> str:
     return normal.text(normal.normal(in_lines(execute(notebook, path.parent))))
 
 
+def pictured() -> bytes:
+    """The picture that its lesson stores, as an SVG file."""
+    lesson, cell_id = SHOWN_IN
+    notebook = nbformat.read(ROOT / "notebooks" / lesson, as_version=4)
+    cell = next(cell for cell in notebook["cells"] if cell["id"] == cell_id)
+    shown = "".join(output.get("data", {}).get("text/html", "") for output in cell["outputs"])
+    return base64.b64decode(shown.partition("data:image/svg+xml;base64,")[2].partition('"')[0])
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Renew or check; the status is 1 if a check found a difference."""
     parser = argparse.ArgumentParser(prog="tests.notebooks.regenerate", description=__doc__)
@@ -81,6 +94,11 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             path.write_text(wanted, encoding="utf-8")
             print(f"{name}: renewed")
+    if PICTURE.read_bytes() != pictured():
+        if given.check:
+            print(f"{PICTURE.name}: not the picture that its lesson stores: make notebooks")
+            return 1
+        PICTURE.write_bytes(pictured())
     return status
 
 
