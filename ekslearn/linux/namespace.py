@@ -197,7 +197,7 @@ class NetworkNamespace:
             return
         if address.broadcast and address.broadcast != LIMITED_BROADCAST:
             yield replace(base, kind="broadcast", dst=IPv4Network(address.broadcast))
-        if address.secondary or net.network_address in IPv4Network("0.0.0.0/8"):
+        if address.secondary or not int(net.network_address):
             return
         if net.prefixlen < 32:
             if not address.no_prefix_route:
@@ -235,7 +235,7 @@ class NetworkNamespace:
         """
         if ip.is_multicast:
             return "multicast"
-        if ip == LIMITED_BROADCAST or int(ip) >> 24 == 0 or LOCAL not in self.routing.tables:
+        if ip == LIMITED_BROADCAST or not int(ip) or LOCAL not in self.routing.tables:
             return "broadcast"
         found = self.routing.tables[LOCAL].lookup(Flow(ip, oif=link.name if link else ""))
         return found.kind if found else "unicast"

@@ -277,7 +277,7 @@ def _get(namespace: NetworkNamespace, words: Words) -> str:
     (dst, _), (src, src_length) = found["dst"], found.get("src", (NOBODY, 32))
     source = src if int(src) else None
     route: Route | None
-    mark, iif = found.get("mark", 0), found.get("iif", "")
+    mark, iif, turned = found.get("mark", 0), found.get("iif", ""), False
 
     def asked(table: int) -> int:  # until there is a rule of one's own, all are asked as one
         return table if namespace.routing.custom_rules else MAIN
@@ -292,7 +292,9 @@ def _get(namespace: NetworkNamespace, words: Words) -> str:
         route = arrival.route or Route(kind="broadcast", dev=namespace.links["lo"])
         if route.dev is None or arrival.verdict in ("drop", "error"):
             raise KernelError(arrival.errno or EINVAL)
-        dev = route.dev if arrival.verdict == "forward" else namespace.links["lo"]
+        dev, turned = namespace.links["lo"], arrival.redirect and arrival.verdict == "forward"
+        if arrival.verdict == "forward":
+            dev = route.dev
         answer = _Answer(route.via, dev, asked(route.table), None)
     else:
         leaving = namespace.ip.departure(dst, source, found.get("oif", ""), mark)
@@ -320,6 +322,8 @@ def _get(namespace: NetworkNamespace, words: Words) -> str:
         if kind == "broadcast"
         else "<local> "
         if answer.dev.kind == "loopback"
+        else "<redirect> "
+        if turned
         else ""
     )
     return f"{line}{f'iif {iif} ' if iif else ''}\n"
