@@ -16,6 +16,12 @@ class NotModelled(EkslearnError):
     """Something real that this package leaves out, refused by its name (exit status 125)."""
 
 
+def kernel_refuses(so: object, errno: int, said: str = "") -> None:
+    """Raise KernelError if it is so."""
+    if so:
+        raise KernelError(errno, said)
+
+
 class KernelError(EkslearnError):
     """The kernel says no: an errno, and the sentence it adds to it, if any (extended ack).
 

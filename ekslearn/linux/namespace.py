@@ -8,7 +8,7 @@ from dataclasses import replace
 from errno import EEXIST, EINVAL, ENETDOWN, ENETUNREACH, ENODEV
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from ..errors import KernelError
+from ..errors import KernelError, kernel_refuses
 from .conntrack import Connection, Conntrack
 from .ip import Ip
 from .link import HOST, LINK, NO_MAC, Address, Link, invented_mac
@@ -213,11 +213,8 @@ class NetworkNamespace:
         for route in self._routes_of(link, address):
             if not self._source_is_own(route):
                 continue
-            try:
+            with suppress(KernelError):  # another address may have brought it (EEXIST)
                 self.routing.add(route, "append")
-            except KernelError as error:
-                if error.errno != EEXIST:
-                    raise
 
     def owns(self, ip: IPv4Address) -> bool:
         """Whether a link of this namespace carries ``ip``."""
@@ -252,51 +249,37 @@ class NetworkNamespace:
         source that isn't local, a link that is down.
         """
         self.routing.table(route.table)  # it is there even if the route is refused
-        if (route.kind == "local" and route.scope < HOST) or (
-            route.kind == "broadcast" and route.scope < LINK
-        ):
-            raise KernelError(EINVAL, "Invalid scope")
+        narrowest = {"local": HOST, "broadcast": LINK}.get(route.kind, 0)
+        kernel_refuses(route.scope < narrowest, EINVAL, "Invalid scope")
         if route.kind in ERRORS or route.kind == "throw":
-            if route.via or route.dev:
-                raise KernelError(EINVAL, "Gateway, device and multipath can not be specified for "
-                                          "this route type")  # fmt: skip
-        elif route.scope > HOST:
-            raise KernelError(EINVAL, "Invalid scope")
-        elif route.scope == HOST:
-            if route.via:
-                raise KernelError(EINVAL, "Route with host scope can not have a gateway")
-            if route.dev is None:
-                raise KernelError(ENODEV)
-        elif route.via:
+            kernel_refuses(route.via or route.dev, EINVAL, "Gateway, device and multipath can not "
+                           "be specified for this route type")  # fmt: skip
+            self.routing.add(route, how)
+            return
+        kernel_refuses(route.scope > HOST, EINVAL, "Invalid scope")
+        if route.via and route.scope < HOST:
             own = not route.onlink and self.is_local(route.via)
             route = replace(route, dev=self._way_to(route, route.via), own_gateway=own)
-        elif route.onlink:
-            raise KernelError(EINVAL, "Invalid flags for nexthop - PERVASIVE and ONLINK can not be "
-                                      "set")  # fmt: skip
-        elif route.dev is None:
-            raise KernelError(ENODEV)
-        elif not route.dev.up:
-            raise KernelError(ENETDOWN, "Device for nexthop is not up")
-        if (
-            route.src
-            and not (route.kind in ERRORS or route.kind == "throw")
-            and not self._source_is_own(route)
-        ):
-            raise KernelError(EINVAL, "Invalid prefsrc address")
+        else:
+            no_flag = "Invalid flags for nexthop - PERVASIVE and ONLINK can not be set"
+            kernel_refuses(route.via, EINVAL, "Route with host scope can not have a gateway")
+            kernel_refuses(route.onlink and route.scope < HOST, EINVAL, no_flag)
+            kernel_refuses(route.dev is None, ENODEV)
+            down = route.dev and not route.dev.up and route.scope < HOST
+            kernel_refuses(down, ENETDOWN, "Device for nexthop is not up")
+        kernel_refuses(not self._source_is_own(route), EINVAL, "Invalid prefsrc address")
         self.routing.add(route, how)
         self.routing.custom_locals |= route.table == LOCAL
 
     def _way_to(self, route: Route, gateway: IPv4Address) -> Link:
         """The link a gateway is reached by (fib_check_nh_v4_gw)."""
         if route.onlink:
-            if route.scope >= LINK:
-                raise KernelError(EINVAL, "Nexthop has invalid scope")
+            kernel_refuses(route.scope >= LINK, EINVAL, "Nexthop has invalid scope")
             if route.dev is None:
                 raise KernelError(ENODEV, "Nexthop device required for onlink")
-            if not route.dev.up:
-                raise KernelError(ENETDOWN, "Nexthop device is not up")
-            if self.address_kind(gateway) != "unicast":
-                raise KernelError(EINVAL, "Nexthop has invalid gateway")
+            kernel_refuses(not route.dev.up, ENETDOWN, "Nexthop device is not up")
+            strange = self.address_kind(gateway) != "unicast"
+            kernel_refuses(strange, EINVAL, "Nexthop has invalid gateway")
             return route.dev
         flow = Flow(gateway, oif=route.dev.name if route.dev else "",
                     scope=max(route.scope + 1, LINK))  # fmt: skip
@@ -309,8 +292,7 @@ class NetworkNamespace:
             raise KernelError(ENETUNREACH, "Nexthop has invalid gateway")
         if found.kind not in ("unicast", "local") or found.dev is None:
             raise KernelError(EINVAL, "Nexthop has invalid gateway")
-        if not found.dev.up:
-            raise KernelError(ENETDOWN)
+        kernel_refuses(not found.dev.up, ENETDOWN)
         return found.dev
 
     def select_address(
