@@ -71,14 +71,15 @@ function render({ model, el }) {
     waiting.forEach(clearTimeout);
     delete host.dataset.busy;
     status.textContent = IDLE;
+    if (standing() === sent) fill();            // unless somebody is typing on
   };
   function fill() {
+    if (host.dataset.busy) return;              // an answer to what isn't asked any more
     const options = [["", "sent from here"], ...model.get("links").map((it) => [it, it])];
     fields.iif.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
     for (const [name, node] of Object.entries(fields)) {
       const value = String(model.get(name));
-      if (node !== shadow.activeElement || !host.dataset.busy) node.value =
-        name === "mark" && Number(value) === 0 ? "" : value;
+      node.value = name === "mark" && Number(value) === 0 ? "" : value;
     }
     sent = standing();
   }

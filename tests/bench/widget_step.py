@@ -131,7 +131,7 @@ def stepped(samples: int) -> dict[str, list[float]]:
         page.goto(f"{address}/lab/tree/bench.ipynb?reset")
         page.wait_for_selector("#jp-main-statusbar >> text=Idle", timeout=60_000)
         run_all(page)
-        page.locator(".jp-CodeCell .jp-OutputArea-output img").first.wait_for(timeout=30_000)
+        page.locator(".jp-CodeCell").nth(1).locator("img").first.wait_for(timeout=30_000)
         found = measure(page, samples)
         browser.close()
     return found

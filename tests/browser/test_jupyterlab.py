@@ -111,9 +111,9 @@ def test_a_lookup_is_asked_by_keyboard(notebook: Open, shots: Path, width: int) 
     page.keyboard.press("Control+a")
     page.keyboard.type("10.0.1.41")
     page.keyboard.press("Enter")
-    page.locator(".said >> text=10.0.1.41 goes out by eth0, straight").wait_for(timeout=3_000)
+    page.locator(".said >> text=10.0.1.41 goes out by eth0, straight").wait_for(timeout=9_000)
     page.keyboard.press("ArrowUp")
-    page.locator(".said >> text=10.0.1.42 goes out by eni2f5353dd8c5").wait_for(timeout=3_000)
+    page.locator(".said >> text=10.0.1.42 goes out by eni2f5353dd8c5").wait_for(timeout=9_000)
     assert (
         page.locator("section.card tr.won .row").inner_text()
         == "10.0.1.42 dev eni2f5353dd8c5 scope link"
@@ -121,7 +121,7 @@ def test_a_lookup_is_asked_by_keyboard(notebook: Open, shots: Path, width: int) 
     page.keyboard.press("Control+a")
     page.keyboard.type("10.0.2.")
     page.keyboard.press("Tab")
-    page.locator(".said.wrong >> text=isn't an IPv4 address").wait_for(timeout=3_000)
+    page.locator(".said.wrong >> text=isn't an IPv4 address").wait_for(timeout=9_000)
     assert where_to.get_attribute("aria-invalid") == "true"
     assert page.locator("section.card table").count() == 0
     assert serious(page, ".jp-CodeCell:nth-of-type(2) .jp-OutputArea") == []
@@ -133,11 +133,13 @@ def test_a_lookup_is_asked_by_keyboard(notebook: Open, shots: Path, width: int) 
     page.keyboard.press("Tab")
     page.keyboard.type("eni2")
     page.keyboard.press("Tab")
-    page.locator(".said >> text=Rule 1536 asks table 2").wait_for(timeout=3_000)
+    page.locator("section.card .tool >> text=iif eni2f5353dd8c5").wait_for(timeout=9_000)
+    page.locator(".said >> text=Rule 1536 asks table 2").wait_for(timeout=9_000)
+    assert page.get_by_label("Came in by").input_value() == "eni2f5353dd8c5"
     page.screenshot(path=shots / f"lookup-{width}.png")
     page.keyboard.type("0x80")
     page.keyboard.press("Enter")
-    page.locator(".said >> text=Rule 1024 asks table main").wait_for(timeout=3_000)
+    page.locator(".said >> text=Rule 1024 asks table main").wait_for(timeout=9_000)
     page.locator("section.card").screenshot(path=shots / f"lookup-card-{width}.png")
     page.locator("section.card summary >> text=Table local, asked by rule 0").click()
     assert page.locator("section.card details[open] tr.lost").count() == 7
