@@ -71,17 +71,18 @@ class Link:
             return self.up and self.peer is not None and self.peer.up
         return self.up
 
-    def settle(self) -> None:
-        """Note whether the link that carries this one is dead, when a carrier comes or goes.
+    def settle_ends(self) -> None:
+        """Note, for both ends, whether what carries them is dead: a carrier came or went.
 
         The kernel looks for it by its number among this namespace's own links, and keeps what it
         found until the next time (default_operstate in net/core/link_watch.c).
         """
-        number = self.peer.index if self.peer else self.index
-        below = [each for each in self.namespace.links.values() if each.index == number]
-        self.over_dead = not self.carrier and any(
-            each is not self and each.kind == "veth" and not each.carrier for each in below
-        )
+        for end, other in ((self, self.peer), (self.peer, self)):
+            if end and other:
+                below = (each for each in end.namespace.links.values()
+                         if each.index == other.index and each is not end)  # fmt: skip
+                dead = any(each.kind == "veth" and not each.carrier for each in below)
+                end.over_dead = not end.carrier and dead
 
     @property
     def ips(self) -> list[IPv4Address]:

@@ -62,8 +62,7 @@ class NetworkNamespace:
         far = peer.add_link(peer_name, "veth", peer_mac)
         near = self.add_link(name, "veth", mac)
         near.peer, far.peer = far, near
-        near.settle()
-        far.settle()
+        near.settle_ends()
         return near, far
 
     def _adopt(self, link: Link) -> None:
@@ -102,9 +101,8 @@ class NetworkNamespace:
         carried = link.carrier
         self._let_go(link)
         target._adopt(link)
-        if link.peer and carried:
-            link.settle()
-            link.peer.settle()
+        if carried:
+            link.settle_ends()
 
     def rename_link(self, link: Link, name: str) -> None:
         """Give a link another name; its addresses and routes stay. EEXIST if it is taken."""
@@ -118,10 +116,6 @@ class NetworkNamespace:
         self.sysctls.remove_interface(old)
         self.links = {each.name: each for each in self.links.values()}
 
-    def set_mtu(self, link: Link, mtu: int) -> None:
-        """Change a link's MTU; the caller has checked the limits. Below 68 IPv4 is turned off."""
-        link.mtu = mtu
-
     def set_up(self, link: Link, up: bool) -> None:
         """Turn a link on or off. Off, its routes go, those a user added for good."""
         if link.up == up:
@@ -130,8 +124,7 @@ class NetworkNamespace:
         link.up = up
         link.was_up = True
         if link.peer and link.peer.carrier != carried:
-            link.settle()
-            link.peer.settle()
+            link.settle_ends()
         if up:
             if link.kind == "loopback":
                 with suppress(KernelError):  # it may be there

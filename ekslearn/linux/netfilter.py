@@ -71,7 +71,7 @@ class Match:
 
     def saw(self, at: Passage) -> str:
         """What the packet has instead, in words."""
-        raise NotImplementedError
+        return ""
 
     def fulfilled(self, at: Passage) -> bool:
         """Whether the packet fulfils the condition as it stands in the rule."""
@@ -163,9 +163,6 @@ class Comment(Match):
     def holds(self, at: Passage) -> bool:
         return True
 
-    def saw(self, at: Passage) -> str:
-        return ""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddressType(Match):
@@ -205,24 +202,19 @@ class MarkMatch(Match):
     mask: int = ALL_BITS
     of_connection: bool = False
 
-    def _mark(self, at: Passage) -> int:
-        if self.of_connection:
-            return at.connection.mark if at.connection else 0
-        return at.skb.mark
-
     def holds(self, at: Passage) -> bool:
-        if self.of_connection and at.connection is None:
-            return False
-        return self._mark(at) & self.mask == self.value
+        owner = at.connection if self.of_connection else at.skb
+        return owner is not None and owner.mark & self.mask == self.value
 
     def saw(self, at: Passage) -> str:
-        owner = "connection" if self.of_connection else "packet"
-        return f"the {owner}'s mark is {self._mark(at):#x}"
+        owner = at.connection if self.of_connection else at.skb
+        whose = "connection" if self.of_connection else "packet"
+        return f"the {whose}'s mark is {owner.mark:#x}" if owner else "there is no connection"
 
     def fulfilled(self, at: Passage) -> bool:
-        if self.of_connection and at.connection is None:
-            return False  # xt_connmark: an untracked packet never matches, negated or not
-        return self.holds(at) != self.negated
+        # xt_connmark: an untracked packet never matches, negated or not.
+        untracked = self.of_connection and at.connection is None
+        return not untracked and self.holds(at) != self.negated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

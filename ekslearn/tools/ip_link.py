@@ -199,7 +199,7 @@ def apply(namespace: NetworkNamespace, link: Link, found: dict[str, Any]) -> Non
                 "less than device minimum" if found["mtu"] < low else "greater than device maximum"
             )
             raise KernelError(EINVAL, f"mtu {less}")
-        namespace.set_mtu(link, found["mtu"])
+        link.mtu = found["mtu"]
     if found.get("name", link.name) != link.name:
         namespace.rename_link(link, found["name"])
     if "up" in found:
