@@ -1,9 +1,11 @@
-"""Probes in random labs, kept with what a wire showed of them and what the model said about them.
+"""Probes in labs, kept with what a wire showed of them and what the model said about them.
 
-Each file of ``tests/data/walks`` holds a lab's lines and probes. ``python -m tests.linux.kept`` on
-a machine with the real kernel writes them anew, and leaves out every lab in which the kernel sees
-one packet otherwise; the tests read them anywhere. After a change of words alone, ``python -m
-tests.linux.kept words`` writes the words again and insists that the wires show what they did.
+Each file of ``tests/data/walks`` holds a lab's lines and probes. Most labs are random; those named
+``hand-`` are made up by hand: write ``lab``, ``line``, ``listen`` and ``ask``, the answers come by
+themselves. ``python -m tests.linux.kept`` on a machine with the real kernel writes the files anew,
+and leaves out every lab in which the kernel sees one packet otherwise; the tests read them
+anywhere. After a change of words alone, ``python -m tests.linux.kept words`` writes the words
+again and insists that the wires show what they did.
 """
 
 from __future__ import annotations
@@ -123,24 +125,38 @@ def write(walks: Walks) -> None:
     (FOLDER / f"{walks.name}.txt").write_text(str(walks), encoding="utf-8")
 
 
-def from_kernel(seed: int) -> tuple[Walks, list[str]]:
-    """Walks of a random lab, and how the real kernel disagrees with them."""
-    from ekslearn.kernel import World
-    from tests.parity.packets import Case, confirmed, differences
+def random_walks(seed: int) -> Walks:
+    """A random lab and its probes."""
     from tests.parity.wirings import Wiring
 
     wiring = Wiring(seed, PROBES)
-    case = Case(wiring.lab, wiring.questions)
+    walks = Walks(wiring.lab.name, seed, list(wiring.lab.places), list(wiring.lab.lines))
+    walks.listeners = [" ".join(each) for each in wiring.lab.listeners()]
+    for one in wiring.questions:
+        words = (one.source, one.protocol, one.address, one.port, one.ttl, one.size)
+        text = " ".join("-" if each is None else str(each) for each in words)
+        walks.asked.append((text, []))
+    return walks
+
+
+def from_kernel(walks: Walks) -> tuple[Walks, list[str]]:
+    """The walks as the model plays them, and how the real kernel disagrees with them."""
+    from ekslearn.kernel import World
+    from tests.parity.packets import Case, confirmed, differences
+    from tests.parity.wirings import Question
+
+    questions = {}
+    for text, _ in walks.asked:
+        words = [None if word == "-" else word for word in text.split()]
+        numbers = [int(word) if word else None for word in words[3:]]
+        questions[Question(*words[:3], numbers[0], numbers[1] or 64, numbers[2])] = text
+    case = Case(walks.lab(), list(questions))
     groups = case.model()
     with World() as world:
         found = differences(case, groups, world)
         found = confirmed(found, world) if found else []
-    walks = Walks(wiring.lab.name, seed, list(wiring.lab.places), list(wiring.lab.lines))
-    walks.listeners = [" ".join(each) for each in wiring.lab.listeners()]
-    for one in (asked.question for group in groups for asked in group.asked):
-        words = (one.source, one.protocol, one.address, one.port, one.ttl, one.size)
-        text = " ".join("-" if each is None else str(each) for each in words)
-        walks.asked.append((text, []))
+    asked = [questions[one.question] for group in groups for one in group.asked]
+    walks.asked = [(text, []) for text in asked]
     return walks.played(), [str(each) for each in found]
 
 
@@ -160,8 +176,9 @@ def main(words_alone: bool) -> int:
             if not changed:
                 write(new)
     else:
-        for seed in SEEDS:
-            walks, found = from_kernel(seed)
+        by_hand = [read(path) for path in sorted(FOLDER.glob("hand-*.txt"))]
+        for each in [*by_hand, *map(random_walks, SEEDS)]:
+            walks, found = from_kernel(each)
             wrong += found
             if not found:
                 write(walks)
