@@ -34,7 +34,8 @@ def show(html: str, plain: str, words: str = "", *, view: Any = None) -> Renew |
     else:
         live: dict[str, Any] = {"version_major": 2, "version_minor": 0, "model_id": view.model_id}
         display({"text/plain": plain, VIEW: live}, raw=True)  # type: ignore[no-untyped-call]
-        handle = display(still(html, plain), raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        stands = still(html, plain)
+        handle = display(stands, raw=True, display_id=True)  # type: ignore[no-untyped-call]
     if words:
         print(words)
     if handle is None:
