@@ -43,7 +43,6 @@ class Neighbors:
     def __init__(self, namespace: NetworkNamespace) -> None:
         self._ns = namespace
         self.entries: dict[tuple[Link, IPv4Address], Neighbor] = {}
-        self.proxies: set[tuple[Link, IPv4Address]] = set()
 
     def forget(self, link: Link, *, permanent: bool) -> None:
         """Drop what was learned on ``link``: it lost its carrier, or is gone (``permanent``)."""
@@ -64,10 +63,8 @@ class Neighbors:
             return
         entry.waiting.append(skb)
         if len(entry.waiting) == 1:
-            entry.state = "INCOMPLETE"
             self._ns.note(skb, "neighbor", f"asks on {link.name}: who has {next_hop}?", None)
-            self._solicit(entry, skb)
-            self._ns.world.when_quiet(self._give_up, entry)
+            self._ask(entry, skb.packet.src)
 
     def knows(self, link: Link, ip: IPv4Address) -> bool:
         """Whether the MAC of ``ip`` is known; if not, ask for it in passing."""
@@ -75,10 +72,7 @@ class Neighbors:
         if entry.state in USABLE:
             return True
         if entry.state != "INCOMPLETE" or not entry.waiting:
-            source = self._ns.select_address(link, ip, LINK) or IPv4Address(0)
-            entry.state = "INCOMPLETE"
-            self._say(link, BROADCAST_MAC, "request", source, ip)
-            self._ns.world.when_quiet(self._give_up, entry)
+            self._ask(entry)
         return False
 
     def _transmit(self, skb: Skb, link: Link, mac: str) -> None:
@@ -92,11 +86,13 @@ class Neighbors:
             return
         link.transmit(Frame(mac, link.mac, skb.packet), skb)
 
-    def _solicit(self, entry: Neighbor, skb: Skb) -> None:
-        source = skb.packet.src
-        if not self._ns.is_local(source):
+    def _ask(self, entry: Neighbor, source: IPv4Address | None = None) -> None:
+        """Ask who has the address, in the name of ``source`` if that is one of ours."""
+        if source is None or not self._ns.is_local(source):
             source = self._ns.select_address(entry.link, entry.ip, LINK) or IPv4Address(0)
+        entry.state = "INCOMPLETE"
         self._say(entry.link, BROADCAST_MAC, "request", source, entry.ip)
+        self._ns.world.when_quiet(self._give_up, entry)
 
     def _say(self, link: Link, mac: str, op: str, sender: IPv4Address, target: IPv4Address) -> None:
         if link.carrier:
@@ -141,9 +137,6 @@ class Neighbors:
             self._ns.note_arp(link, arp, "ignores", arrival.why or "the address isn't its own")
             return False
         proxy = self._ns.sysctls.either(link.name, "proxy_arp")
-        proxy = proxy or (link, arp.target) in self.proxies
-        self._ns.note_arp(
-            link, arp, "answers" if proxy else "ignores",
-            f"proxy ARP is {'on' if proxy else 'off'} and the address isn't its own",
-        )  # fmt: skip
+        why = f"proxy ARP is {'on' if proxy else 'off'} and the address isn't its own"
+        self._ns.note_arp(link, arp, "answers" if proxy else "ignores", why)
         return proxy
