@@ -97,7 +97,7 @@ class NetworkNamespace:
         if target is self:
             return
         if link.name in target.links:
-            raise KernelError(EEXIST)
+            raise KernelError(EEXIST, "An interface with the same name exists in the target netns")
         carried = link.carrier
         self._let_go(link)
         target._adopt(link)
