@@ -57,7 +57,7 @@ class Client:
     @staticmethod
     def question_key(packet: Packet) -> tuple[object, ...]:
         """What identifies a question when an ICMP error quotes it."""
-        ports = (packet.sport, packet.dport, packet.ident)
+        ports = (packet.sport, packet.dport, packet.ident, packet.icmp)  # icmp: ping_err
         return (packet.protocol, packet.src, packet.dst, *ports)
 
 

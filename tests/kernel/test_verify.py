@@ -29,7 +29,7 @@ def test_every_scenario_agrees(path, world: World) -> None:  # type: ignore[no-u
     start = time.monotonic()
     report = verify(lab, world=world)
     assert report.ok, report.text
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60
     assert lab.lines == before
     assert report.text.splitlines()[-1].startswith(f"{lab.name}: model and kernel agree (")
 
