@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+
 from ekslearn.cluster import Lab
-from ekslearn.linux import NetworkNamespace
+from ekslearn.linux import NetworkNamespace, Packet
 from ekslearn.linux.link import Segment
+from ekslearn.linux.route import MAIN, Learned
 
 from .labs import chain, pair
 
@@ -89,3 +92,26 @@ def test_everybody_on_a_wire_hears_a_frame_and_one_takes_it() -> None:
     assert heard == {"first", "second"}
     words = [s.decision for s in trace.steps if s.stage == "link"]
     assert "the frame is for 02:00:00:00:00:02 and eth0 is 02:00:00:00:00:03" in words
+
+
+def test_a_learned_gateway_is_used_for_what_is_forwarded_too() -> None:
+    """Linux keeps what a redirect taught with the route, whoever sends (__mkroute_input)."""
+    lab = on_one_wire()
+    first, goal = lab.namespace("first"), IPv4Address("10.8.0.1")
+    lab.run("first", "ip route replace 10.8.0.0/16 via 10.0.0.99")
+    route = next(row for row in first.routing.tables[MAIN] if goal in row.dst)
+    assert lab.trace("host", str(goal)).verdict == "unreachable"
+    first.routing.learned[route, goal] = Learned(gateway=IPv4Address("10.0.0.3"))
+    assert lab.trace("host", str(goal)).verdict == "delivered"
+
+
+def test_an_error_about_somebody_elses_packet_teaches_nothing() -> None:
+    lab = pair()
+    red, blue = lab.namespace("red"), lab.namespace("blue")
+    ours, theirs = red.links["veth0"].ips[0], blue.links["veth1"].ips[0]
+    for source, learned in ((IPv4Address("10.9.9.9"), 0), (ours, 1)):
+        about = Packet(src=source, dst=theirs, protocol="udp", sport=1, dport=2)
+        error = Packet(src=theirs, dst=ours, protocol="icmp", icmp=(3, 4), mtu=600, quoted=about)
+        assert blue.ip.send(error) == 0
+        lab.world.settle()
+        assert len(red.routing.learned) == learned
