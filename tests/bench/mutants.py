@@ -26,6 +26,20 @@ from mutmut.utils.format_utils import get_mutant_name
 
 COUNT, SEED, PROCESSES = 330, 2, 2
 KILLED = {"killed", "timeout", "suspicious", "segfault"}
+# Changes that change nothing anybody could see: what the changed line says, and why.
+EQUIVALENT = {
+    "if packet.icmp else 1": "an ICMP packet always has a type",
+    "packet.sport or 1": "a TCP or UDP packet always has ports",
+    "packet.dport or 1": "a TCP or UDP packet always has ports",
+    'Neighbor(arp.sender, link, None, "STALE")': "the MAC is written three lines further down",
+    "if (leaving.lookup) or True else None": "a source of its own always gets a lookup",
+    'if (route.dev) or True else "nowhere"': "a unicast or local route always has a link",
+    'self._is_direct(bound)), "XXXX"': "nobody reads the reason of what passes",
+    'return "XXXX"': "each target says what it did; the base class's word is never used",
+    "Skb(None, mark=skb.mark)": "only the mark of this Skb is read",
+    'Segment | None = ""': "both say that there is no segment",
+    "permanent=None": "both say no",
+}
 WORK = Path("mutants")  # where mutmut works; nothing of it is kept
 
 
@@ -89,9 +103,9 @@ def report(chosen: list[str], files: dict[str, Path]) -> Iterator[str]:
     )
     alive = [(files[n], *change(n, files[n]), status[n]) for n in chosen if status[n] not in KILLED]
     for path, line, before, after, what in sorted(alive):
-        yield f"{path}:{line}: {before}  ->  {after}" + (
-            f"  ({what})" if what != "survived" else ""
-        )
+        reasons = [f"equivalent: {why}" for text, why in EQUIVALENT.items() if text in after]
+        words = reasons or ([what] if what != "survived" else [])
+        yield " ".join([f"{path}:{line}: {before} -> {after}", *(f"({word})" for word in words)])
 
 
 def main(count: int = COUNT, seed: int = SEED) -> None:
