@@ -45,10 +45,16 @@ class Watch(Recording):
         self.decided: set[str] = set()
         self.limited: Counter[tuple[str, str, int]] = Counter()
         self.disturbs = False
+        self.came: dict[str, str] = {}  # namespace: the link its last packet came in by
 
     def sighting(self, namespace: NetworkNamespace, link: Link, way: str, packet: Packet) -> None:
         """A packet passed a link."""
         super().sighting(namespace, link, way, packet)
+        if way == "in":
+            self.came[namespace.name] = link.name
+            redirected = packet.icmp and packet.icmp[0] == 5
+            if redirected and not namespace.sysctls.takes_redirects(link.name):
+                self.decided.add("sysctl accept_redirects")
         if packet.icmp and (packet.icmp[0] == 5 or packet.icmp == (3, 4)):
             self.disturbs = True
         if packet.icmp and way == "out" and packet.is_error:
@@ -61,6 +67,10 @@ class Watch(Recording):
             prefix = "reply: " if leg == "reply" else ""
             self.lost = f"{prefix}{decision.namespace.name}: {decision.verdict}"
         self.decided |= decided(decision)
+        came = self.came.get(decision.namespace.name, "")
+        turned = decision.verdict.partition(" via ")[0] == f"forward through {came}"
+        if turned and not decision.namespace.sysctls.either(came, "send_redirects"):
+            self.decided.add("sysctl send_redirects")
 
 
 def _counted(self: Ip, skb: Skb, icmp: tuple[int, int], *words: str, **more: Any) -> None:

@@ -272,7 +272,7 @@ class Wiring:
             words.append(f"to {self.network()}")
         if self.chance(0.25):
             words.append(f"iif {self.pick(self.interface(place), 'lo')}")
-        if self.chance(0.1):
+        if self.chance(0.2):
             words.append(f"oif {self.interface(place)}")
         if self.chance(0.2):
             words.append(f"fwmark {self.pick('0x1', '0x0/0x1', '0x80/0x80')}")
@@ -304,6 +304,8 @@ class Wiring:
             ("forwarding", "1"),
         ))  # fmt: skip
         self.go(place, f"sysctl -w net.ipv4.conf.{owner}.{key}={value}")
+        if key == "rp_filter" and self.chance(0.4):  # somebody to whom there is no way back
+            self.go(place, f"ip route add {self.pick('blackhole', 'unreachable')} {self.address()}")
 
     def _mark(self, place: str) -> None:
         """A mark set in mangle, and perhaps a rule that reads it, with rp_filter beside it."""
@@ -366,6 +368,8 @@ class Wiring:
                                    f" -j DNAT --to-destination {to}{port}")  # fmt: skip
         if self.chance(0.4):
             self._append(place, "nat", "POSTROUTING", "-j MASQUERADE", 0.2)
+        if self.chance(0.3):
+            self._translated(place, self.pick("INPUT", "FORWARD", "POSTROUTING"), "DNAT")
         for other in self.places:
             way = self._gateway(other, self._first_steps(other).get(place, ""))
             if way and other != place:
@@ -379,6 +383,13 @@ class Wiring:
         away = " -m addrtype ! --dst-type LOCAL" if self.chance(0.2) else ""
         src = f" -s {self.network()}" if self.chance(0.3) else ""
         self.go(place, f"iptables -t nat -A POSTROUTING{src}{out}{away} -j {target}")
+        if self.chance(0.3):
+            self._translated(place, self.pick("PREROUTING", "POSTROUTING"), "SNAT")
+
+    def _translated(self, place: str, hook: str, state: str) -> None:
+        """A mark for connections that are translated, or fit no connection."""
+        match = f"-m conntrack --ctstate {self.pick(state, state, 'INVALID')}"
+        self._append(place, "mangle", hook, f"{match} -j MARK --set-mark 0x1", 0)
 
     def _filter(self, place: str) -> None:
         hook = self.pick("INPUT", "FORWARD", "FORWARD", "OUTPUT")
