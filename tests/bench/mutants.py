@@ -39,6 +39,7 @@ EQUIVALENT = {
     "Skb(None, mark=skb.mark)": "only the mark of this Skb is read",
     'Segment | None = ""': "both say that there is no segment",
     "permanent=None": "both say no",
+    "skb.iif is None and not ns.is_local": "a foreign source gets no route two lines further down",
 }
 WORK = Path("mutants")  # where mutmut works; nothing of it is kept
 
