@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tracemalloc
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import ekslearn
@@ -29,6 +30,15 @@ def against_ping(scenario: str, source: str, target: str, repeats: int, world: K
     )
     return Row(what=f"trace {source} -> {target} in {scenario}", ours=ours,
                against="one ping -c1 process", theirs=theirs, aim="faster")  # fmt: skip
+
+
+def unexplained(scenario: str, source: str, target: str, repeats: int) -> Row:
+    """The same probe in the model when nobody asks why."""
+    lab = ekslearn.load(scenario)
+    sockets, address = lab.namespace(source).sockets, IPv4Address(lab.address(target))
+    sockets.ask("icmp", address)
+    values = [seconds(lambda: sockets.ask("icmp", address)) for _ in range(repeats)]
+    return Row(what=f"the same probe, not traced, in {scenario}", ours=values)
 
 
 def building(scenario: str, repeats: int, world: KernelBench) -> list[Row]:
@@ -129,6 +139,7 @@ def rows(repeats: int) -> list[Row]:
     with KernelBench() as world:
         for scenario, source, target in TRACES:
             found.append(against_ping(scenario, source, target, repeats, world))
+            found.append(unexplained(scenario, source, target, repeats))
         found += building("one-node", max(repeats // 3, 1), world)
         found += building("two-enis", max(repeats // 3, 1), world)
     found += importing(max(repeats // 2, 1))
