@@ -247,7 +247,8 @@ def test_a_bare_name_is_looked_up_on_the_shelf() -> None:
     assert load("one-node").name == load("one-node.yaml").name == "one-node"
     assert refusal("one-nod") == "'one-nod': there is no such file, nor a scenario of that name;" \
         " did you mean one-node?"  # fmt: skip
-    assert "did you mean one-node or one-pod or two-rooms?" in refusal("zzz")
+    shelf = sorted(path.stem for path in ekslearn.data_path("scenarios").glob("*.yaml"))
+    assert f"did you mean {' or '.join(shelf)}?" in refusal("zzz")
 
 
 def test_nothing_but_our_own_exception_ever_comes_out() -> None:
