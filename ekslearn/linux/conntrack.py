@@ -134,15 +134,22 @@ class Conntrack:
             return None
         return Binding(connection, is_reply, "RELATED")
 
-    def confirm(self, skb: Skb) -> None:
-        """The packet is about to leave or be delivered: from now on its connection is known."""
+    def confirm(self, skb: Skb) -> bool:
+        """The packet is about to leave or be delivered: from now on its connection is known.
+
+        False, and the packet is dropped, if another connection has the one port it could get.
+        """
         binding = skb.binding
         if binding and not binding.is_reply and not binding.connection.confirmed:
             connection = binding.connection
+            if connection.reply in self._by_tuple:
+                self._ns.drop(skb, "conntrack", "another connection has the port it is to get")
+                return False
             connection.confirmed = True
             self.connections.append(connection)
             self._by_tuple[connection.original] = connection, False
             self._by_tuple[connection.reply] = connection, True
+        return True
 
     def flush(self) -> None:
         """Forget every connection."""
@@ -155,24 +162,21 @@ class Conntrack:
         """Bind a translation of the "source" or the "target" to a new connection.
 
         The port stays if it can; one that is taken, or ``random``, is drawn by the world's dice.
+        A ``port`` that was asked for (not 0) is the only one there is.
         """
         reply = connection.reply
+        port = 0 if reply.protocol == "icmp" else port
         if what == "target":
-            changed = replace(reply, src=address)
-            if port and reply.protocol != "icmp":
-                changed = replace(changed, sport=port)
-            connection.reply = changed
+            connection.reply = replace(reply, src=address, sport=port or reply.sport)
             return
-        changed = replace(reply, dst=address)
-        if port and reply.protocol != "icmp":
-            changed = replace(changed, dport=port)
+        changed = replace(reply, dst=address, dport=port or reply.dport)
         mine = connection.original
         for other in self.connections if not random and not port else ():
             # A source keeps the port that was drawn for it (find_appropriate_src).
             same = replace(other.original, dst=mine.dst, dport=mine.dport) == mine
             if same and other.random and other.reply.dst == address and mine.protocol != "icmp":
                 connection.random, changed = True, replace(changed, dport=other.reply.dport)
-        while random or changed in self._by_tuple:
+        while not port and (random or changed in self._by_tuple):
             drawn = self._ns.world.random.randint(*PORTS)
             connection.random, random = True, False
             changed = replace(changed, dport=drawn)

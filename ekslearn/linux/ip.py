@@ -184,8 +184,7 @@ class Ip:
 
     def deliver(self, skb: Skb) -> None:
         """Hand the packet to this namespace's own sockets, if INPUT lets it pass."""
-        if self._pass("INPUT", skb):
-            self._ns.conntrack.confirm(skb)
+        if self._pass("INPUT", skb) and self._ns.conntrack.confirm(skb):
             self._ns.sockets.receive(skb)
 
     def forward(self, skb: Skb, route: Route) -> None:
@@ -307,9 +306,8 @@ class Ip:
     def finish(self, skb: Skb) -> int:
         """The last steps out: POSTROUTING, the neighbor, the link."""
         assert skb.oif is not None  # set by whoever routed the packet
-        if not self._pass("POSTROUTING", skb):
+        if not self._pass("POSTROUTING", skb) or not self._ns.conntrack.confirm(skb):
             return EPERM
-        self._ns.conntrack.confirm(skb)
         self._ns.neighbors.send(skb, skb.oif, skb.gateway or skb.packet.dst)
         return 0
 
