@@ -208,13 +208,14 @@ def _delete(chains: Chains, name: str) -> None:
     """-X: one chain, or all the user's and the built-in ones that do nothing."""
     object_if(name and chains[name].policy == "DROP", "Directory not empty.", "plain")
     used = {target for chain in chains.values() for target in _jumps(chain)}
+    objections = []
     for each in [name] if name else sorted(chains):
         busy = bool(chains[each].rules) or each in used
-        if name or not chains[each].policy:
-            text = f"CHAIN_DEL failed (Device or resource busy): chain {each}"
-            object_if(busy, text, "kernel")
+        if busy and (name or not chains[each].policy):
+            objections.append(f"CHAIN_DEL failed (Device or resource busy): chain {each}")
         if not busy and chains[each].policy != "DROP":
             del chains[each]
+    object_if(objections, "\n".join(objections), "kernel")
 
 
 def _edit(line: Line, chains: Chains, rows: list[nf.ChainRule]) -> None:
@@ -306,6 +307,8 @@ def iptables(namespace: NetworkNamespace, words: list[str]) -> Done:
             namespace.netfilter.put(line.table, chains)
         return Done()
     except Trouble as trouble:
+        if trouble.kind == "kernel":  # of several objections it tells the first
+            trouble.text = trouble.text.partition("\n")[0]
         return _told(trouble)
 
 
@@ -359,15 +362,19 @@ def _commit(lines: list[tuple[int, Line]], chains: Chains) -> None:
 
     The kernel speaks after iptables, as it gets all of them at once.
     """
-    objections = []
+    objections: list[str] = []
+    gone: dict[str, int] = {}  # built-in chains that -X took away; their policies went with them
     for at, line in sorted(lines, key=lambda row: row[1].command == "P"):
+        before = set(chains)
         try:
-            _change(line, chains)
+            if line.command != "P" or at > gone.get(line.chain or "", 0):
+                _change(line, chains)
+            gone |= dict.fromkeys(before - set(chains), at)
         except Trouble as trouble:
             trouble.at = at
             if trouble.kind != "kernel":
                 raise
-            objections.append(f"line {at}: {trouble.text}")
+            objections += [f"line {at}: {text}" for text in trouble.text.split("\n")]
     object_if(objections, "\n" + "\n".join(objections), "kernel")
 
 

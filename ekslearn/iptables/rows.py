@@ -154,7 +154,7 @@ def _ports(protocol: str, complaint: str, text: str) -> tuple[int, int]:
 def _one_port(text: str) -> int:
     if "-" in text:
         refuse(f'the range "{text}"')
-    object_if(":" in text, "Invalid port:port syntax - use dash")
+    object_if(re.match(r"\d+:", text), "Invalid port:port syntax - use dash")
     return _port("tcp", "Port `{}' not valid", text) or refuse("the port 0")
 
 
