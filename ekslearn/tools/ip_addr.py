@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from errno import EADDRNOTAVAIL, EOPNOTSUPP
+from errno import EADDRNOTAVAIL, EINVAL, EOPNOTSUPP
 from fnmatch import fnmatchcase
 from functools import partial
 from ipaddress import IPv4Address, IPv4Interface
@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import KernelError
 from ..linux.link import GLOBAL, HOST, Address, Link
 from ..linux.namespace import NetworkNamespace
+from ..linux.route import NOBODY
 from .ip_link import DEVICE, FILTERS, Style, chosen_links, link_text
 from .ip_route import SCOPES, link_named, scope_id
 from .words import (
@@ -44,7 +45,9 @@ Warning: Executing wildcard deletion to stay compatible with old scripts.
 
 
 def _broadcast(words: Words) -> IPv4Address | str:
-    return words.take() if words.peek() in ("+", "-") else address(words)
+    if words.peek() == "default":
+        return IPv4Address(words.take() and 0)
+    return words.take() if words.peek() in ("+", "-", *EVERY) else address(words)
 
 
 # In the order in which an address's attributes are printed.
@@ -135,6 +138,9 @@ def _modify(namespace: NetworkNamespace, words: Words, style: Style, how: str) -
     exact = "/" in given or given in EVERY
     if how == "delete" and not exact:
         words.warnings += WILDCARD.format(given)
+    signs = how != "delete" and found.get("broadcast") in ("+", "-")
+    if interface is None and signs and not style.ipv4:
+        give_up("Broadcast can be set only for IPv4 addresses", 1)
     link = link_named(namespace, found["dev"])
     if interface is None:
         raise KernelError(EOPNOTSUPP)
@@ -146,11 +152,14 @@ def _modify(namespace: NetworkNamespace, words: Words, style: Style, how: str) -
                 return ""
         raise KernelError(EADDRNOTAVAIL, "ipv4: Address not found")
     net, broadcast = interface.network, found.get("broadcast")
+    if broadcast in EVERY:
+        raise KernelError(EINVAL, "Attribute failed policy validation")
     if isinstance(broadcast, str):  # for a /31 or /32 there is none to work out
         edge = net.broadcast_address if broadcast == "+" else net.network_address
         broadcast = edge if net.prefixlen < 31 else None
     new = Address(
-        interface=interface, broadcast=broadcast, label=found.get("label", link.name),
+        interface=interface, broadcast=broadcast if broadcast != NOBODY else None,
+        label=found.get("label", link.name),
         scope=found.get("scope", HOST if interface.ip.is_loopback else GLOBAL),
         no_prefix_route=found.get("no_prefix_route", False),
     )  # fmt: skip

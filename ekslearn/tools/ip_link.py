@@ -136,7 +136,7 @@ def _netns(words: Words) -> str:
 
 LINK = (
     Row("up", "up", flag(True)), Row("down", "up", flag(False)),
-    Row("n*ame", "name", interface_name('"name" not a valid ifname'), once=True),
+    Row("name", "name", interface_name('"name" not a valid ifname'), once=True),
     Row("a*ddress", "mac", hardware),
     Row("mtu", "mtu", reading(lambda word: number(word, 1 << 31), 'Invalid "mtu" value\n'),
         once=True),

@@ -74,7 +74,7 @@ def _missing(namespace: NetworkNamespace, key: str, found: dict[str, Any]) -> st
     switches = "sysctl net.ipv4.conf" if interface and interface[1] in known else "sysctl net.ipv4"
     if (interface or key == f"net.ipv4.{last}") and last in refused_words()[switches].split():
         Words([], "sysctl").refuse(key)
-    if not key or any(name.startswith(f"{key}.") for name in namespace.sysctls.names()):
+    if not key or any(name.startswith(f"{key.rstrip('.')}.") for name in namespace.sysctls.names()):
         Words([], "sysctl").refuse(f'the folder "{key}"')
     path = key.replace(".", "/")
     missing = f"sysctl: cannot stat /proc/sys/{path}: No such file or directory\n"
