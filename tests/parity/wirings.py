@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 
 from ekslearn.cluster import Lab
@@ -95,12 +96,13 @@ class Wiring:
 
     def _wire(self) -> None:
         for place in self.places:
-            if self.chance(0.97):
+            if self.chance(0.95):
                 self.go(place, "ip link set lo up")
         count = len(self.places)
         chain = [(at, at + 1) for at in range(count - 1)]
         star = [(0, at) for at in range(1, count)]
-        shape = self.pick("chain", "chain", "star", "star", "pods", "ring", "parallel")
+        shape = self.pick("chain", "chain", "star", "star", "pods", "pods", "ring", "ring",
+                          "parallel")  # fmt: skip
         pairs = {"chain": chain, "star": star, "pods": star, "ring": [*chain, (0, count - 1)],
                  "parallel": [*chain, self.random.choice(chain)]}[shape]  # fmt: skip
         for number, (one, two) in enumerate(pairs):
@@ -122,7 +124,7 @@ class Wiring:
                       f" peer name {ends[1][1]} address {macs[1]} netns {far}")  # fmt: skip
         mtu = self.pick("1400", "1280", "1000") if self.chance(0.15) else ""
         for place, name in ends:
-            if mtu:
+            if mtu and self.chance(0.75):  # sometimes one end takes less than the other sends
                 self.go(place, f"ip link set {name} mtu {mtu}")
             self.go(place, f"ip link set {name} up")
         if pod:
@@ -130,7 +132,7 @@ class Wiring:
             self.go(far, f"ip addr add {ip}/32 dev {ends[1][1]}")
             self.go(far, f"ip route add 169.254.1.1 dev {ends[1][1]} scope link")
             self.go(far, f"ip route add default via 169.254.1.1 dev {ends[1][1]}")
-            if self.chance(0.8):
+            if self.chance(0.65):
                 self.go(far, f"ip neigh add 169.254.1.1 lladdr {macs[0]} dev {ends[1][1]}"
                              " nud permanent")  # fmt: skip
             else:
@@ -219,11 +221,15 @@ class Wiring:
         """A few changes; the common ones are in the list more than once."""
         kinds: list[Callable[[str], None]] = [
             self._odd_route, self._odd_route, self._error_route, self._error_route,
-            self._neighbor, self._link, self._policy, self._policy, self._policy,
+            self._neighbor, self._neighbor, self._astray, self._link,
+            self._policy, self._policy, self._policy, self._policy,
             self._switch, self._switch, self._switch, self._mark, self._mark, self._mark,
-            self._connmark, self._service, self._service, self._source_nat, self._source_nat,
+            self._connmark, self._service, self._service, self._service, self._source_nat,
+            self._source_nat,
             self._filter, self._filter, self._filter, self._filter, self._filter, self._filter,
-            self._chain, self._chain, self._turn, self._turn, self._strange,
+            self._reject, self._reject, self._reject, self._reject, self._chain, self._chain,
+            self._turn, self._turn, self._turn, self._oblique, self._oblique, self._oblique,
+            self._strange,
         ]  # fmt: skip
         for _ in range(self.random.choice((0, 0, 1, 2, 2, 3, 4, 5, 6, 8))):
             self.random.choice(kinds)(self.random.choice(self.places))
@@ -240,7 +246,10 @@ class Wiring:
                         " onlink")  # fmt: skip
         src = f" src {self.address(place)}" if self.chance(0.3) else ""
         how = self.pick("add", "add", "append", "prepend", "replace")
-        self.go(place, f"ip route {how} {self.network()} {way}{src}{self._table()}{self._metric()}")
+        target = self.network()
+        self.go(place, f"ip route {how} {target} {way}{src}{self._table()}{self._metric()}")
+        if self.chance(0.3):
+            self.go(place, f"ip route add {target} dev {name} metric 7")
 
     def _error_route(self, place: str) -> None:
         kind = self.pick("blackhole", "unreachable", "prohibit", "throw")
@@ -250,9 +259,10 @@ class Wiring:
 
     def _neighbor(self, place: str) -> None:
         mac = self.pick("02:00:00:00:00:99", f"02:00:00:00:{self.random.randrange(4):02x}:02")
-        state = self.pick("permanent", "permanent", "stale")
-        self.go(place, f"ip neigh replace {self.address()} lladdr {mac} dev {self.interface(place)}"
-                       f" nud {state}")  # fmt: skip
+        state, name = self.pick("permanent", "permanent", "stale"), self.interface(place)
+        fars = [far for at, link, _, far in self.ends if (at, link) == (place, name)]
+        ip = self.address(*fars) if self.chance(0.6) else self.address()
+        self.go(place, f"ip neigh replace {ip} lladdr {mac} dev {name} nud {state}")
 
     def _link(self, place: str) -> None:
         name = self.interface(place)
@@ -272,11 +282,12 @@ class Wiring:
             words.append(f"to {self.network()}")
         if self.chance(0.25):
             words.append(f"iif {self.pick(self.interface(place), 'lo')}")
-        if self.chance(0.2):
-            words.append(f"oif {self.interface(place)}")
+        if self.chance(0.25):
+            words.append(f"oif {self.interface(place)}")  # nobody asks for one: it needs the "not"
         if self.chance(0.2):
             words.append(f"fwmark {self.pick('0x1', '0x0/0x1', '0x80/0x80')}")
-        inverted = "not " if words and self.chance(0.2) else ""
+        bound = any(word.startswith("oif") for word in words)
+        inverted = "not " if words and self.chance(0.8 if bound else 0.3) else ""
         priority = self.pick("10", "100", "512", "1024", "32766", "40000")
         self.go(place, f"ip rule add {inverted}{' '.join(words)} prio {priority} lookup {table}")
         if table in ("100", "200"):
@@ -285,7 +296,7 @@ class Wiring:
     def _fill(self, place: str, table: str) -> None:
         gateways = [ip for where, _, _, far in self.ends if where == place
                     for at, _, ip, to in self.ends if (at, to) == (far, place) and ip]  # fmt: skip
-        for _ in range(self.random.choice((0, 1, 1, 2))):
+        for _ in range(self.random.choice((0, 1, 1, 1, 2, 2))):
             target = self.pick("default", "default", self.network(), self.address())
             way = f"via {self.random.choice(gateways)}" if gateways and self.chance(0.7) else (
                 self.pick(f"dev {self.interface(place)}", "REJECT"))  # fmt: skip
@@ -296,16 +307,20 @@ class Wiring:
                 self.go(place, f"ip route add {target} {way} table {table}{self._metric()}")
 
     def _switch(self, place: str) -> None:
-        owner = self.pick("all", self.interface(place))
+        name = self.interface(place)
+        owner = self.pick("all", name)
         key, value = self.random.choice((
-            ("rp_filter", "1"), ("rp_filter", "1"), ("rp_filter", "2"), ("rp_filter", "2"),
+            ("rp_filter", "1"), ("rp_filter", "1"), *[("rp_filter", "2")] * 4,
             ("accept_local", "1"), ("src_valid_mark", "1"), ("proxy_arp", "1"),
             ("send_redirects", "0"), ("accept_redirects", "0"), ("forwarding", "0"),
             ("forwarding", "1"),
         ))  # fmt: skip
         self.go(place, f"sysctl -w net.ipv4.conf.{owner}.{key}={value}")
-        if key == "rp_filter" and self.chance(0.4):  # somebody to whom there is no way back
-            self.go(place, f"ip route add {self.pick('blackhole', 'unreachable')} {self.address()}")
+        if key == "rp_filter" and self.chance(0.6):  # somebody to whom there is no way back
+            near = [far for at, link, _, far in self.ends if (at, link) == (place, name)]
+            fars = [ip for at, _, ip, to in self.ends if to == place and at in near and ip]
+            far = self.pick(*fars, self.address())
+            self.go(place, f"ip route add {self.pick('blackhole', 'unreachable')} {far}")
 
     def _mark(self, place: str) -> None:
         """A mark set in mangle, and perhaps a rule that reads it, with rp_filter beside it."""
@@ -317,10 +332,16 @@ class Wiring:
             mark = self.pick("0x1", "0x80/0x80", "0x1/0x1")
             self.go(place, f"ip rule add fwmark {mark} prio {self.pick('99', '1500')} lookup 100")
             self._fill(place, "100")
-        if self.chance(0.3):
+        if self.chance(0.4):
             self.go(place, f"sysctl -w net.ipv4.conf.all.rp_filter={self.pick('1', '2')}")
             if self.chance(0.6):
                 self.go(place, "sysctl -w net.ipv4.conf.all.src_valid_mark=1")
+
+    def _astray(self, place: str) -> None:
+        """A mark in OUTPUT that leads to a table without a way."""
+        self.go(place, f"iptables -t mangle -A OUTPUT -d {self.address()} -j MARK --set-mark 0x1")
+        self.go(place, "ip rule add fwmark 0x1 prio 90 lookup 100")
+        self.go(place, f"ip route add {self.pick('unreachable', 'prohibit')} default table 100")
 
     def _connmark(self, place: str) -> None:
         """As the CNI does: mark a connection where it begins, restore the mark on its answers."""
@@ -344,7 +365,7 @@ class Wiring:
 
     def _service(self, place: str) -> None:
         """DNAT: a service address, or a port of the place itself; everybody finds the way."""
-        to = self.address()
+        to = "127.0.0.1" if self.chance(0.07) else self.address()
         port = self.pick("", "", ":80", ":53", ":9")
         protocol = self.pick("tcp", "tcp", "udp", "icmp")
         if protocol == "icmp":
@@ -368,27 +389,29 @@ class Wiring:
                                    f" -j DNAT --to-destination {to}{port}")  # fmt: skip
         if self.chance(0.4):
             self._append(place, "nat", "POSTROUTING", "-j MASQUERADE", 0.2)
-        if self.chance(0.3):
-            self._translated(place, self.pick("INPUT", "FORWARD", "POSTROUTING"), "DNAT")
+        if self.chance(0.7):
+            hook = self.pick("INPUT", "FORWARD", "PREROUTING", "POSTROUTING", "POSTROUTING")
+            self._translated(place, hook, "DNAT")
         for other in self.places:
             way = self._gateway(other, self._first_steps(other).get(place, ""))
             if way and other != place:
                 self.go(other, f"ip route add {SERVICE} {way}")
-        self.addresses.append((place, SERVICE))
+        self.addresses += [(place, SERVICE)] * 2
 
     def _source_nat(self, place: str) -> None:
         random = self.pick("", "", " --random-fully")
         target = self.pick(f"MASQUERADE{random}", f"SNAT --to-source {self.address(place)}{random}")
         out = f" -o {self.pick(self.interface(place), 'eth+', 'veth+')}" if self.chance(0.7) else ""
-        away = " -m addrtype ! --dst-type LOCAL" if self.chance(0.2) else ""
+        away = self.pick("", "", "", " -m addrtype ! --dst-type LOCAL",
+                         " -m addrtype --src-type LOCAL --limit-iface-out")  # fmt: skip
         src = f" -s {self.network()}" if self.chance(0.3) else ""
         self.go(place, f"iptables -t nat -A POSTROUTING{src}{out}{away} -j {target}")
-        if self.chance(0.3):
-            self._translated(place, self.pick("PREROUTING", "POSTROUTING"), "SNAT")
+        if self.chance(0.7):
+            self._translated(place, self.pick("PREROUTING", "PREROUTING", "FORWARD"), "SNAT")
 
     def _translated(self, place: str, hook: str, state: str) -> None:
-        """A mark for connections that are translated, or fit no connection."""
-        match = f"-m conntrack --ctstate {self.pick(state, state, 'INVALID')}"
+        """A mark for connections that are translated."""
+        match = f"-m conntrack --ctstate {state}"
         self._append(place, "mangle", hook, f"{match} -j MARK --set-mark 0x1", 0)
 
     def _filter(self, place: str) -> None:
@@ -414,6 +437,18 @@ class Wiring:
         else:
             self._append(place, "filter", hook, f"-j {self.pick('DROP', 'DROP', 'ACCEPT')}")
 
+    def _reject(self, place: str) -> None:
+        """A refusal for whoever speaks to this place, or for one who is spoken to beyond it."""
+        how = self.pick(*REJECTS)
+        if self.chance(0.65):
+            match = self.pick("", " -p udp", " -p icmp", f" -s {self.address()}",
+                              " -m addrtype --dst-type LOCAL --limit-iface-in",
+                              " -m statistic --mode random ! --probability 0")  # fmt: skip
+            self.go(place, f"iptables -A INPUT{match} -j REJECT --reject-with {how}")
+        else:
+            match = self.pick(f" -d {self.address()}", f" -i {self.interface(place)} -p udp")
+            self.go(place, f"iptables -I FORWARD{match} -j REJECT --reject-with {how}")
+
     def _chain(self, place: str) -> None:
         """A user chain that is jumped or gone to, returns early, decides or does not."""
         table = self.pick("filter", "filter", "mangle")
@@ -430,12 +465,12 @@ class Wiring:
     def _append(
         self, place: str, table: str, chain: str, target: str, matched: float = 0.9
     ) -> None:
-        matches = self._matches(chain) if self.chance(matched) else ""
+        matches = self._matches(place, chain) if self.chance(matched) else ""
         if "-p tcp" in target and "-p " in matches:
             matches = ""
         self.go(place, f"iptables -t {table} -A {chain}{matches} {target}")
 
-    def _matches(self, chain: str) -> str:
+    def _matches(self, place: str, chain: str) -> str:
         """One to three conditions that can hold in ``chain``."""
         comes = chain in ("PREROUTING", "INPUT", "FORWARD")
         goes = chain in ("OUTPUT", "FORWARD", "POSTROUTING")
@@ -450,14 +485,15 @@ class Wiring:
         kind = self.pick("LOCAL", "LOCAL", "UNICAST", "BROADCAST")
         end = self.pick("--dst-type", "--src-type")
         limit = " --limit-iface-in" if comes and self.chance(0.4) else ""
-        limit = " --limit-iface-out" if not limit and goes and self.chance(0.3) else limit
-        options += [f"-m addrtype {not_}{end} {kind}{limit}"]
+        limit = " --limit-iface-out" if not limit and goes and self.chance(0.5) else limit
+        options += [f"-m addrtype {not_}{end} {kind}{limit}"] * 2
         options += [f"-m conntrack {not_}--ctstate {self.pick(*STATES)}"] * 2
-        options += [f"-m mark {not_}--mark {self.pick('0x1', '0x0', '0x80/0x80', '0x0/0x1')}"]
+        mark = self.pick("0x1", "0x0", "0x80/0x80", "0x0/0x1")
+        options += [f"-m mark {not_}--mark {mark}"] * 2
         options += [f"-m connmark {not_}--mark {self.pick('0x80/0x80', '0x0')}"]
         options += [f"-m statistic --mode random {not_}--probability {self.pick('0', '1')}"]
         options += ["-m comment --comment random"]
-        ways = ["eth0", "veth0", "eth+", "veth+", "eth1", "lo", "e+"]
+        ways = [*self.interfaces(place), "eth+", "veth+", "lo", "e+"]
         if comes:
             options += [f"{not_}-i {self.pick(*ways)}"] * 2
         if goes:
@@ -483,12 +519,45 @@ class Wiring:
         self.go(far, "sysctl -w net.ipv4.ip_forward=1")
         net = ip.rpartition(".")[0]
         self.go(place, f"ip route add {net}.{self.random.choice((2, 6, 7))}/32 via {third[0][2]}")
+        if self.chance(0.4):
+            who, key = self.pick(f"{place} accept", f"{far} send").split()
+            for name in ("all", *self.interfaces(who)):  # one that is on is enough for a redirect
+                self.go(who, f"sysctl -w net.ipv4.conf.{name}.{key}_redirects=0")
         target = self.pick(self.address(), NOWHERE, f"10.7.{self.random.randrange(3)}.1")
         self.go(place, f"ip route replace {target} via {third[0][2]}")
         self.go(far, f"ip route replace {target} via {ip}")
         if self.chance(0.5) and target.startswith("10.7"):
             self.go(place, f"ip addr add {target}/32 dev lo")
             self.addresses.append((place, target))
+
+    def _oblique(self, place: str) -> None:
+        """Answers to a neighbor go around a ring, past a place that never saw the question."""
+        ring = self._around(place)
+        if not ring:
+            return
+        asks = [ip for at, _, ip, to in self.ends if (at, to) == (ring[-1], place) and ip]
+        for here, step in pairwise(ring):
+            way = self._gateway(here, step)
+            if not asks or not way:
+                return
+            if here != place:
+                self.go(here, "sysctl -w net.ipv4.ip_forward=1")
+            self.go(here, f"ip route replace {asks[0]} {way}")
+        table, end = self.random.choice(
+            (("mangle", "MARK --set-mark 0x1"), ("filter", "ACCEPT"), ("filter", "DROP"))
+        )
+        self._append(ring[1], table, "FORWARD", f"-m conntrack --ctstate INVALID -j {end}", 0)
+
+    def _around(self, place: str) -> list[str]:
+        """The way from ``place`` to one of its neighbors over all the others, if it is a ring."""
+        ring = [place]
+        while True:
+            fars = [far for at, _, _, far in self.ends if at == ring[-1] and far not in ring]
+            if not fars:
+                break
+            ring.append(fars[0])
+        closed = any((at, far) == (ring[-1], place) for at, _, _, far in self.ends)
+        return ring if closed and len(ring) > 2 else []
 
     def _strange(self, place: str) -> None:
         """Two places claim one address; an address goes; a secondary becomes nothing."""
@@ -508,14 +577,14 @@ class Wiring:
         kind = self.random.random()
         if kind < 0.86 and others:
             address = self.random.choice(others)
-        elif kind < 0.92:
+        elif kind < 0.93:
             address = self.address(source)
         elif kind < 0.98:
             net = self.address().rpartition(".")[0]
-            address = self.pick(NOWHERE, f"{net}.77", f"{net}.99", "10.7.0.1")
+            address = self.pick(NOWHERE, f"{net}.77", f"{net}.99", f"{net}.255", "10.7.0.1")
         else:
             address = "127.0.0.1"
-        ttl = self.random.choice((1, 1, 1, 2, 2, 3)) if self.chance(0.11) else 64
+        ttl = self.random.choice((1, 1, 1, 2, 2, 3)) if self.chance(0.14) else 64
         protocol = self.pick("icmp", "tcp", "tcp", "udp", "udp")
         if protocol == "icmp":
             size = self.random.choice((800, 1100, 1300, 1450, 1501)) if self.chance(0.2) else None
