@@ -179,8 +179,10 @@ class Wiring:
                             target = ip if ip.startswith(("10.9", "10.0.8")) else net
                             self.go(place, f"ip route add {target} {way}")
                 elif way:
+                    shared = [ip for at, _, ip, to in self.ends if (at, to) == (far, place)]
                     for where, ip in self.addresses:
-                        if where == far and ip.startswith("10.9"):
+                        beyond = ip not in shared and self.chance(0.7)
+                        if where == far and (beyond or ip.startswith("10.9")):
                             self.go(place, f"ip route add {ip} {way}")
 
     def _first_steps(self, place: str) -> dict[str, str]:
@@ -231,7 +233,7 @@ class Wiring:
             self._turn, self._turn, self._turn, self._oblique, self._oblique, self._oblique,
             self._strange,
         ]  # fmt: skip
-        for _ in range(self.random.choice((0, 0, 1, 2, 2, 3, 4, 5, 6, 8))):
+        for _ in range(self.random.choice((0, 0, 1, 1, 2, 3, 3, 4, 5, 7))):
             self.random.choice(kinds)(self.random.choice(self.places))
 
     def _table(self) -> str:
