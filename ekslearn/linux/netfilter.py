@@ -375,7 +375,8 @@ class Translate(Target):
     random: str = ""
 
     def act(self, at: Passage) -> str:
-        if at.connection is None:
+        nobody = self.address is None and not int(at.skb.packet.src)
+        if at.connection is None or nobody:  # MASQUERADE leaves 0.0.0.0 as it is
             return "ACCEPT"
         address = self.address
         if address is None:

@@ -149,3 +149,18 @@ router$ iptables -t mangle -A PREROUTING -i vr -j CONNMARK --restore-mark --mask
     marks = {s.leg: s.header["mark"] for s in steps
              if s.place == "router" and s.stage == "mangle PREROUTING"}  # fmt: skip
     assert marks == {"request": 0, "reply": 0x80}
+
+
+def test_masquerade_leaves_a_packet_from_nobody_as_it_is() -> None:
+    """A sender without any address: what the real kernel showed of random lab 22."""
+    lab = Lab("nobody", ["a", "b"])
+    for line in (
+        "a$ ip link add veth0 type veth peer name eth0 netns b", "a$ ip link set veth0 up",
+        "b$ ip link set eth0 up", "a$ ip route add default dev veth0",
+        "a$ iptables -t nat -A POSTROUTING -o veth0 -j MASQUERADE",
+    ):  # fmt: skip
+        assert lab.line(line).status == 0
+    trace = lab.trace("a", "10.0.8.2:53/udp")
+    assert [(seen.place, seen.direction, seen.src) for seen in trace.request] == [
+        ("a", "out", "0.0.0.0"), ("b", "in", "0.0.0.0"),
+    ]  # fmt: skip
