@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from ekslearn.errors import EkslearnError
-from ekslearn.exercises.format import Dice, Exercise, Look, Mend, Variant, fault, renamed, veth_name
-
-PODS = ("cart", "shop", "mail", "blog", "pay", "search", "users", "stock")
+from ekslearn.exercises.format import (
+    PODS,
+    Dice,
+    Exercise,
+    Letters,
+    Look,
+    Mend,
+    Variant,
+    plain,
+    renamed,
+    veth_name,
+)
 
 
 def draw(dice: Dice) -> tuple[dict[str, str], dict[str, str]]:
@@ -63,7 +71,7 @@ class WhichInterface(Look):
 
     def read(self, variant: Variant, answer: str) -> str:
         """An interface's name."""
-        text = answer.strip().strip("`'\".").lower()
+        text = plain(answer)
         text = {"loopback": "lo", "localhost": "lo", "127.0.0.1": "lo"}.get(text, text)
         if text not in ("lo", "eth0", variant.words["veth"]):
             raise EkslearnError(
@@ -98,7 +106,7 @@ class WhichInterface(Look):
         )
 
 
-class WhichPorts(Look):
+class WhichPorts(Letters):
     """Which of four further listeners can still be opened in the pod?"""
 
     name = "containers-of-one-pod/which-ports"
@@ -147,14 +155,8 @@ class WhichPorts(Look):
         """Every candidate, tried on a copy."""
         return "".join(one for one in "abcd" if self.opens(variant, variant.words[one]))
 
-    def read(self, variant: Variant, answer: str) -> str:
-        """Letters in order."""
-        return letters(answer)
-
-    def back(self, variant: Variant, answer: str) -> str:
-        """Ask about the first candidate judged wrongly."""
-        right = self.truth(variant)
-        wrong = next(one for one in "abcd" if (one in answer) != (one in right))
+    def about(self, variant: Variant, wrong: str, *, chosen: bool) -> str:
+        """Another protocol, the same listener, one that covers it, or one beside it."""
         what = variant.words[wrong]
         taken = f"0.0.0.0:{variant.words['one']}/tcp"
         if what.endswith("/udp"):
@@ -281,10 +283,7 @@ class MendTheLoopback(Mend):
     name = "containers-of-one-pod/mend-the-loopback"
     place = "open"
     beat = "break it on purpose"
-    faults: ClassVar[tuple[tuple[str, ...], ...]] = (
-        ("{pod}$ ip link set dev lo down",),
-        ("{pod}$ ip addr del 127.0.0.1/8 dev lo",),
-    )
+    faults = (("{pod}$ ip link set dev lo down",), ("{pod}$ ip addr del 127.0.0.1/8 dev lo",))
     dangers = (
         (r"\bip\b.*\bnetns\b", "A pod's namespace is made by the runtime, and a new one has lost"
          " everything else. What is missing inside the one that is there?"),
@@ -297,8 +296,7 @@ class MendTheLoopback(Mend):
     def vary(self, dice: Dice) -> Variant:
         """One of two faults, in another pod."""
         names, words = draw(dice)
-        lines = [line.format_map(words) for line in dice.one("fault", self.faults)]
-        return Variant(lab=fault(renamed("one-pod", names), lines), words=words)
+        return self.broken(dice, renamed("one-pod", names), words)
 
     def ask(self, words: Mapping[str, str]) -> str:
         """The question."""
@@ -334,22 +332,9 @@ class MendTheLoopback(Mend):
         )
 
 
-def letters(answer: str) -> str:
-    """The letters a to d of an answer such as "b, A", in order; "none" gives none."""
-    text = answer.strip().strip("`'\".").lower()
-    if text in ("none", "-", "no", "nothing"):
-        return ""
-    found = re.findall(r"\b[a-d]\b", text) or (list(text) if re.fullmatch("[a-d]+", text) else [])
-    if not found or re.search(r"[^\Wa-d]|\d", re.sub(r"\band\b", "", text)):
-        raise EkslearnError(
-            f"{answer[:40]!r} can't be read; answer with letters, as in a c, or none"
-        )
-    return "".join(sorted(set(found)))
-
-
 def one_of(answer: str, *words: str) -> str:
     """The answer as one of ``words``."""
-    text = answer.strip().strip("`'\".").lower()
+    text = plain(answer)
     if text not in words:
         raise EkslearnError(
             f"{answer[:40]!r} can't be read; answer with one of: {', '.join(words)}"

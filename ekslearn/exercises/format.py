@@ -20,6 +20,7 @@ from ekslearn.errors import EkslearnError
 from ekslearn.scenario import dump, load
 
 NOBODY = "anonymous"  # the learner in stored notebooks, so that their outputs never differ
+PODS = ("cart", "shop", "mail", "blog", "pay", "search", "users", "stock")
 Thing = TypeVar("Thing")
 
 
@@ -67,6 +68,36 @@ def veth_name(pod: str, namespace: str = "default") -> str:
     return "eni" + hashlib.sha1(f"{namespace}.{pod}".encode()).hexdigest()[:11]
 
 
+def two_pods(dice: Dice, net: str, *, lowest: int) -> tuple[dict[str, str], dict[str, str]]:
+    """A node in ``net``.0/24 with two pods, the first one's address ending in ``lowest`` or more.
+
+    The words of a question, and what they replace in a scenario (for ``renamed``).
+    """
+    a, b = dice.order("pods", PODS)[:2]
+    last = dice.number("last", lowest, 120)
+    words = {
+        "a": a,
+        "b": b,
+        "address_a": f"{net}.{last}",
+        "address_b": f"{net}.{last + dice.number('apart', 1, 120)}",
+        "host": f"{net}.{dice.number('node', 4, 19)}",
+        "router": f"{net}.1",
+        "veth_a": veth_name(a),
+        "veth_b": veth_name(b),
+    }
+    names = {
+        "pod-a": a,
+        "pod-b": b,
+        "10.0.1.31": words["address_a"],
+        "10.0.1.42": words["address_b"],
+        "10.0.1.10": words["host"],
+        "10.0.1.1": words["router"],
+        veth_name("pod-a"): words["veth_a"],
+        veth_name("pod-b"): words["veth_b"],
+    }
+    return words, names
+
+
 def renamed(scenario: str, names: Mapping[str, str]) -> Lab:
     """A scenario with other names and addresses: each whole word in ``names`` is replaced."""
     longest_first = sorted(names, key=len, reverse=True)
@@ -91,6 +122,24 @@ def fault(lab: Lab, lines: Sequence[str]) -> Lab:
         if done.status:
             raise EkslearnError(f"the fault {line!r} fails: {' '.join(done.stderr.split())}")
     return broken
+
+
+def plain(answer: str) -> str:
+    """An answer of one word or line in small letters, without quotes or a full stop around it."""
+    return answer.strip().strip("`'\".").lower()
+
+
+def letters(answer: str) -> str:
+    """The letters a to d of an answer such as "b, A", in order; "none" gives none."""
+    text = plain(answer)
+    if text in ("none", "-", "no", "nothing"):
+        return ""
+    found = re.findall(r"\b[a-d]\b", text) or (list(text) if re.fullmatch("[a-d]+", text) else [])
+    if not found or re.search(r"[^\Wa-d]|\d", re.sub(r"\band\b", "", text)):
+        raise EkslearnError(
+            f"{answer[:40]!r} can't be read; answer with letters, as in a c, or none"
+        )
+    return "".join(sorted(set(found)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,12 +235,32 @@ class Look(Exercise):
         return Verdict(right=False, message=self.back(variant, read))
 
 
+class Letters(Look):
+    """An exercise that asks which of four things, a to d, are so."""
+
+    @abstractmethod
+    def about(self, variant: Variant, wrong: str, *, chosen: bool) -> str:
+        """The question asked back about a letter: one wrongly ``chosen``, or one overlooked."""
+
+    def read(self, variant: Variant, answer: str) -> str:
+        """Letters in order."""
+        return letters(answer)
+
+    def back(self, variant: Variant, answer: str) -> str:
+        """Ask about the first letter judged wrongly."""
+        right = self.truth(variant)
+        wrong = next(letter for letter in "abcd" if (letter in answer) != (letter in right))
+        return self.about(variant, wrong, chosen=wrong in answer)
+
+
 class Mend(Exercise):
     """An exercise whose answer is a list of commands that mend a broken lab.
 
     Any commands will do that bring back every flow and don't work by a forbidden means.
     """
 
+    #: the ways to break a healthy lab, each as lines whose {names} are words of the variant
+    faults: ClassVar[tuple[tuple[str, ...], ...]]
     #: what a mending line must not match, and the question it is asked
     dangers: ClassVar[tuple[tuple[str, str], ...]] = ()
 
@@ -202,6 +271,12 @@ class Mend(Exercise):
     @abstractmethod
     def look(self, words: Mapping[str, str], source: str, destination: str) -> str:
         """The question asked when that flow still fails."""
+
+    def broken(self, dice: Dice, lab: Lab, words: Mapping[str, str]) -> Variant:
+        """A variant with one of ``faults``; the word "fault" is its number."""
+        number = dice.number("fault", 0, len(self.faults) - 1)
+        lines = [line.format_map(words) for line in self.faults[number]]
+        return Variant(lab=fault(lab, lines), words={**words, "fault": str(number)})
 
     def judge(self, variant: Variant, answer: str) -> Verdict:
         """Run the lines on the broken lab, then send every flow through it."""

@@ -8,8 +8,7 @@ from typing import ClassVar
 from ekslearn.cluster import Lab
 from ekslearn.errors import EkslearnError
 from ekslearn.exercises import rules_choose_the_table as rules
-from ekslearn.exercises.containers_of_one_pod import letters
-from ekslearn.exercises.format import Dice, Exercise, Look, Mend, Variant, fault
+from ekslearn.exercises.format import Dice, Exercise, Letters, Look, Mend, Variant, fault, plain
 from ekslearn.trace import Trace
 
 INTRO = (
@@ -36,7 +35,7 @@ def asked(lab: Lab, words: Mapping[str, str], source: str, target: str) -> Trace
 
 def read_address(answer: str, known: Mapping[str, str]) -> str:
     """One of the addresses of the question; EkslearnError if it is none."""
-    text = answer.strip().strip("`'\".").lower().split("/")[0].split(":")[0]
+    text = plain(answer).split("/")[0].split(":")[0]
     if text not in known.values() or "." not in text:
         raise EkslearnError(f"{answer[:40]!r} is no address that the question names")
     return text
@@ -218,7 +217,7 @@ class WhichWayOut(Look):
         )
 
 
-class WhichRulesMatch(Look):
+class WhichRulesMatch(Letters):
     """Which rules does this very packet meet?"""
 
     name = "hooks-nat-and-marks/which-rules-match"
@@ -259,17 +258,12 @@ class WhichRulesMatch(Look):
         met = {s.because for s in trace.steps if (s.place, s.leg) == ("host", words["leg"])}
         return "".join(x for x in "abcd" if words[f"rule_{x}"] in met)
 
-    def read(self, variant: Variant, answer: str) -> str:
-        """Letters in order."""
-        return letters(answer)
-
-    def back(self, variant: Variant, answer: str) -> str:
+    def about(self, variant: Variant, wrong: str, *, chosen: bool) -> str:
         """nat for every packet, the wrong interface, or one overlooked."""
-        words, right = variant.words, self.truth(variant)
-        wrong = next(x for x in "abcd" if (x in answer) != (x in right))
+        words = variant.words
         said, rule = f"About {wrong}:", words[f"rule_{wrong}"]
         nat = rule in variant.lab.run("host", "iptables-save -t nat").stdout
-        if wrong in right:
+        if not chosen:
             return f"{said} go through its conditions one by one. Which of them doesn't hold?"
         if nat and words["leg"] == "reply":
             return (
@@ -307,7 +301,7 @@ class MendTheNodePort(Mend):
     place = "open"
     beat = "break it on purpose"
     strict = "host$ sysctl -w net.ipv4.conf.eth0.rp_filter=1"
-    faults: ClassVar[tuple[tuple[str, ...], ...]] = (
+    faults = (
         ("host$ iptables -t mangle -D PREROUTING 2", "host$ iptables -t mangle -D PREROUTING 1",
          strict),
         ("host$ iptables -t mangle -D PREROUTING 2",),
@@ -334,10 +328,7 @@ class MendTheNodePort(Mend):
 
     def vary(self, dice: Dice) -> Variant:
         """One of eight faults, on another node."""
-        lab, words = draw(dice)
-        number = dice.number("fault", 0, len(self.faults) - 1)
-        lines = [line.format_map(words) for line in self.faults[number]]
-        return Variant(lab=fault(lab, lines), words=words | {"fault": str(number)})
+        return self.broken(dice, *draw(dice))
 
     def ask(self, words: Mapping[str, str]) -> str:
         """The question."""

@@ -8,8 +8,18 @@ from typing import ClassVar
 
 from ekslearn.cluster import Lab
 from ekslearn.errors import EkslearnError
-from ekslearn.exercises.containers_of_one_pod import letters
-from ekslearn.exercises.format import Dice, Exercise, Look, Mend, Variant, fault, renamed
+from ekslearn.exercises.format import (
+    Dice,
+    Exercise,
+    Letters,
+    Look,
+    Mend,
+    Variant,
+    fault,
+    letters,
+    plain,
+    renamed,
+)
 
 
 def draw(dice: Dice) -> tuple[Lab, dict[str, str]]:
@@ -102,7 +112,7 @@ class WhichRow(Look):
 
     def read(self, variant: Variant, answer: str) -> str:
         """A prefix that stands in the table."""
-        text = answer.strip().strip("`'\".").lower().split(" ")[0]
+        text = plain(answer).split(" ")[0]
         read = str(prefix(text))
         rows = [str(prefix(line.split()[0])) for line in variant.words["table"].splitlines()]
         if read not in rows:
@@ -222,7 +232,7 @@ class WhichOfFour(Look):
         )
 
 
-class WhatMoves(Look):
+class WhatMoves(Letters):
     """Rows are deleted. Which packets take another way now?"""
 
     name = "how-a-route-is-chosen/what-moves"
@@ -275,16 +285,11 @@ class WhatMoves(Look):
             x for x in "abcd" if self.exit(variant.lab, words[x]) != self.exit(after, words[x])
         )
 
-    def read(self, variant: Variant, answer: str) -> str:
-        """Letters in order."""
-        return letters(answer)
-
-    def back(self, variant: Variant, answer: str) -> str:
-        """The first packet judged wrongly: untouched, taken over, or overlooked."""
-        right, words = self.truth(variant), variant.words
-        wrong = next(x for x in "abcd" if (x in answer) != (x in right))
+    def about(self, variant: Variant, wrong: str, *, chosen: bool) -> str:
+        """Overlooked, untouched, or taken over."""
+        words = variant.words
         said = f"About {wrong}, to {words[wrong]}:"
-        if wrong not in answer:
+        if not chosen:
             return f"{said} which row decided before, and is it still there?"
         if row(variant.lab, words[wrong]) == row(self.after(variant), words[wrong]):
             return f"{said} did a deleted row ever decide about it?"
@@ -312,7 +317,7 @@ class MendTheCrossroads(Mend):
     name = "how-a-route-is-chosen/mend-the-crossroads"
     place = "open"
     beat = "three ways of saying no"
-    faults: ClassVar[tuple[tuple[str, ...], ...]] = (
+    faults = (
         ("host$ ip route add blackhole {near}",),
         ("host$ ip route add unreachable {half}",),
         ("host$ ip route del default",),
@@ -335,10 +340,7 @@ class MendTheCrossroads(Mend):
 
     def vary(self, dice: Dice) -> Variant:
         """One of eight faults, in other prefixes."""
-        lab, words = draw(dice)
-        number = dice.number("fault", 0, len(self.faults) - 1)
-        lines = [line.format_map(words) for line in self.faults[number]]
-        return Variant(lab=fault(lab, lines), words=words | {"fault": str(number)})
+        return self.broken(dice, *draw(dice))
 
     def ask(self, words: Mapping[str, str]) -> str:
         """The question."""

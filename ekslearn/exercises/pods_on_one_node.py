@@ -8,8 +8,18 @@ from typing import ClassVar
 
 from ekslearn.cluster import Lab
 from ekslearn.errors import EkslearnError
-from ekslearn.exercises.containers_of_one_pod import PODS, letters
-from ekslearn.exercises.format import Dice, Exercise, Look, Mend, Variant, fault, renamed, veth_name
+from ekslearn.exercises.format import (
+    Dice,
+    Exercise,
+    Letters,
+    Look,
+    Mend,
+    Variant,
+    fault,
+    plain,
+    renamed,
+    two_pods,
+)
 
 MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 GATEWAY = "169.254.1.1"
@@ -17,33 +27,16 @@ GATEWAY = "169.254.1.1"
 
 def draw(dice: Dice) -> tuple[Lab, dict[str, str]]:
     """A healthy node of this learner: one-node with other pods, addresses and MACs."""
-    a, b = dice.order("pods", PODS)[:2]
     net = f"10.{dice.number('second', 1, 250)}.{dice.number('third', 1, 250)}"
-    last = dice.number("last", 20, 120)
+    words, names = two_pods(dice, net, lowest=20)
     serial = dice.number("mac", 0x10, 0xEF)
-    words = {
-        "a": a,
-        "b": b,
-        "address_a": f"{net}.{last}",
-        "address_b": f"{net}.{last + dice.number('apart', 1, 120)}",
-        "host": f"{net}.{dice.number('node', 4, 19)}",
-        "router": f"{net}.1",
-        "veth_a": veth_name(a),
-        "veth_b": veth_name(b),
+    words |= {
         "pod_mac_a": f"02:00:00:{serial:02x}:a0:01",
         "host_mac_a": f"02:00:00:{serial:02x}:a0:00",
         "pod_mac_b": f"02:00:00:{serial:02x}:b0:01",
         "host_mac_b": f"02:00:00:{serial:02x}:b0:00",
     }
-    names = {
-        "pod-a": a,
-        "pod-b": b,
-        "10.0.1.31": words["address_a"],
-        "10.0.1.42": words["address_b"],
-        "10.0.1.10": words["host"],
-        "10.0.1.1": words["router"],
-        veth_name("pod-a"): words["veth_a"],
-        veth_name("pod-b"): words["veth_b"],
+    names |= {
         "02:00:00:00:31:00": words["host_mac_a"],
         "02:00:00:00:31:01": words["pod_mac_a"],
         "02:00:00:00:42:00": words["host_mac_b"],
@@ -84,7 +77,7 @@ class NextHop(Look):
 
     def read(self, variant: Variant, answer: str) -> str:
         """A MAC address, or the gateway's IP address, which is a slip of its own."""
-        text = answer.strip().strip("`'\".").lower().replace("-", ":").removesuffix("/32")
+        text = plain(answer).replace("-", ":").removesuffix("/32")
         known = (GATEWAY, variant.words["address_b"], variant.words["host"])
         if not MAC.fullmatch(text) and text not in known:
             raise EkslearnError(
@@ -169,7 +162,7 @@ class ArrivingTtl(Look):
 
     def read(self, variant: Variant, answer: str) -> str:
         """A number."""
-        text = re.sub(r"^ttl\s*[=:]?\s*", "", answer.strip().strip("`'\".").lower())
+        text = re.sub(r"^ttl\s*[=:]?\s*", "", plain(answer))
         if not re.fullmatch(r"\d{1,3}", text, re.ASCII) or int(text) > 255:
             raise EkslearnError(f"{answer[:40]!r} is no TTL; answer with a number from 0 to 255")
         return str(int(text))
@@ -211,7 +204,7 @@ class ArrivingTtl(Look):
         )
 
 
-class WhatStillWorks(Look):
+class WhatStillWorks(Letters):
     """One line of the wiring is lost. Which flows still get an answer?"""
 
     name = "pods-on-one-node/what-still-works"
@@ -260,16 +253,10 @@ class WhatStillWorks(Look):
         """Every ping, sent."""
         return "".join(one for one in "abcd" if self.answers(variant, one)[0] == "delivered")
 
-    def read(self, variant: Variant, answer: str) -> str:
-        """Letters in order."""
-        return letters(answer)
-
-    def back(self, variant: Variant, answer: str) -> str:
-        """Ask about the first ping judged wrongly: too hopeful, or too gloomy."""
-        right = self.truth(variant)
-        wrong = next(one for one in "abcd" if (one in answer) != (one in right))
+    def about(self, variant: Variant, wrong: str, *, chosen: bool) -> str:
+        """Too hopeful, or too gloomy."""
         said = f"About {wrong}, {variant.words[f'said_{wrong}']}:"
-        if wrong in answer:
+        if chosen:
             if self.answers(variant, wrong)[1].startswith("reply:"):
                 return f"{said} the request gets there. Which way does the answer have to take?"
             return f"{said} does the packet meet the thing that was changed, and what then?"
@@ -299,7 +286,7 @@ class MendTheNode(Mend):
     name = "pods-on-one-node/mend-the-node"
     place = "open"
     beat = "break it on purpose, and mend it"
-    faults: ClassVar[tuple[tuple[str, ...], ...]] = (
+    faults = (
         ("host$ ip route del {address_b}",),
         ("{a}$ ip route del default",),
         ("{a}$ ip neigh del 169.254.1.1 dev eth0",),
@@ -327,9 +314,7 @@ class MendTheNode(Mend):
 
     def vary(self, dice: Dice) -> Variant:
         """One of seven faults, on another node."""
-        lab, words = draw(dice)
-        lines = [line.format_map(words) for line in dice.one("fault", self.faults)]
-        return Variant(lab=fault(lab, lines), words=words)
+        return self.broken(dice, *draw(dice))
 
     def ask(self, words: Mapping[str, str]) -> str:
         """The question."""

@@ -8,58 +8,51 @@ from typing import ClassVar
 
 from ekslearn.cluster import Lab
 from ekslearn.errors import EkslearnError
-from ekslearn.exercises.containers_of_one_pod import PODS, letters
-from ekslearn.exercises.format import Dice, Exercise, Look, Mend, Variant, fault, renamed, veth_name
+from ekslearn.exercises.format import (
+    Dice,
+    Exercise,
+    Letters,
+    Look,
+    Mend,
+    Variant,
+    fault,
+    plain,
+    renamed,
+    two_pods,
+)
 
 CARD = re.compile(r"eth\d|eni[0-9a-f]{11}|none")
 
 
 def draw(dice: Dice, scenario: str = "two-enis") -> tuple[Lab, dict[str, str]]:
     """A healthy node of this learner: other pods, other addresses, the same wiring."""
-    a, b = dice.order("pods", PODS)[:2]
     second, third = dice.number("second", 1, 250), dice.number("third", 1, 200)
     net, other = f"10.{second}.{third}", f"10.{second}.{third + 1}"
-    last, port = dice.number("last", 40, 120), dice.number("port", 30000, 32767)
-    words = {
-        "a": a,
-        "b": b,
-        "address_a": f"{net}.{last}",
-        "address_b": f"{net}.{last + dice.number('apart', 1, 120)}",
-        "host": f"{net}.{dice.number('node', 4, 19)}",
+    words, names = two_pods(dice, net, lowest=40)
+    words |= {
         "card": f"{net}.{dice.number('card', 20, 39)}",
-        "router": f"{net}.1",
         "subnet": f"{net}.0/24",
         "vpc": f"10.{second}.0.0/16",
         "peer": f"{other}.{dice.number('peer', 4, 250)}",
         "client": f"203.0.113.{dice.number('client', 2, 250)}",
-        "port": str(port),
-        "veth_a": veth_name(a),
-        "veth_b": veth_name(b),
+        "port": str(dice.number("port", 30000, 32767)),
     }
-    names = {
-        "pod-a": a,
-        "pod-b": b,
-        "10.0.1.31": words["address_a"],
-        "10.0.1.42": words["address_b"],
+    names |= {
         "10.0.1.42:80": f"{words['address_b']}:80",
-        "10.0.1.10": words["host"],
         "10.0.1.20": words["card"],
-        "10.0.1.1": words["router"],
         "10.0.1.0": f"{net}.0",
         "10.0.0.0": f"10.{second}.0.0",
         "10.0.2.1": f"{other}.1",
         "10.0.2.9": words["peer"],
         "203.0.113.7": words["client"],
         "31380": words["port"],
-        veth_name("pod-a"): words["veth_a"],
-        veth_name("pod-b"): words["veth_b"],
     }
     return renamed(scenario, names), words
 
 
 def read_card(answer: str) -> str:
     """An interface of the node, or none; EkslearnError if it is nothing of that kind."""
-    text = answer.strip().strip("`'\".").lower()
+    text = plain(answer)
     if not CARD.fullmatch(text):
         raise EkslearnError(
             f"{answer[:40]!r} is no interface of this node; answer eth0, eth1, the name of a veth,"
@@ -238,7 +231,7 @@ class WhichCard(Look):
         )
 
 
-class MarkedPackets(Look):
+class MarkedPackets(Letters):
     """Which marks match a rule with a mask?"""
 
     name = "rules-choose-the-table/marked-packets"
@@ -285,16 +278,11 @@ class MarkedPackets(Look):
         found = {x: self.leaves(variant, variant.words[f"mark_{x}"]).split() for x in "abcd"}
         return "".join(x for x in "abcd" if "eth0" in found[x])
 
-    def read(self, variant: Variant, answer: str) -> str:
-        """Letters in order."""
-        return letters(answer)
-
-    def back(self, variant: Variant, answer: str) -> str:
+    def about(self, variant: Variant, wrong: str, *, chosen: bool) -> str:
         """The mask forgotten, or a bit misread."""
-        right, words = self.truth(variant), variant.words
-        wrong = next(x for x in "abcd" if (x in answer) != (x in right))
+        words = variant.words
         said = f"About {wrong}, the mark {words[f'mark_{wrong}']}:"
-        if wrong in right:
+        if not chosen:
             return f"{said} what does the mask after the slash do with all the other bits?"
         return f"{said} write it in binary. Is the one bit of {words['mask']} set in it?"
 
@@ -320,7 +308,7 @@ class MendTheRules(Mend):
     name = "rules-choose-the-table/mend-the-rules"
     place = "open"
     beat = "break it on purpose"
-    faults: ClassVar[tuple[tuple[str, ...], ...]] = (
+    faults = (
         ("host$ ip rule del priority 1536",),
         ("host$ ip route flush table 2",),
         ("host$ ip route replace default via {router} dev eth0 table 2",),
@@ -344,10 +332,7 @@ class MendTheRules(Mend):
 
     def vary(self, dice: Dice) -> Variant:
         """One of seven faults, on another node."""
-        lab, words = draw(dice)
-        number = dice.number("fault", 0, len(self.faults) - 1)
-        lines = [line.format_map(words) for line in self.faults[number]]
-        return Variant(lab=fault(lab, lines), words=words | {"fault": str(number)})
+        return self.broken(dice, *draw(dice))
 
     def ask(self, words: Mapping[str, str]) -> str:
         """The question."""

@@ -12,7 +12,7 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -71,11 +71,17 @@ def run(name: str, words: list[str]) -> tuple[str, str, int]:
     return done.stdout, done.stderr, done.returncode
 
 
-def spawn(name: str, words: list[str]) -> tuple[str, str, int]:
+def spawn(name: str, words: Sequence[str]) -> tuple[str, str, int]:
     """``run`` for a program that surely ends: three times as fast, since nothing is waited for."""
-    with entered(name), tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    with entered(name):
+        return spawn_here(words)
+
+
+def spawn_here(words: Sequence[str]) -> tuple[str, str, int]:
+    """``spawn`` in the namespace this thread is in."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
-            child = os.posix_spawnp(words[0], words, ENVIRONMENT, file_actions=[
+            child = os.posix_spawnp(words[0], list(words), ENVIRONMENT, file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, out.fileno(), 1), (os.POSIX_SPAWN_DUP2, err.fileno(), 2),
             ])  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .labs import chain, pair, seen, wired
+from .labs import chain, pair, seen
 
 
 def test_there_and_back_across_a_veth() -> None:
@@ -268,16 +268,7 @@ def test_a_udp_server_on_all_addresses_answers_from_the_one_routing_chooses() ->
 
 def test_a_tcp_answer_nobody_asked_for_is_reset() -> None:
     """blue answers through a NAT that red doesn't know: red resets what it can't place."""
-    lab = wired("""
-        red$ ip link add veth0 type veth peer name veth1 netns blue
-        red$ ip link set lo up
-        blue$ ip link set lo up
-        red$ ip addr add 10.1.1.1/24 dev veth0
-        blue$ ip addr add 10.1.1.2/24 dev veth1
-        red$ ip link set veth0 up
-        blue$ ip link set veth1 up
-        blue$ ip addr add 10.1.1.3/24 dev veth1
-    """)
+    lab = pair("blue$ ip addr add 10.1.1.3/24 dev veth1")
     lab.listen("blue", "0.0.0.0:80/tcp")
     red = lab.namespace("red")
     from ekslearn.linux import Packet

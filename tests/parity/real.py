@@ -85,24 +85,6 @@ class Real:
 # The process inside
 
 
-def _run(words: Sequence[str]) -> tuple[str, str, int]:
-    """Run a program here; faster than subprocess.run, and nothing is left open."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        try:
-            child = os.posix_spawnp(words[0], list(words), space.ENVIRONMENT, file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, out.fileno(), 1), (os.POSIX_SPAWN_DUP2, err.fileno(), 2),
-            ])  # fmt: skip
-        except FileNotFoundError:
-            return "", f"{words[0]}: not found\n", 127
-        _, status = os.waitpid(child, 0)
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read().decode(errors="replace"))
-    return texts[0], texts[1], os.waitstatus_to_exitcode(status)
-
-
 def _switches() -> str:
     lines = []
     root = "/proc/sys/net/ipv4"
@@ -118,7 +100,7 @@ def _switches() -> str:
 
 def _listing(place: str, option: str, batch: str) -> str:
     with space.entered(place):
-        out, err, status = _run(["ip", *option.split(), "-batch", batch])
+        out, err, status = space.spawn_here(["ip", *option.split(), "-batch", batch])
         return out + err + ("" if status == 0 else f"status {status}\n") + _switches()
 
 
@@ -128,8 +110,7 @@ def _play(steps: list[Step], option: str, listings: bool, batch: str) -> list[An
         space.add(place)
     try:
         for number, (place, words) in enumerate(steps):
-            with space.entered(place):
-                done = _run(words)
+            done = space.spawn(place, words)
             space.settle(PLACES)
             last = number == len(steps) - 1
             places = seen_after((place, tuple(words)), last) if listings else ()
