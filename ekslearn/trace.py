@@ -81,6 +81,8 @@ class Trace:
 
     ``verdict`` is what the asking process sees, there and back: delivered, refused, rejected,
     dropped, unreachable or expired. ``events`` holds steps and sightings as they happened.
+    ``answer`` is a listener's line, ``teller`` the address the asking process hears of as the
+    sender of what decided: behind a NAT of its own not the one on the wire.
     """
 
     scenario: str
@@ -90,6 +92,7 @@ class Trace:
     reason: str
     events: tuple[Step | Sighting, ...]
     answer: str = ""
+    teller: str = ""
 
     @property
     def request(self) -> tuple[Sighting, ...]:
@@ -260,7 +263,13 @@ def follow(lab: Lab, source: str, destination: str) -> Trace:
     verdict, reason = _verdict(client, recording, namespace.name)
     answer = next((each.data for each in client.answers if each.data), "")
     return Trace(scenario=lab.name, source=source, destination=destination, verdict=verdict,
-                 reason=reason, events=tuple(recording.events), answer=answer)  # fmt: skip
+                 reason=reason, events=tuple(recording.events), answer=answer,
+                 teller=_teller(client))  # fmt: skip
+
+
+def _teller(client: Client) -> str:
+    heard = (each for each in client.answers if not each.icmp or each.icmp[0] != REDIRECT)
+    return next((str(each.src) for each in heard), "")
 
 
 def _source(lab: Lab, source: str) -> str:

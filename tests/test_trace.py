@@ -117,3 +117,14 @@ def test_chains_can_be_decided_again_from_what_was_passed_over() -> None:
         "the source is 10.0.1.2", "the protocol is tcp", "the destination port is 80",
         "the packet goes in by vl", "the packet's mark is 0x0",
     ]  # fmt: skip
+
+
+def test_who_tells_is_whom_the_asker_hears_not_whom_the_wire_shows() -> None:
+    """Behind a DNAT in OUTPUT the error's sender is translated back on its way up."""
+    lab = chain(
+        "left$ iptables -t nat -A OUTPUT -d 172.20.0.10 -p udp -j DNAT"
+        " --to-destination 10.0.2.2:9\nleft$ ip route add 172.20.0.10 via 10.0.1.1"
+    )
+    trace = lab.trace("left", "172.20.0.10:53/udp")
+    assert (trace.verdict, trace.teller) == ("refused", "172.20.0.10")
+    assert trace.reply[-1].src == "10.0.2.2"

@@ -270,7 +270,7 @@ def _outcome(trace: Trace) -> str:
         return "RST"
     if back and back[-1].icmp:
         kind, code = back[-1].icmp
-        return f"icmp {kind}/{code} from {back[-1].src}"
+        return f"icmp {kind}/{code} from {trace.teller or back[-1].src}"
     return "error" if trace.verdict == "unreachable" and not trace.request else "nothing"
 
 

@@ -26,7 +26,7 @@ from ekslearn.kernel.wiring import netns
 from ekslearn.linux import Decision, Link, NetworkNamespace, Packet
 from ekslearn.linux.ip import Ip
 from ekslearn.linux.packet import Skb
-from ekslearn.trace import Recording, Trace, _verdict
+from ekslearn.trace import Recording, Trace, _teller, _verdict
 from tests.parity.coverage import decided
 from tests.parity.wirings import Question, Wiring
 
@@ -164,7 +164,7 @@ def ask(lab: Lab, question: Question) -> tuple[Asked, Watch]:
     verdict, reason = _verdict(client, watch, question.source)
     events = tuple(watch.events)
     trace = Trace(scenario=lab.name, source=question.source, destination="", verdict=verdict,
-                  reason=reason, events=events)  # fmt: skip
+                  reason=reason, events=events, teller=_teller(client))  # fmt: skip
     number = client.question.sport or client.question.ident
     if client.errno and client.errno != EPERM:
         watch.decided.add("sender told at once")
