@@ -86,7 +86,7 @@ class Ip:
             self._ns.drop(skb, "route", arrival.why)
             self.report_route_error(skb, arrival.errno)
         elif arrival.verdict == "forward" and arrival.route:
-            skb.route, skb.redirect = arrival.route, arrival.redirect
+            skb.redirect = arrival.redirect
             self.forward(skb, arrival.route)
         else:
             skb.local, skb.broadcast = True, arrival.verdict == "broadcast"
@@ -238,6 +238,8 @@ class Ip:
             return Departure(lookup, 0, src or route.src or dst, ns.links["lo"])
         gateway = self._learned(route, dst).gateway or route.gateway
         chosen = src or route.src or ns.select_address(route.dev, route.via, route.scope)
+        if chosen and chosen.is_loopback and route.dev.kind != "loopback":
+            return Departure(lookup, EINVAL)  # 127/8 never leaves (__mkroute_output)
         return Departure(lookup, 0, chosen or NOBODY, route.dev, gateway, route.kind == "broadcast")
 
     def send(

@@ -62,13 +62,12 @@ class Packet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arp:
-    """One ARP message: ``op`` is "request" or "reply"; ``target_mac`` is empty in a request."""
+    """One ARP message: ``op`` is "request" or "reply"."""
 
     op: str
     sender: IPv4Address
     sender_mac: str
     target: IPv4Address
-    target_mac: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,4 +98,3 @@ class Skb:
     local: bool = False
     broadcast: bool = False
     redirect: bool = False
-    reported: bool = False

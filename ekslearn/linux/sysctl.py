@@ -15,7 +15,6 @@ INTERFACE_DEFAULTS = {
 ALIAS = {"net.ipv4.ip_forward": CONF + "all.forwarding"}
 # Switches the model reads but for which it knows one value only; any other is refused by name.
 FIXED = {"arp_ignore": 0, "route_localnet": 0, "shared_media": 1}
-LIMITS: dict[str, tuple[int, int]] = {}  # the values a key takes, where the kernel is strict
 
 
 class Sysctls:
