@@ -1,22 +1,36 @@
-"""Lab: bare network namespaces on one machine, wired by command lines, ready to be asked."""
+"""Lab and Cluster: network namespaces wired by command lines, ready to be asked.
+
+A Lab is bare namespaces on one machine. A Cluster is what AWS, the VPC CNI and Kubernetes make of
+such namespaces: nodes, pods and hosts, whose ENIs meet in a VPC.
+"""
 
 from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Sequence
-from ipaddress import IPv4Address
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import TYPE_CHECKING, TypeVar
 
+from . import data_path, tools
 from . import iptables as iptables  # adds its commands to the tools
-from . import tools
+from .cni import node as host
+from .cni import pod as wiring
+from .cni.ipamd import Ipamd, NoAddress
+from .cni.settings import Settings
 from .errors import EkslearnError, KernelError
+from .kubernetes import Pod
 from .linux import NetworkNamespace, World
+from .linux.link import invented_mac
 from .tools import Done
+from .vpc import Ec2, Eni, Fabric, InstanceType, SecurityGroup, Vpc, instance_type, max_pods
 
 if TYPE_CHECKING:
     from .trace import Trace
 
+T = TypeVar("T")
 End = tuple[str, str]
 # Listings of `ip`: what they ask changes nothing, even where they print nothing.
 READS = re.compile(r"ip(\s+-\S+)*\s+\S+(\s+(sh|sho|show|l|li|lis|list|lst|g|ge|get)\b.*)?")
@@ -31,6 +45,7 @@ class Lab:
     def __init__(self, name: str, places: Sequence[str], *, seed: int = 0) -> None:
         self.name = name
         self.lines: list[str] = []
+        self.aliases: dict[str, str] = {}  # a pod on its node's network: the node
         self._listeners: list[tuple[str, str]] = []
         self._world = World(seed)
         for place in places:
@@ -44,7 +59,7 @@ class Lab:
     def namespace(self, place: str) -> NetworkNamespace:
         """The namespace called ``place``; EkslearnError if there is none."""
         try:
-            return self._world.namespaces[place]
+            return self._world.namespaces[self.aliases.get(place, place)]
         except KeyError:
             there = ", ".join(self.places)
             raise EkslearnError(
@@ -79,7 +94,7 @@ class Lab:
             self.namespace(place).sockets.listen(address, port, protocol, process)
         except KernelError as error:
             raise EkslearnError(f"bind {socket} in {place}: {error}") from error
-        self._listeners.append((place, socket.strip()))
+        self._listeners.append((self.aliases.get(place, place), socket.strip()))
 
     def listeners(self) -> list[tuple[str, str]]:
         """Who listens: (place, "0.0.0.0:80/tcp") pairs, in the order they were made."""
@@ -91,6 +106,14 @@ class Lab:
             if link.kind != "loopback" and link.addresses:
                 return str(link.addresses[0].ip)
         raise EkslearnError(f"{place} has no address but those on lo")
+
+    def source(self, text: str) -> str:
+        """The place that PLACE or PLACE:CONTAINER asks from; EkslearnError if there is none."""
+        place, colon, container = text.partition(":")
+        if colon and place in self.places:
+            raise EkslearnError(f"{place} is a bare namespace: it has no container {container!r}; "
+                                f"ask from {place}")  # fmt: skip
+        return self.namespace(text).name
 
     def links(self) -> list[tuple[End, End]]:
         """The two ends of every veth, as (place, interface) pairs, sorted."""
@@ -124,6 +147,309 @@ class Lab:
     def world(self) -> World:
         """What the namespaces share: the order of events, the clock and the dice."""
         return self._world
+
+
+@dataclass(slots=True)
+class Wire:
+    """An interface that AWS plugs into a namespace: no command of the machine makes it.
+
+    ``eni`` is empty for a machine outside the VPC. It is there from before line number ``at`` of
+    the cluster's lines to before line number ``until``, or to the end.
+    """
+
+    place: str
+    interface: str
+    mac: str
+    eni: str
+    at: int
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedEni:
+    """An ENI with the addresses it has on a real node; ``subnet`` empty is the node's own."""
+
+    device: int
+    primary: IPv4Address
+    subnet: str = ""
+    secondary: tuple[IPv4Address, ...] = ()
+    prefixes: tuple[IPv4Network, ...] = ()
+
+
+class Machine:
+    """A node: an EC2 instance and the ipamd that runs on it, for which it is the host.
+
+    ``time`` is the node's own: what waits on one node holds up no other.
+    """
+
+    def __init__(
+        self, cluster: Cluster, name: str, kind: InstanceType, interfaces: Sequence[str],
+        pods: int | None,
+    ) -> None:  # fmt: skip
+        self.name, self.kind, self._interfaces, self._cluster = name, kind, interfaces, cluster
+        settings = cluster.settings
+        self.max_pods = pods if pods is not None else max_pods(
+            kind, prefixes=settings.prefix_delegation, custom_networking=settings.custom_networking,
+            capped=settings.prefix_delegation,
+        )  # fmt: skip
+        self.time = cluster.world.clock
+        self.ipamd: Ipamd
+
+    def interface(self, device: int) -> str:
+        """What the node calls the ENI of a device index: eth1, unless the scenario names it."""
+        return self._interfaces[device] if device < len(self._interfaces) else f"eth{device}"
+
+    def now(self) -> float:
+        """The node's time, in seconds."""
+        return self.time
+
+    # What ipamd asks of its host
+
+    def wait(self, seconds: float) -> None:
+        """Something takes so long."""
+        self.time += seconds
+
+    def attached(self, eni: Eni, device: int, table: int) -> None:
+        """An ENI has appeared: plug it in and wire it."""
+        self._cluster.plug(self.name, self.interface(device), eni)
+        self._cluster.wire(host.eni_lines(
+            self.name, self.interface(device), primary_ip=eni.primary, subnet=eni.subnet.cidr,
+            table=table, mtu=self._cluster.settings.eni_mtu, trunk=eni.trunk,
+        ))  # fmt: skip
+
+    def detached(self, eni: Eni) -> None:
+        """An ENI has gone."""
+        self._cluster.unplug(eni)
+
+    def veths(self) -> set[str]:
+        """The names of the links there are."""
+        return set(self._cluster.namespace(self.name).links)
+
+    def delete_rules_by_source(self, address: IPv4Address) -> None:
+        """Delete the rules of an ENI that is given up."""
+        rules = self._cluster.namespace(self.name)
+        self._cluster.wire(host.eni_gone_lines(
+            self.name, primary_ip=address, rules=tools.run(rules, "ip rule show").stdout
+        ))  # fmt: skip
+
+
+class Cluster(Lab):
+    """Nodes, their pods and other machines in one VPC, wired as the VPC CNI wires them.
+
+    Everything is built through the methods below, in the order AWS and Kubernetes would: nodes
+    and hosts, then pods. Then any line may change it.
+    """
+
+    def __init__(
+        self, name: str, vpc: Vpc, settings: Settings, *, connmark: str = "nft", seed: int = 0,
+        eniconfigs: Mapping[str, object] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(name, (), seed=seed)
+        self.vpc, self.settings, self.connmark = vpc, settings, connmark
+        self.eniconfigs = eniconfigs or {}
+        self.machines: dict[str, Machine] = {}
+        self.pods: dict[str, Pod] = {}
+        self.pending: dict[str, str] = {}  # a pod without address: what kubelet says
+        self.wires: list[Wire] = []
+        self._acting: Machine | None = None
+        self.ec2 = Ec2(vpc, clock=self.now)
+        self.fabric = Fabric(self.world, vpc)
+
+    def now(self) -> float:
+        """The time, in seconds, of the node that is at work, else the cluster's."""
+        return self._acting.time if self._acting else self.world.clock
+
+    # Wiring
+
+    def wire(self, lines: Iterable[str]) -> None:
+        """Run lines that have to work; EkslearnError if one doesn't."""
+        for line in lines:
+            done = self.line(line)
+            if done.status:
+                said = " ".join((done.stderr or done.stdout).split())
+                raise EkslearnError(f"{line!r} ends with status {done.status}: {said}")
+
+    def plug(self, place: str, interface: str, eni: Eni) -> None:
+        """Let an ENI appear in a namespace, as AWS does when it attaches one."""
+        link = self.namespace(place).add_link(interface, "ethernet", eni.mac)
+        self.fabric.plug(link, eni)
+        self.wires.append(Wire(place, interface, eni.mac, eni.eni_id, len(self.lines)))
+
+    def unplug(self, eni: Eni) -> None:
+        """Let an ENI disappear from the namespace it is in."""
+        wire = next(one for one in self.wires if one.eni == eni.eni_id and one.until is None)
+        wire.until = len(self.lines)
+        namespace = self.namespace(wire.place)
+        link = namespace.links[wire.interface]
+        self.fabric.unplug(link)
+        namespace.remove_link(link)
+
+    # Machines
+
+    def add_node(
+        self, name: str, kind: str, subnet: str, *, interfaces: Sequence[str] = (),
+        enis: Sequence[PinnedEni] = (), pods: int | None = None,
+        labels: Mapping[str, str] | None = None, groups: Sequence[SecurityGroup] = (),
+    ) -> Machine:  # fmt: skip
+        """Launch a node and let the CNI set it up; EkslearnError if AWS or the CNI refuses.
+
+        ``enis`` pins what ipamd would otherwise ask EC2 for: then nothing more is asked for.
+        """
+        machine = Machine(self, name, instance_type(kind), interfaces, pods)
+        self.machines[name] = machine
+        first = machine.interface(0)
+        own = next((one for one in enis if not one.device), None)
+        eni = self._launch(name, machine.kind, subnet, own.primary if own else None, first, groups)
+        switches = data_path("node-sysctls.conf").read_text(encoding="utf-8").splitlines()
+        rows = (line.partition("#")[0].replace(" ", "") for line in switches)
+        self.wire(f"{name}$ sysctl -w {row}" for row in rows if row)
+        self.wire(host.init_lines(name, first, self.settings))
+        self.wire(host.host_lines(
+            name, first, eni.primary, self.vpc.cidrs, self.settings, backend=self.connmark,
+        ))  # fmt: skip
+        for one in sorted(enis, key=lambda each: each.device):
+            self._pin(one, eni)
+        machine.ipamd = Ipamd(
+            self.settings, self.ec2, eni.instance, machine.kind, host=machine, clock=machine.now,
+            dice=self.world.random, max_pods=machine.max_pods,
+        )  # fmt: skip
+        self._act(machine, machine.ipamd.start)
+        return machine
+
+    def _pin(self, pinned: PinnedEni, primary: Eni) -> None:
+        """Give a node's ENI the addresses that a scenario pins, or attach one that has them."""
+        if not pinned.device:
+            self.ec2.assign_private_ip_addresses(
+                primary.eni_id, addresses=pinned.secondary, prefixes=pinned.prefixes
+            )
+            return
+        made = self.ec2.create_network_interface(
+            self.vpc.subnets[pinned.subnet] if pinned.subnet else primary.subnet,
+            primary.security_groups, private_ip=pinned.primary, secondary=pinned.secondary,
+            prefixes=pinned.prefixes, description=f"aws-K8S-{primary.instance}",
+        )  # fmt: skip
+        self.ec2.attach_network_interface(made.eni_id, primary.instance, pinned.device)
+
+    def add_host(
+        self, name: str, addresses: Sequence[IPv4Address], subnet: str = "",
+        groups: Sequence[SecurityGroup] = (),
+    ) -> None:  # fmt: skip
+        """Add a machine that isn't a node: an EC2 instance in ``subnet``, or one outside."""
+        if subnet:
+            kind = instance_type("t3.micro")
+            self._launch(name, kind, subnet, next(iter(addresses), None), "eth0", groups)
+            return
+        NetworkNamespace(self.world, name)
+        first, *more = addresses
+        mac = invented_mac(name, "eth0")
+        link = self.namespace(name).add_link("eth0", "ethernet", mac)
+        self.fabric.plug_host(link, addresses)
+        self.wires.append(Wire(name, "eth0", mac, "", len(self.lines)))
+        near = IPv4Interface(f"{first}/24")
+        gateway = near.network[1] if near.network[1] != first else near.network[254]
+        self.wire(host.boot_lines(name, "eth0", near, gateway))
+        self.wire(f"{name}$ ip addr add {one}/32 dev lo" for one in more)
+
+    def _launch(
+        self, name: str, kind: InstanceType, subnet: str, address: IPv4Address | None,
+        interface: str, groups: Sequence[SecurityGroup],
+    ) -> Eni:  # fmt: skip
+        where = self.vpc.subnets[subnet]
+        eni = self.ec2.run_instances(name, kind, where, private_ip=address, groups=groups)
+        NetworkNamespace(self.world, name)
+        self.plug(name, interface, eni)
+        mask = IPv4Interface(f"{eni.primary}/{where.cidr.prefixlen}")
+        self.wire(host.boot_lines(name, interface, mask, where.gateway))
+        return eni
+
+    # Pods
+
+    def add_pod(self, pod: Pod) -> None:
+        """Schedule a pod, get it an address and wire it; one that gets none stays pending."""
+        if pod.place in self.pods:
+            raise EkslearnError(f"there is a pod {pod.place} already")
+        machine = self.machines.get(pod.node) or self._schedule(pod)
+        self.pods[pod.place] = replace(pod, node=machine.name if machine else "")
+        if machine is None:
+            most = ", ".join(f"{each.name} {each.max_pods}" for each in self.machines.values())
+            self.pending[pod.place] = f"0/{len(self.machines)} nodes are available: Too many pods"
+        elif pod.host_network:
+            self.aliases[pod.place] = machine.name
+            self._start(pod)
+        else:
+            self._address(machine, self.pods[pod.place])
+
+    def delete_pod(self, place: str) -> None:
+        """Delete a pod: its address cools down, its wiring goes, and its namespace."""
+        pod = self.pods.pop(place, None)
+        if pod is None:
+            raise EkslearnError(f"there is no pod {place}")
+        self._listeners = [one for one in self._listeners if one[0] != place]
+        if self.pending.pop(place, None) or self.aliases.pop(place, None):
+            return
+        machine = self.machines[pod.node]
+        had = self._act(machine, machine.ipamd.release, pod.namespace, pod.name, place)
+        self.wire(wiring.pod_gone_lines(
+            machine.name, namespace=pod.namespace, pod=pod.name, ip=had.ip, table=had.table,
+            settings=self.settings,
+        ))  # fmt: skip
+        del self.world.namespaces[place]
+
+    def _schedule(self, pod: Pod) -> Machine | None:
+        """The node with the fewest pods that takes one more."""
+        if pod.node:
+            raise EkslearnError(f"{pod.place}: there is no node {pod.node!r}; there are"
+                                f" {', '.join(self.machines) or 'none'}")  # fmt: skip
+        count = Counter(each.node for each in self.pods.values())
+        room = [each for each in self.machines.values() if count[each.name] < each.max_pods]
+        return min(room, key=lambda each: count[each.name], default=None)
+
+    def _address(self, machine: Machine, pod: Pod) -> None:
+        """Ask ipamd for an address, as kubelet does again and again, and wire the pod."""
+        try:
+            given = self._act(machine, machine.ipamd.assign, pod.namespace, pod.name, pod.place)
+        except NoAddress as error:
+            self.pending[pod.place] = str(error)
+            return
+        self.pending.pop(pod.place, None)
+        NetworkNamespace(self.world, pod.place)
+        self.wire(wiring.pod_lines(
+            machine.name, pod.place, namespace=pod.namespace, pod=pod.name, ip=given.ip,
+            table=given.table, settings=self.settings,
+        ))  # fmt: skip
+        self._start(pod)
+
+    def _start(self, pod: Pod) -> None:
+        for container in pod.containers:
+            for port, protocol in container.ports:
+                self.listen(pod.place, f"0.0.0.0:{port}/{protocol}", process=container.name)
+
+    # Time
+
+    def _act(self, machine: Machine, do: Callable[..., T], *arguments: object) -> T:
+        """Let something happen in a node's own time."""
+        self._acting = machine
+        try:
+            return do(*arguments)
+        finally:
+            self._acting = None
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass: every ipamd does its rounds, and pending pods ask again."""
+        super().sleep(seconds)
+        while machine := min(
+            (each for each in self.machines.values() if each.time < self.world.clock),
+            key=lambda each: each.time, default=None,
+        ):  # fmt: skip
+            self._act(machine, machine.ipamd.tick)
+            for place in [one for one in self.pending if self.pods[one].node == machine.name]:
+                self._address(machine, self.pods[place])
+
+    def settle(self, limit_s: float = 120.0) -> None:
+        """Let time pass until no pod waits for an address, or until waiting has become hopeless."""
+        end = self.world.clock + limit_s
+        while self.pending and self.world.clock < end:
+            self.sleep(5.0)
 
 
 def socket_of(text: str) -> tuple[IPv4Address, int, str]:

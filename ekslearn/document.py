@@ -42,7 +42,8 @@ class Node:
     """A piece of YAML and where it stood.
 
     ``value`` is text, a list of nodes or a dict of nodes, and None for a plain number, truth
-    value or nothing. ``weight`` is its length in characters once aliases are written out.
+    value or nothing, which ``plain`` spells. ``weight`` is its length in characters once aliases
+    are written out.
     """
 
     value: Any
@@ -50,6 +51,7 @@ class Node:
     line: int
     field: str
     weight: int
+    plain: str = ""
 
     def refuse(self, why: str, kind: type[EkslearnError] = EkslearnError) -> NoReturn:
         """Raise ``kind`` with file, line and field before ``why``."""
@@ -79,6 +81,32 @@ class Node:
             if name not in found:
                 self.refuse(f"the field {name} is missing")
         return found
+
+    def at(self, *path: str) -> Node | None:
+        """The node some fields deeper, None if there is none; what stands beside it is let be."""
+        here: Node | None = self
+        for name in path:
+            here = here.value.get(name) if here and isinstance(here.value, dict) else None
+        return here
+
+    def text(self, *path: str, default: str = "") -> str:
+        """The text some fields deeper, ``default`` if there is none."""
+        found = self.at(*path)
+        return str(found.expect(str)) if found else default
+
+    def whole(self, low: int, high: int) -> int:
+        """The number, if it is a whole one from ``low`` to ``high``."""
+        if not re.fullmatch(r"[0-9]{1,9}", self.plain) or not low <= int(self.plain) <= high:
+            said = short(self.plain or self.value) if self.plain or isinstance(self.value, str) \
+                else KINDS[type(self.value)] if self.value is not None else "nothing"  # fmt: skip
+            self.refuse(f"expected a whole number from {low} to {high}, found {said}")
+        return int(self.plain)
+
+    def truth(self) -> bool:
+        """The value, if it is true or false."""
+        if self.plain.lower() not in ("true", "false"):
+            self.refuse(f"expected true or false, found {self.plain or KINDS[type(self.value)]}")
+        return self.plain.lower() == "true"
 
     def name(self) -> str:
         """The text, if it can name something."""
@@ -148,7 +176,10 @@ class Composer:
             here.refuse(f"this is nested more than {DEPTH} levels deep")
         if kind == "ScalarEvent":
             plain = event.style is None and NOT_TEXT.fullmatch(event.value)
-            here = replace(here, value=None if plain else event.value, weight=1 + len(event.value))
+            here = replace(
+                here, value=None if plain else event.value, weight=1 + len(event.value),
+                plain=event.value if plain else "",
+            )  # fmt: skip
         elif kind == "SequenceStartEvent":
             here = replace(here, value=[])
             while type(event := next(self.events)).__name__ != "SequenceEndEvent":

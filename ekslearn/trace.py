@@ -16,6 +16,7 @@ from .linux import Client, Decision, Link, Lookup, Neighbor, NetworkNamespace, P
 from .linux.conntrack import Connection
 from .linux.netfilter import Walk
 from .linux.packet import ECHO_REQUEST, REDIRECT
+from .vpc import VpcRow
 
 if TYPE_CHECKING:
     from .cluster import Lab
@@ -179,6 +180,11 @@ class Recording:
         elif isinstance(decision.row, Connection):
             row = iptables.connection_text(decision.row)
             self.events.append(self._step(decision, row, "conntrack -L", base))
+        elif isinstance(decision.row, VpcRow):
+            self.events.append(Step(
+                stage=decision.stage, decision=decision.verdict, because=decision.row.text,
+                passed_over=decision.row.passed_over, **base,
+            ))  # fmt: skip
         else:
             self.events.append(Step(stage=decision.stage, decision=decision.verdict, **base))
 
@@ -251,7 +257,7 @@ def _words(text: str) -> str:
 
 def follow(lab: Lab, source: str, destination: str) -> Trace:
     """Send the probe and write down what happens; EkslearnError for a name that isn't there."""
-    namespace = lab.namespace(_source(lab, source))
+    namespace = lab.namespace(lab.source(source))
     protocol, address, port = destination_of(lab, destination)
     recording = Recording()
     world = lab.world
@@ -272,21 +278,13 @@ def _teller(client: Client) -> str:
     return next((str(each.src) for each in heard), "")
 
 
-def _source(lab: Lab, source: str) -> str:
-    place, colon, container = source.partition(":")
-    if colon and place in lab.places:
-        raise EkslearnError(f"{place} is a bare namespace: it has no container {container!r}; "
-                            f"ask from {place}")  # fmt: skip
-    return source
-
-
 def destination_of(lab: Lab, text: str) -> tuple[str, IPv4Address, int | None]:
     """Read ADDRESS[:PORT[/tcp|udp]] or a place; EkslearnError if it is neither."""
-    if text in lab.places:
+    if text in (*lab.places, *lab.aliases):
         return "icmp", IPv4Address(lab.address(text)), None
     found = re.fullmatch(r"(.+?)(?::([0-9]+)(?:/([a-z]+))?)?", text)
     host, port, protocol = found.groups() if found else (text, None, None)
-    if host in lab.places and port:
+    if port and host in (*lab.places, *lab.aliases):
         host = lab.address(host)
     try:
         address = IPv4Address(host)
