@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from . import data_path, tools
 from . import iptables as iptables  # adds its commands to the tools
+from .cni import names
 from .cni import node as host
 from .cni import pod as wiring
 from .cni.ipamd import Ipamd, NoAddress
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 End = tuple[str, str]
 # Listings of `ip`: what they ask changes nothing, even where they print nothing.
+RULES = "ip rule show"
 READS = re.compile(r"ip(\s+-\S+)*\s+\S+(\s+(sh|sho|show|l|li|lis|list|lst|g|ge|get)\b.*)?")
 
 
@@ -213,8 +215,9 @@ class Machine:
         """An ENI has appeared: plug it in and wire it."""
         self._cluster.plug(self.name, self.interface(device), eni)
         self._cluster.wire(host.eni_lines(
-            self.name, self.interface(device), primary_ip=eni.primary, subnet=eni.subnet.cidr,
-            table=table, mtu=self._cluster.settings.eni_mtu, trunk=eni.trunk,
+            self.name, self.interface(device), primary_ip=str(eni.primary),
+            subnet=str(eni.subnet.cidr), table=table, mtu=self._cluster.settings.eni_mtu,
+            trunk=eni.interface_type == "trunk", rules=self._cluster.shows(self.name, RULES),
         ))  # fmt: skip
 
     def detached(self, eni: Eni) -> None:
@@ -227,10 +230,8 @@ class Machine:
 
     def delete_rules_by_source(self, address: IPv4Address) -> None:
         """Delete the rules of an ENI that is given up."""
-        rules = self._cluster.namespace(self.name)
-        self._cluster.wire(host.eni_gone_lines(
-            self.name, primary_ip=address, rules=tools.run(rules, "ip rule show").stdout
-        ))  # fmt: skip
+        rules = self._cluster.shows(self.name, RULES)
+        self._cluster.wire(host.eni_gone_lines(self.name, str(address), rules))
 
 
 class Cluster(Lab):
@@ -269,6 +270,10 @@ class Cluster(Lab):
                 said = " ".join((done.stderr or done.stdout).split())
                 raise EkslearnError(f"{line!r} ends with status {done.status}: {said}")
 
+    def shows(self, place: str, command: str) -> str:
+        """What a listing prints in a place."""
+        return tools.run(self.namespace(place), command).stdout
+
     def plug(self, place: str, interface: str, eni: Eni) -> None:
         """Let an ENI appear in a namespace, as AWS does when it attaches one."""
         link = self.namespace(place).add_link(interface, "ethernet", eni.mac)
@@ -305,7 +310,7 @@ class Cluster(Lab):
         self.wire(f"{name}$ sysctl -w {row}" for row in rows if row)
         self.wire(host.init_lines(name, first, self.settings))
         self.wire(host.host_lines(
-            name, first, eni.primary, self.vpc.cidrs, self.settings, backend=self.connmark,
+            name, first, str(eni.primary), self.vpc.cidrs, self.settings, backend=self.connmark,
         ))  # fmt: skip
         for one in sorted(enis, key=lambda each: each.device):
             self._pin(one, eni)
@@ -347,7 +352,7 @@ class Cluster(Lab):
         self.wires.append(Wire(name, "eth0", mac, "", len(self.lines)))
         near = IPv4Interface(f"{first}/24")
         gateway = near.network[1] if near.network[1] != first else near.network[254]
-        self.wire(host.boot_lines(name, "eth0", near, gateway))
+        self.wire(host.boot_lines(name, "eth0", str(near), str(gateway)))
         self.wire(f"{name}$ ip addr add {one}/32 dev lo" for one in more)
 
     def _launch(
@@ -358,8 +363,8 @@ class Cluster(Lab):
         eni = self.ec2.run_instances(name, kind, where, private_ip=address, groups=groups)
         NetworkNamespace(self.world, name)
         self.plug(name, interface, eni)
-        mask = IPv4Interface(f"{eni.primary}/{where.cidr.prefixlen}")
-        self.wire(host.boot_lines(name, interface, mask, where.gateway))
+        own = f"{eni.primary}/{where.cidr.prefixlen}"
+        self.wire(host.boot_lines(name, interface, own, str(where.gateway)))
         return eni
 
     # Pods
@@ -390,9 +395,11 @@ class Cluster(Lab):
         machine = self.machines[pod.node]
         had = self._act(machine, machine.ipamd.release, pod.namespace, pod.name, place)
         self.wire(wiring.pod_gone_lines(
-            machine.name, namespace=pod.namespace, pod=pod.name, ip=had.ip, table=had.table,
-            settings=self.settings,
+            machine.name, ip=str(had.ip), table=had.table, rules=self.shows(machine.name, RULES),
+            routes=self.shows(machine.name, "ip route show table all"),
         ))  # fmt: skip
+        # With the pod's namespace its veth goes; a line can only take the veth.
+        self.wire([f"{machine.name}$ ip link del {self._veth(pod)}"])
         del self.world.namespaces[place]
 
     def _schedule(self, pod: Pod) -> Machine | None:
@@ -413,11 +420,17 @@ class Cluster(Lab):
             return
         self.pending.pop(pod.place, None)
         NetworkNamespace(self.world, pod.place)
+        veth = self._veth(pod)
+        self.wire([f"{pod.place}$ ip link set lo up"])
         self.wire(wiring.pod_lines(
-            machine.name, pod.place, namespace=pod.namespace, pod=pod.name, ip=given.ip,
-            table=given.table, settings=self.settings,
+            machine.name, pod.place, namespace=pod.namespace, pod=pod.name, ip=str(given.ip),
+            table=given.table, host_mac=invented_mac(machine.name, veth),
+            pod_mac=invented_mac(pod.place, "eth0"), settings=self.settings,
         ))  # fmt: skip
         self._start(pod)
+
+    def _veth(self, pod: Pod) -> str:
+        return names.host_veth(pod.namespace, pod.name, self.settings.veth_prefix)
 
     def _start(self, pod: Pod) -> None:
         for container in pod.containers:

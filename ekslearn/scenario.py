@@ -9,13 +9,15 @@ from __future__ import annotations
 import difflib
 import io
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
 from ekslearn import data_path
+from ekslearn.cni.settings import Settings
+from ekslearn.cni.settings import read as read_settings
 from ekslearn.cluster import Cluster, Lab, PinnedEni, socket_of
 from ekslearn.document import LIMIT, Composer, Node, read, reason, short
 from ekslearn.errors import EkslearnError, NotModelled
@@ -140,7 +142,7 @@ def cluster(document: Node, manifests: list[Node]) -> Cluster:
         "cni", "connmark", "serviceCIDR", "hosts", "commands", "seed"
     ))  # fmt: skip
     made = Cluster(
-        top["metadata"].fields("name")["name"].name(), vpc_of(spec["vpc"]), settings_of(spec),
+        top["metadata"].fields("name")["name"].name(), vpc_of(spec["vpc"]), settings_of(spec.get("cni")),
         connmark=choice(spec.get("connmark"), "nft", "iptables"),
     )  # fmt: skip
     for node in items(spec["nodes"]):
@@ -244,6 +246,13 @@ def rule(node: Node) -> SecurityRule:
             protocol=choice(found.get("protocol"), "all", "tcp", "udp", "icmp"), from_port=port,
             group=node.text("group"), **cidr,
         )  # fmt: skip
+
+
+def settings_of(node: Node | None) -> Settings:
+    """The CNI's settings: the environment of the aws-node container."""
+    env = texts(node)
+    with placed(node) if node else nullcontext():
+        return read_settings(env)
 
 
 def texts(node: Node | None) -> dict[str, str]:
