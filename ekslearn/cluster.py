@@ -26,7 +26,11 @@ from .kubernetes import Pod
 from .linux import NetworkNamespace, World
 from .linux.link import invented_mac
 from .tools import Done
-from .vpc import Ec2, Eni, Fabric, InstanceType, SecurityGroup, Vpc, instance_type, max_pods
+from .vpc.ec2 import Ec2
+from .vpc.fabric import Fabric
+from .vpc.instance import InstanceType, instance_type, max_pods
+from .vpc.model import Eni, Vpc
+from .vpc.security import SecurityGroup
 
 if TYPE_CHECKING:
     from .trace import Trace
@@ -376,7 +380,6 @@ class Cluster(Lab):
         machine = self.machines.get(pod.node) or self._schedule(pod)
         self.pods[pod.place] = replace(pod, node=machine.name if machine else "")
         if machine is None:
-            most = ", ".join(f"{each.name} {each.max_pods}" for each in self.machines.values())
             self.pending[pod.place] = f"0/{len(self.machines)} nodes are available: Too many pods"
         elif pod.host_network:
             self.aliases[pod.place] = machine.name

@@ -16,13 +16,16 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from ekslearn import data_path
+from ekslearn.cluster import Cluster, Lab, PinnedEni, socket_of
 from ekslearn.cni.settings import Settings
 from ekslearn.cni.settings import read as read_settings
-from ekslearn.cluster import Cluster, Lab, PinnedEni, socket_of
 from ekslearn.document import LIMIT, Composer, Node, read, reason, short
 from ekslearn.errors import EkslearnError, NotModelled
 from ekslearn.kubernetes import read_pod
-from ekslearn.vpc import SecurityGroup, SecurityRule, Subnet, Vpc, instance_type
+from ekslearn.vpc.instance import instance_type
+from ekslearn.vpc.model import Vpc
+from ekslearn.vpc.security import ANYWHERE, SecurityGroup, SecurityRule
+from ekslearn.vpc.subnet import Subnet
 
 API = "ekslearn/v1"
 MANIFESTS = [("v1", "Pod"), ("crd.k8s.amazonaws.com/v1alpha1", "ENIConfig")]
@@ -141,10 +144,9 @@ def cluster(document: Node, manifests: list[Node]) -> Cluster:
     spec = top["spec"].fields("vpc", "nodes", optional=(
         "cni", "connmark", "serviceCIDR", "hosts", "commands", "seed"
     ))  # fmt: skip
-    made = Cluster(
-        top["metadata"].fields("name")["name"].name(), vpc_of(spec["vpc"]), settings_of(spec.get("cni")),
-        connmark=choice(spec.get("connmark"), "nft", "iptables"),
-    )  # fmt: skip
+    name = top["metadata"].fields("name")["name"].name()
+    made = Cluster(name, vpc_of(spec["vpc"]), settings_of(spec.get("cni")),
+                   connmark=choice(spec.get("connmark"), "nft", "iptables"))  # fmt: skip
     for node in items(spec["nodes"]):
         add_node(made, node)
     for node in items(spec.get("hosts")):
@@ -240,11 +242,10 @@ def rule(node: Node) -> SecurityRule:
     """One rule of a security group: protocol, port or ports, and who is at the other end."""
     found = node.fields(optional=("protocol", "port", "cidr", "group"))
     port = found["port"].whole(1, 65535) if "port" in found else None
-    cidr = {"cidr": network(found["cidr"])} if "cidr" in found else {}
     with placed(node):
         return SecurityRule(
             protocol=choice(found.get("protocol"), "all", "tcp", "udp", "icmp"), from_port=port,
-            group=node.text("group"), **cidr,
+            cidr=network(found["cidr"]) if "cidr" in found else ANYWHERE, group=node.text("group"),
         )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from .linux import Client, Decision, Link, Lookup, Neighbor, NetworkNamespace, P
 from .linux.conntrack import Connection
 from .linux.netfilter import Walk
 from .linux.packet import ECHO_REQUEST, REDIRECT
-from .vpc import VpcRow
+from .vpc.fabric import VpcRow
 
 if TYPE_CHECKING:
     from .cluster import Lab
