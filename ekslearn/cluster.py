@@ -19,7 +19,9 @@ from . import iptables as iptables  # adds its commands to the tools
 from .cni import names
 from .cni import node as host
 from .cni import pod as wiring
-from .cni.ipamd import Ipamd, NoAddress
+from .cni.datastore import CHECKPOINT_VERSION
+from .cni.ipamd import INTERFACE, NETWORK, Ipamd, NoAddress
+from .cni.pool import EniConfig, eniconfig_for
 from .cni.settings import Settings
 from .errors import EkslearnError, KernelError
 from .kubernetes import Pod
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 End = tuple[str, str]
 # Listings of `ip`: what they ask changes nothing, even where they print nothing.
-RULES = "ip rule show"
+RULES, ROUTES = "ip rule show", "ip route show table all"
 READS = re.compile(r"ip(\s+-\S+)*\s+\S+(\s+(sh|sho|show|l|li|lis|list|lst|g|ge|get)\b.*)?")
 
 
@@ -199,6 +201,7 @@ class Machine:
             capped=settings.prefix_delegation,
         )  # fmt: skip
         self.time = cluster.world.clock
+        self.expected: list[str] = []
         self.ipamd: Ipamd
 
     def interface(self, device: int) -> str:
@@ -216,26 +219,36 @@ class Machine:
         self.time += seconds
 
     def attached(self, eni: Eni, device: int, table: int) -> None:
-        """An ENI has appeared: plug it in and wire it."""
-        self._cluster.plug(self.name, self.interface(device), eni)
-        self._cluster.wire(host.eni_lines(
-            self.name, self.interface(device), primary_ip=str(eni.primary),
-            subnet=str(eni.subnet.cidr), table=table, mtu=self._cluster.settings.eni_mtu,
-            trunk=eni.interface_type == "trunk", rules=self._cluster.shows(self.name, RULES),
+        """An ENI is to be set up: plugged in, if it has only just appeared, and wired."""
+        cluster, interface = self._cluster, self.interface(device)
+        if interface not in self.veths():
+            cluster.plug(self.name, interface, eni)
+        link = cluster.namespace(self.name).links[interface]
+        cluster.wire(host.eni_lines(
+            self.name, interface, primary_ip=str(eni.primary), subnet=str(eni.subnet.cidr),
+            table=table, mtu=cluster.settings.eni_mtu, trunk=eni.interface_type == "trunk",
+            addresses=[str(each.interface) for each in link.addresses],
+            routes=cluster.shows(self.name, ROUTES), rules=cluster.shows(self.name, RULES),
         ))  # fmt: skip
 
-    def detached(self, eni: Eni) -> None:
+    def detached(self, eni_id: str) -> None:
         """An ENI has gone."""
-        self._cluster.unplug(eni)
+        self._cluster.unplug(eni_id)
 
     def veths(self) -> set[str]:
-        """The names of the links there are."""
-        return set(self._cluster.namespace(self.name).links)
+        """The names of the links there are, and of those that pinned pods are about to have."""
+        return {*self._cluster.namespace(self.name).links, *self.expected}
 
-    def delete_rules_by_source(self, address: IPv4Address) -> None:
+    def delete_rules_by_source(self, ip: str) -> None:
         """Delete the rules of an ENI that is given up."""
-        rules = self._cluster.shows(self.name, RULES)
-        self._cluster.wire(host.eni_gone_lines(self.name, str(address), rules))
+        self._cluster.wire(host.eni_gone_lines(self.name, ip, self._cluster.shows(self.name, RULES)))
+
+    def forget_pod(self, ip: str) -> None:
+        """Delete the rules of a pod that is gone."""
+        self._cluster.wire(wiring.pod_gone_lines(
+            self.name, ip=ip, table=names.MAIN, rules=self._cluster.shows(self.name, RULES),
+            routes=self._cluster.shows(self.name, ROUTES),
+        ))  # fmt: skip
 
 
 class Cluster(Lab):
@@ -251,7 +264,7 @@ class Cluster(Lab):
     ) -> None:  # fmt: skip
         super().__init__(name, (), seed=seed)
         self.vpc, self.settings, self.connmark = vpc, settings, connmark
-        self.eniconfigs = eniconfigs or {}
+        self.eniconfigs = eniconfigs
         self.machines: dict[str, Machine] = {}
         self.pods: dict[str, Pod] = {}
         self.pending: dict[str, str] = {}  # a pod without address: what kubelet says
@@ -284,9 +297,9 @@ class Cluster(Lab):
         self.fabric.plug(link, eni)
         self.wires.append(Wire(place, interface, eni.mac, eni.eni_id, len(self.lines)))
 
-    def unplug(self, eni: Eni) -> None:
+    def unplug(self, eni_id: str) -> None:
         """Let an ENI disappear from the namespace it is in."""
-        wire = next(one for one in self.wires if one.eni == eni.eni_id and one.until is None)
+        wire = next(one for one in self.wires if one.eni == eni_id and one.until is None)
         wire.until = len(self.lines)
         namespace = self.namespace(wire.place)
         link = namespace.links[wire.interface]
@@ -318,12 +331,24 @@ class Cluster(Lab):
         ))  # fmt: skip
         for one in sorted(enis, key=lambda each: each.device):
             self._pin(one, eni)
+        pinned = self.settings.disable_network_resource_provisioning or bool(enis)
         machine.ipamd = Ipamd(
-            self.settings, self.ec2, eni.instance, machine.kind, host=machine, clock=machine.now,
-            dice=self.world.random, max_pods=machine.max_pods,
+            replace(self.settings, disable_network_resource_provisioning=pinned), self.ec2,
+            eni.instance, machine.kind, host=machine, clock=machine.now, dice=self.world.random,
+            max_pods=machine.max_pods, eniconfig=self._eniconfig(labels or {}),
         )  # fmt: skip
         self._act(machine, machine.ipamd.start)
         return machine
+
+    def _eniconfig(self, labels: Mapping[str, str]) -> EniConfig | None:
+        """The ENIConfig that a node's labels choose, if custom networking is on."""
+        if not self.settings.custom_networking:
+            return None
+        return eniconfig_for(
+            self.eniconfigs, labels=labels, annotations={},
+            label_key=self.settings.eni_config_label,
+            annotation_key=self.settings.eni_config_annotation,
+        )  # fmt: skip
 
     def _pin(self, pinned: PinnedEni, primary: Eni) -> None:
         """Give a node's ENI the addresses that a scenario pins, or attach one that has them."""
@@ -399,7 +424,7 @@ class Cluster(Lab):
         had = self._act(machine, machine.ipamd.release, pod.namespace, pod.name, place)
         self.wire(wiring.pod_gone_lines(
             machine.name, ip=str(had.ip), table=had.table, rules=self.shows(machine.name, RULES),
-            routes=self.shows(machine.name, "ip route show table all"),
+            routes=self.shows(machine.name, ROUTES),
         ))  # fmt: skip
         # With the pod's namespace its veth goes; a line can only take the veth.
         self.wire([f"{machine.name}$ ip link del {self._veth(pod)}"])
@@ -416,14 +441,24 @@ class Cluster(Lab):
 
     def _address(self, machine: Machine, pod: Pod) -> None:
         """Ask ipamd for an address, as kubelet does again and again, and wire the pod."""
+        veth = self._veth(pod)
+        if pod.ip:  # as after a restart of ipamd, whose checkpoint says who has what
+            machine.expected = [veth]
+            machine.ipamd.restore({"version": CHECKPOINT_VERSION, "allocations": [{
+                "ipv4": str(pod.ip), "networkName": NETWORK, "containerID": pod.place,
+                "ifName": INTERFACE,
+                "metadata": {"k8sPodNamespace": pod.namespace, "k8sPodName": pod.name},
+            }]})  # fmt: skip
+            machine.expected = []
         try:
             given = self._act(machine, machine.ipamd.assign, pod.namespace, pod.name, pod.place)
         except NoAddress as error:
             self.pending[pod.place] = str(error)
             return
+        if pod.ip and given.ip != pod.ip:
+            raise EkslearnError(f"{pod.ip} is no free address of an ENI of {machine.name}")
         self.pending.pop(pod.place, None)
         NetworkNamespace(self.world, pod.place)
-        veth = self._veth(pod)
         self.wire([f"{pod.place}$ ip link set lo up"])
         self.wire(wiring.pod_lines(
             machine.name, pod.place, namespace=pod.namespace, pod=pod.name, ip=str(given.ip),

@@ -1,0 +1,232 @@
+"""ipamd's side of EC2 and of the instance metadata service: calls, back-off, waiting.
+
+Source: pkg/awsutils/awsutils.go and awssession/session.go of amazon-vpc-cni-k8s v1.23.1; back-off
+of a throttled call: aws-sdk-go-v2, aws/retry (standard retryer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv4Network
+from random import Random
+from typing import Any, ParamSpec, TypeVar
+
+from ekslearn.errors import EkslearnError
+from ekslearn.vpc.ec2 import Call, Ec2
+from ekslearn.vpc.error import Ec2Error
+from ekslearn.vpc.model import Eni
+from ekslearn.vpc.subnet import Subnet
+
+from .pool import CREATED_TAG, eni_tags, subnet_excluded, subnet_usable
+from .settings import Settings
+
+SDK_ATTEMPTS, SDK_MAX_BACKOFF_S = 10, 20.0  # session.go maxRetries; retry.DefaultMaxBackoff
+TRIES, MAX_BACKOFF_S = 12, 60.0  # maxENIEC2APIRetries, maxENIBackoffDelay
+DETACH_PAUSE_S = 2.0  # "it does take awhile for EC2 to detach"
+DEVICES = 100  # maxENIs: device numbers looked through for a free one
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class NotDetached(EkslearnError):
+    """EC2 knows no attachment of an ENI, or doesn't detach it."""
+
+
+class AwsClient:
+    """What ipamd asks of AWS for one instance. It waits by ``wait`` as long as an answer takes.
+
+    ``calls`` are the API calls made so far. With ``prefixes`` an ENI's addresses come as /28s.
+    """
+
+    def __init__(
+        self, ec2: Ec2, instance: str, settings: Settings, *, prefixes: bool,
+        clock: Callable[[], float], dice: Random, wait: Callable[[float], None],
+    ) -> None:  # fmt: skip
+        self.ec2, self.instance, self.settings, self.prefixes = ec2, instance, settings, prefixes
+        self._clock, self._dice, self._wait = clock, dice, wait
+        self.most = ec2.instances[instance].kind.ipv4_per_eni - 1  # GetENIIPv4Limit
+        self.calls: list[Call] = []
+
+    def call(self, action: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Make an API call; one that is throttled is made again, up to ten times."""
+        for attempt in range(1, SDK_ATTEMPTS + 1):
+            try:
+                return action(*args, **kwargs)
+            except Ec2Error as error:
+                if error.code != "RequestLimitExceeded" or attempt == SDK_ATTEMPTS:
+                    raise
+            finally:
+                self.calls.append(self.ec2.calls[-1])
+                self._wait(self.calls[-1].took_s)
+            few = 2**attempt <= SDK_MAX_BACKOFF_S
+            self._wait(self._dice.random() * 2**attempt if few else SDK_MAX_BACKOFF_S)
+        raise AssertionError  # the last attempt returned or raised
+
+    def again(self, first_s: float, jitter: float, action: Callable[[], R]) -> R:
+        """Try up to twelve times, waiting twice as long each time, and a little more by jitter."""
+        for attempt in range(TRIES - 1):
+            try:
+                return action()
+            except EkslearnError:
+                pause = min(first_s * 2**attempt, MAX_BACKOFF_S)
+                self._wait(pause * (1 + jitter * self._dice.random()))
+        return action()
+
+    def metadata(self) -> list[Eni]:
+        """The ENIs that the instance metadata service lists. It costs no API call.
+
+        The real one lags behind EC2 by seconds; this one doesn't.
+        """
+        return list(self.ec2.instances[self.instance].enis)
+
+    @property
+    def primary(self) -> Eni:
+        """The ENI the instance was launched with."""
+        return self.ec2.instances[self.instance].enis[0]
+
+    def describe(self, eni_ids: Iterable[str]) -> list[Eni]:
+        """What EC2 knows of ENIs."""
+        return self.call(self.ec2.describe_network_interfaces, list(eni_ids))
+
+    def excluded(self, eni: Eni) -> bool:
+        """IsSubnetExcluded: whether the tags of its subnet, in this zone, take an ENI out."""
+        tags = next((each.tags for each in self._subnets() if each is eni.subnet), None)
+        return subnet_excluded(tags, self.settings.cluster_name)
+
+    def tags(self) -> dict[str, str]:
+        """What every managed ENI is tagged with."""
+        settings = self.settings
+        return eni_tags(self.instance, settings.cluster_name, settings.additional_eni_tags or {})
+
+    def tag(self, eni: Eni) -> None:
+        """TagENI: add the tags an ENI lacks."""
+        lacking = {key: value for key, value in self.tags().items() if eni.tags.get(key) != value}
+        if lacking:
+            self.again(0.5, 0.3, lambda: self.call(self.ec2.create_tags, eni.eni_id, lacking))
+
+    def alloc_eni(self, groups: Sequence[str], subnet: str, count: int) -> str:
+        """AllocENI: create an ENI with ``count`` addresses or prefixes and attach it; its id.
+
+        ``groups`` and ``subnet`` are an ENIConfig's, empty without. Raises EkslearnError; what was
+        made in vain is deleted.
+        """
+        eni_id = self._create(groups, subnet, count).eni_id
+        try:
+            machine = self.call(self.ec2.describe_instances, self.instance)
+            used = {eni.device_index for eni in machine.enis if eni.network_card == 0}
+            free = [number for number in range(DEVICES) if number not in used]
+            if not free:
+                raise EkslearnError("awsGetFreeDeviceNumber: no available device number")
+            self.call(self.ec2.attach_network_interface, eni_id, self.instance, free[0])
+        except EkslearnError:
+            self._delete(eni_id)
+            raise
+        modify = self.ec2.modify_network_interface_attribute
+        try:
+            self.call(modify, eni_id, delete_on_termination=True)
+        except EkslearnError:
+            self.free_eni(eni_id)
+            raise
+        return eni_id
+
+    def _create(self, groups: Sequence[str], name: str, count: int) -> Eni:
+        """createENI: in the ENIConfig's subnet, or where the tags allow it, the emptiest first."""
+        vpc, own = self.ec2.vpc, self.primary.subnet
+        cluster, subnets = self.settings.cluster_name, [own]
+        if self.settings.custom_networking:
+            subnets = [each for each in vpc.subnets.values() if name in (each.name, each.subnet_id)]
+        elif self.settings.subnet_discovery:
+            subnets = [each for each in sorted(self._subnets(), key=lambda each: -each.free)
+                       if subnet_usable(each.tags, primary=each is own, cluster=cluster)]  # fmt: skip
+        elif self.excluded(self.primary):
+            subnets = []
+        if not subnets:
+            raise EkslearnError("no valid subnets available for ENI creation")
+        tags = {CREATED_TAG: rfc3339(self._clock())} | self.tags()
+        wanted = [vpc.security_groups[group] for group in groups] or self.primary.security_groups
+        number: Any = {"prefix_count" if self.prefixes else "secondary_count": min(count, self.most)}
+        for subnet in subnets:
+            try:
+                return self.call(
+                    self.ec2.create_network_interface, subnet, wanted,
+                    description=f"aws-K8S-{self.instance}", tags=tags, **number,
+                )  # fmt: skip
+            except Ec2Error as error:
+                refusal = error
+        raise refusal
+
+    def _subnets(self) -> list[Subnet]:
+        return self.call(self.ec2.describe_subnets, zone=self.ec2.instances[self.instance].zone)
+
+    def wait_attached(self, eni_id: str, count: int) -> Eni:
+        """WaitForENIAndIPsAttached: until the metadata service shows an ENI and its addresses.
+
+        After twelve tries fewer are taken too: one address, or (as the code has it) two prefixes.
+        """
+        found: list[Eni] = []
+
+        def look() -> Eni:
+            found[:] = [eni for eni in self.metadata() if eni.eni_id == eni_id]
+            if not found or len(self._cidrs(found[0])) < max(count, 1):
+                raise EkslearnError("waitForENIAndIPsAttached: giving up trying to retrieve ENIs"
+                                    " from metadata service")  # fmt: skip
+            return found[0]
+
+        try:
+            return self.again(0.1, 0.15, look)
+        except EkslearnError:
+            if found and len(self._cidrs(found[0])) > self.prefixes:
+                return found[0]
+            raise
+
+    def _cidrs(self, eni: Eni) -> Sequence[object]:
+        return eni.prefixes if self.prefixes else eni.secondary
+
+    def alloc_addresses(self, eni_id: str, count: int) -> list[IPv4Network]:
+        """AllocIPAddresses: ``count`` more addresses or prefixes, at most an ENI's; none for 0."""
+        if (count := min(count, self.most)) < 1:
+            return []
+        number: Any = {"prefix_count" if self.prefixes else "count": count}
+        got = self.call(self.ec2.assign_private_ip_addresses, eni_id, **number)
+        return [IPv4Network(each) for each in got]
+
+    def dealloc(self, eni_id: str, cidrs: Iterable[IPv4Network]) -> None:
+        """DeallocCidrs: give prefixes back, then addresses; an empty list makes no call."""
+        cidrs = list(cidrs)
+        give, prefixes = self.ec2.unassign_private_ip_addresses, [c for c in cidrs if c.prefixlen < 32]
+        if prefixes:
+            self.call(give, eni_id, prefixes=prefixes)
+        if addresses := [cidr[0] for cidr in cidrs if cidr.prefixlen == 32]:
+            self.call(give, eni_id, addresses=addresses)
+
+    def free_eni(self, eni_id: str) -> None:
+        """FreeENI: detach an ENI, wait, delete it. Raises NotDetached if it stays attached."""
+        try:
+            attachment = self.describe([eni_id])[0].attachment_id
+        except Ec2Error as error:
+            if _gone(error):
+                return
+            raise
+        if not attachment:
+            raise NotDetached("failed to get ENI's attachment id")
+        try:
+            self.again(0.2, 0.15, lambda: self.call(self.ec2.detach_network_interface, attachment))
+        except Ec2Error as error:
+            raise NotDetached("unable to detach ENI from EC2 instance, giving up") from error
+        self._wait(DETACH_PAUSE_S)
+        self._delete(eni_id)
+
+    def _delete(self, eni_id: str) -> None:
+        def delete() -> None:
+            try:
+                self.call(self.ec2.delete_network_interface, eni_id)
+            except Ec2Error as error:
+                if not _gone(error):
+                    raise
+
+        self.again(0.5, 0.15, delete)
+
+
+def _gone(error: Ec2Error) -> bool:
+    return error.code == "InvalidNetworkInterfaceID.NotFound"
