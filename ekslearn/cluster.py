@@ -260,7 +260,7 @@ class Cluster(Lab):
 
     def __init__(
         self, name: str, vpc: Vpc, settings: Settings, *, connmark: str = "nft", seed: int = 0,
-        eniconfigs: Mapping[str, object] | None = None,
+        eniconfigs: Sequence[EniConfig] = (),
     ) -> None:  # fmt: skip
         super().__init__(name, (), seed=seed)
         self.vpc, self.settings, self.connmark = vpc, settings, connmark
@@ -497,10 +497,15 @@ class Cluster(Lab):
                 self._address(machine, self.pods[place])
 
     def settle(self, limit_s: float = 120.0) -> None:
-        """Let time pass until no pod waits for an address, or until waiting has become hopeless."""
+        """Let time pass until every pool rests and no pod waits, or until waiting is hopeless."""
         end = self.world.clock + limit_s
-        while self.pending and self.world.clock < end:
+        while self.world.clock < end:
+            done = {each.name: len(each.ipamd.decisions) for each in self.machines.values()}
             self.sleep(5.0)
+            new = [one for each in self.machines.values()
+                   for one in each.ipamd.decisions[done[each.name]:]]  # fmt: skip
+            if not self.pending and not any(one.did for one in new):
+                return
 
 
 def socket_of(text: str) -> tuple[IPv4Address, int, str]:

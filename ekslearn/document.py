@@ -25,7 +25,7 @@ EXPANSION = 100  # aliases may make a document this many times as long as its te
 DEPTH = 40  # a scenario is five levels deep
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 NOT_TEXT = re.compile(
-    r"|~|null|true|false|[-+]?\.?\d[\d_.]*(e[-+]?\d+)?|[-+]?\.inf|\.nan"
+    r"|~|null|true|false|[-+]?(\d[\d_]*(\.[\d_]*)?|\.\d[\d_]*)(e[-+]?\d+)?|[-+]?\.inf|\.nan"
     r"|0[xo][\da-f]+",
     re.ASCII | re.IGNORECASE,
 )
