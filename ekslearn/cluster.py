@@ -241,7 +241,8 @@ class Machine:
 
     def delete_rules_by_source(self, ip: str) -> None:
         """Delete the rules of an ENI that is given up."""
-        self._cluster.wire(host.eni_gone_lines(self.name, ip, self._cluster.shows(self.name, RULES)))
+        rules = self._cluster.shows(self.name, RULES)
+        self._cluster.wire(host.eni_gone_lines(self.name, ip, rules))
 
     def forget_pod(self, ip: str) -> None:
         """Delete the rules of a pod that is gone."""
@@ -276,6 +277,12 @@ class Cluster(Lab):
     def now(self) -> float:
         """The time, in seconds, of the node that is at work, else the cluster's."""
         return self._acting.time if self._acting else self.world.clock
+
+    def namespace(self, place: str) -> NetworkNamespace:
+        """The namespace of a place; EkslearnError if there is none, or a pod has none yet."""
+        if place in self.pending:
+            raise EkslearnError(f"{place} has no network yet. {self.pending[place]}")
+        return super().namespace(place)
 
     # Wiring
 
@@ -402,10 +409,11 @@ class Cluster(Lab):
         """Schedule a pod, get it an address and wire it; one that gets none stays pending."""
         if pod.place in self.pods:
             raise EkslearnError(f"there is a pod {pod.place} already")
-        machine = self.machines.get(pod.node) or self._schedule(pod)
+        machine = self._schedule(pod)
         self.pods[pod.place] = replace(pod, node=machine.name if machine else "")
         if machine is None:
-            self.pending[pod.place] = f"0/{len(self.machines)} nodes are available: Too many pods"
+            count = len(self.machines)
+            self.pending[pod.place] = f"0/{count} nodes are available: {count} Too many pods."
         elif pod.host_network:
             self.aliases[pod.place] = machine.name
             self._start(pod)
@@ -431,7 +439,9 @@ class Cluster(Lab):
         del self.world.namespaces[place]
 
     def _schedule(self, pod: Pod) -> Machine | None:
-        """The node with the fewest pods that takes one more."""
+        """The pod's own node, else the one with the fewest pods of those that take one more."""
+        if pod.node in self.machines:
+            return self.machines[pod.node]
         if pod.node:
             raise EkslearnError(f"{pod.place}: there is no node {pod.node!r}; there are"
                                 f" {', '.join(self.machines) or 'none'}")  # fmt: skip

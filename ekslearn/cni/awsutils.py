@@ -17,6 +17,7 @@ from ekslearn.vpc.error import Ec2Error
 from ekslearn.vpc.model import Eni
 from ekslearn.vpc.subnet import Subnet
 
+from .datastore import rfc3339
 from .pool import CREATED_TAG, eni_tags, subnet_excluded, subnet_usable
 from .settings import Settings
 
@@ -63,13 +64,16 @@ class AwsClient:
             self._wait(self._dice.random() * 2**attempt if few else SDK_MAX_BACKOFF_S)
         raise AssertionError  # the last attempt returned or raised
 
-    def again(self, first_s: float, jitter: float, action: Callable[[], R]) -> R:
-        """Try up to twelve times, waiting twice as long each time, and a little more by jitter."""
-        for attempt in range(TRIES - 1):
+    def again(
+        self, action: Callable[[], R], first_s: float, jitter: float, *, tries: int = TRIES,
+        growth: int = 2,
+    ) -> R:  # fmt: skip
+        """Try again after a pause, which grows and has a little jitter on top (NWithBackoff)."""
+        for attempt in range(tries - 1):
             try:
                 return action()
             except EkslearnError:
-                pause = min(first_s * 2**attempt, MAX_BACKOFF_S)
+                pause = min(first_s * growth**attempt, MAX_BACKOFF_S)
                 self._wait(pause * (1 + jitter * self._dice.random()))
         return action()
 
@@ -103,7 +107,8 @@ class AwsClient:
         """TagENI: add the tags an ENI lacks."""
         lacking = {key: value for key, value in self.tags().items() if eni.tags.get(key) != value}
         if lacking:
-            self.again(0.5, 0.3, lambda: self.call(self.ec2.create_tags, eni.eni_id, lacking))
+            tag = self.ec2.create_tags
+            self.again(lambda: self.call(tag, eni.eni_id, lacking), 0.5, 0.3, tries=5)
 
     def alloc_eni(self, groups: Sequence[str], subnet: str, count: int) -> str:
         """AllocENI: create an ENI with ``count`` addresses or prefixes and attach it; its id.
@@ -137,15 +142,20 @@ class AwsClient:
         if self.settings.custom_networking:
             subnets = [each for each in vpc.subnets.values() if name in (each.name, each.subnet_id)]
         elif self.settings.subnet_discovery:
-            subnets = [each for each in sorted(self._subnets(), key=lambda each: -each.free)
-                       if subnet_usable(each.tags, primary=each is own, cluster=cluster)]  # fmt: skip
+            emptiest = sorted(self._subnets(), key=lambda each: -each.free)
+            subnets = [
+                subnet
+                for subnet in emptiest
+                if subnet_usable(subnet.tags, primary=subnet is own, cluster=cluster)
+            ]
         elif self.excluded(self.primary):
             subnets = []
         if not subnets:
             raise EkslearnError("no valid subnets available for ENI creation")
-        tags = {CREATED_TAG: rfc3339(self._clock())} | self.tags()
+        tags = {CREATED_TAG: rfc3339(int(self._clock()))} | self.tags()
         wanted = [vpc.security_groups[group] for group in groups] or self.primary.security_groups
-        number: Any = {"prefix_count" if self.prefixes else "secondary_count": min(count, self.most)}
+        kind = "prefix_count" if self.prefixes else "secondary_count"
+        number: Any = {kind: min(count, self.most)}
         for subnet in subnets:
             try:
                 return self.call(
@@ -174,7 +184,7 @@ class AwsClient:
             return found[0]
 
         try:
-            return self.again(0.1, 0.15, look)
+            return self.again(look, 0.1, 0.15)
         except EkslearnError:
             if found and len(self._cidrs(found[0])) > self.prefixes:
                 return found[0]
@@ -193,9 +203,8 @@ class AwsClient:
 
     def dealloc(self, eni_id: str, cidrs: Iterable[IPv4Network]) -> None:
         """DeallocCidrs: give prefixes back, then addresses; an empty list makes no call."""
-        cidrs = list(cidrs)
-        give, prefixes = self.ec2.unassign_private_ip_addresses, [c for c in cidrs if c.prefixlen < 32]
-        if prefixes:
+        cidrs, give = list(cidrs), self.ec2.unassign_private_ip_addresses
+        if prefixes := [cidr for cidr in cidrs if cidr.prefixlen < 32]:
             self.call(give, eni_id, prefixes=prefixes)
         if addresses := [cidr[0] for cidr in cidrs if cidr.prefixlen == 32]:
             self.call(give, eni_id, addresses=addresses)
@@ -211,7 +220,8 @@ class AwsClient:
         if not attachment:
             raise NotDetached("failed to get ENI's attachment id")
         try:
-            self.again(0.2, 0.15, lambda: self.call(self.ec2.detach_network_interface, attachment))
+            detach = self.ec2.detach_network_interface
+            self.again(lambda: self.call(detach, attachment), 0.2, 0.15)
         except Ec2Error as error:
             raise NotDetached("unable to detach ENI from EC2 instance, giving up") from error
         self._wait(DETACH_PAUSE_S)
@@ -225,7 +235,7 @@ class AwsClient:
                 if not _gone(error):
                     raise
 
-        self.again(0.5, 0.15, delete)
+        self.again(delete, 0.5, 0.15)
 
 
 def _gone(error: Ec2Error) -> bool:

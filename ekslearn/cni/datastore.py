@@ -24,6 +24,7 @@ MIN_ENI_AGE_S = 60  # minENILifeTime
 EMPTY_CIDR_DELAY_S = 5  # deallocateEmptyCIDR
 IPS_PER_PREFIX, PREFIX_LENGTH, PREFIXES_AT_A_TIME = 16, 28, 1  # GetPrefixDelegationDefaults
 CHECKPOINT_VERSION = "vpc-cni-ipam/1"
+KEY_NAMES = ("networkName", "containerID", "ifName")
 
 
 T = TypeVar("T")
@@ -127,13 +128,13 @@ class DataStore:
     """The store of one network card.
 
     ``total`` and ``prefixes`` are ipamd's running counters over all ENIs, which GetIPStats
-    (``stats``) doesn't always agree with. ``save`` is called at each change of an allocation, as
-    ipamd writes its checkpoint file then; what it raises undoes the change.
+    (``stats``) doesn't always agree with. ``save`` is called at each change of an allocation, when
+    ipamd writes its checkpoint file; if it raises, nothing changes, unless the change is forced.
     """
 
     def __init__(
         self, *, clock: Callable[[], float], dice: Random, prefix_delegation: bool = False,
-        cooldown_s: float = 30.0, card: int = 0, save: Callable[[], None] = lambda: None,
+        cooldown_s: float = 30.0, card: int = 0, save: Callable[[], object] = bool,  # does nothing
     ) -> None:  # fmt: skip
         self._clock, self._dice, self.save = clock, dice, save
         self.prefix_delegation, self.cooldown_s, self.card = prefix_delegation, cooldown_s, card
@@ -290,25 +291,16 @@ class DataStore:
             for cidr in self.any_order(self._serving([eni])):
                 if (address := self._unused(cidr, now)) is None:
                     continue
-                held = self._hold(eni, cidr, AddressInfo(address, key, namespace, pod, now))
-                try:
-                    self.save()
-                except BaseException:
-                    del self._held[key], cidr.addresses[address]
-                    raise
-                return held
+                self.save()
+                return self._hold(eni, cidr, AddressInfo(address, key, namespace, pod, now))
         raise StoreError("AssignPodIPAddress: no available IP/Prefix addresses")
 
     def unassign(self, key: PodKey) -> Held:
         """Take a pod's address back; it stays on its ENI, and its cooldown begins."""
         if key not in self._held:
             raise StoreError("datastore: unknown pod")
+        self.save()
         held = self._held.pop(key)
-        try:
-            self.save()
-        except BaseException:
-            self._held[key] = held
-            raise
         held.cidr.addresses[held.info.address] = held.info.freed(self._clock())
         if held.eni.excluded and not held.cidr.assigned:
             self._emptied.append((self._clock() + EMPTY_CIDR_DELAY_S, held.eni, held.cidr))
@@ -336,7 +328,7 @@ class DataStore:
         """The checkpoint file, /var/run/aws-node/ipam.json; cooldowns aren't in it."""
         held = ((key, held.info) for key, held in self._held.items())
         entries = [{
-            "networkName": key.network, "containerID": key.container, "ifName": key.interface,
+            **dict(zip(KEY_NAMES, key, strict=True)),
             "ipv4": str(info.address), "allocationTimestamp": round(info.assigned_at * 1e9),
             "metadata": _metadata(info),
         } for key, info in held]  # fmt: skip
@@ -356,10 +348,9 @@ class DataStore:
             address, meta = IPv4Address(entry["ipv4"]), entry.get("metadata", {})
             namespace, pod = meta.get("k8sPodNamespace", ""), meta.get("k8sPodName", "")
             if pod and names.veth_suffix(namespace, pod) not in suffixes:
-                why = f"host-side veth not found for pod {namespace}/{pod}"
-                stale[str(address)] = why
+                stale[str(address)] = f"host-side veth not found for pod {namespace}/{pod}"
                 continue
-            key = PodKey(*(entry.get(name, "") for name in ("networkName", "containerID", "ifName")))
+            key = PodKey(*(entry.get(name, "") for name in KEY_NAMES))
             since = entry.get("allocationTimestamp", 0) / 1e9
             for eni, cidr in cidrs:
                 if address in cidr.network:
@@ -443,7 +434,7 @@ def _shown(cidr: Cidr) -> dict[str, Any]:
             "networkName": info.key.network if info.key else "", "containerID": "", "ifName": "",
         },
         "IPAMMetadata": _metadata(info),
-        "AssignedTime": _time(info.assigned_at), "UnassignedTime": _time(info.unassigned_at),
+        "AssignedTime": rfc3339(info.assigned_at), "UnassignedTime": rfc3339(info.unassigned_at),
     } for info in cidr.addresses.values()}  # fmt: skip
     return {
         "Cidr": {"IP": str(cidr.network.network_address), "Mask": mask},
@@ -451,8 +442,12 @@ def _shown(cidr: Cidr) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _time(seconds: float | None) -> str:
-    """A time as Go's JSON has it; a time that isn't set is the year 1."""
+def rfc3339(seconds: float | None) -> str:
+    """A time of the simulated clock as Go writes it; one that isn't set is in the year 1.
+
+    >>> rfc3339(61.5)
+    '1970-01-01T00:01:01.5Z'
+    """
     if seconds is None:
         return "0001-01-01T00:00:00Z"
     moment = datetime(1970, 1, 1) + timedelta(seconds=seconds)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from random import Random
 from typing import Any, Protocol
@@ -132,13 +133,11 @@ class Ipamd:
         """
         with self._deciding("start"):
             for eni in self._discover():
-                for left in reversed(range(SETUP_TRIES)):
-                    try:
-                        self._set_up(eni)
-                        break
-                    except EkslearnError as error:
-                        self._did.append(f"{eni.eni_id} isn't set up: {error}")
-                    self.host.wait(SETUP_PAUSE_S if left else 0)
+                set_up = partial(self._set_up, eni)
+                try:
+                    self.client.again(set_up, SETUP_PAUSE_S, 0, tries=SETUP_TRIES, growth=1)
+                except EkslearnError as error:
+                    self._did.append(f"{eni.eni_id} isn't set up: {error}")
             if checkpoint:
                 self.restore(checkpoint)
             for stored in self.store.any_order(self.store.enis.values()):
@@ -222,8 +221,9 @@ class Ipamd:
                 self._did.append(f"the pool didn't grow: {error}")
         elif self._check(pool.too_high(before)):
             since = now - self._last_decrease
-            words = f"{since:.0f} s since the last decrease > {DECREASE_EVERY_S} s"
-            if self._check(Check("decreaseDatastorePool", since > DECREASE_EVERY_S, words)):
+            words = f"{since:.1f} s since the last decrease <= {DECREASE_EVERY_S} s"
+            skip = Check("shouldSkipDataStorePoolDecrease", since <= DECREASE_EVERY_S, words)
+            if not self._check(skip):
                 self.shrink()
                 self._last_decrease = self._last_action = self.clock()
         if self._check(pool.may_free_eni(before, freeable=self.store.freeable_eni_exists())):
@@ -234,7 +234,7 @@ class Ipamd:
 
         Raises EkslearnError if EC2 refuses addresses for another reason than a full subnet.
         """
-        if not self._may_act() or not self._check(pool.not_paused(self.clock(), self._last_full)):
+        if not self._may_act() or self._check(pool.paused(self.clock(), self._last_full)):
             return
         try:
             added = self._add_cidrs()
@@ -329,7 +329,7 @@ class Ipamd:
     # Reconcile
 
     def _reconcile(self) -> None:
-        """NodeIPPoolReconcile: hold the store against the metadata, and ask EC2 where they differ."""
+        """NodeIPPoolReconcile: compare store and metadata, and ask EC2 where they differ."""
         attached = self.client.metadata()
         if not attached:
             self._did.append("the metadata service lists no ENI: nothing is reconciled")
@@ -379,7 +379,7 @@ class Ipamd:
 
     @contextmanager
     def _deciding(self, step: str) -> Iterator[None]:
-        """Record what is compared and done meanwhile as one decision, whether it succeeds or not."""
+        """Record what is compared and done meanwhile as one decision, even if it fails."""
         began, numbers, calls = self.clock(), self.pool().numbers(), len(self.client.calls)
         self._checks, self._did = [], []
         try:
@@ -411,7 +411,8 @@ class Ipamd:
         """IsENIAttachmentAllowed: not on the way out, nor on a cordoned node unless told so."""
         cordoned = self.unschedulable and not self.settings.manage_enis_non_schedulable
         words = f"terminating {self.terminating}, unschedulable {self.unschedulable}"
-        return self._check(Check("isENIAttachmentAllowed", not (self.terminating or cordoned), words))
+        allowed = not (self.terminating or cordoned)
+        return self._check(Check("isENIAttachmentAllowed", allowed, words))
 
     def _subnet_full(self, error: EkslearnError) -> bool:
         """Whether the error begins a pause of 120 s."""

@@ -197,14 +197,14 @@ def eni_full(code: str) -> bool:
     return code == "PrivateIpAddressLimitExceeded"
 
 
-def not_paused(now: float, last_full: float | None) -> Check:
-    """inInsufficientCidrCoolingPeriod: asked again once more than 120 s have passed."""
+def paused(now: float, last_full: float | None) -> Check:
+    """inInsufficientCidrCoolingPeriod: for 120 s after a subnet was full; compared by <=."""
     name = "inInsufficientCidrCoolingPeriod"
     if last_full is None:
-        return Check(name, True, "no subnet has been full")
+        return Check(name, False, "no subnet has been full")
     since = now - last_full
-    words = f"{since:.3f} s since the subnet was full > {SUBNET_FULL_PAUSE_S} s"
-    return Check(name, since > SUBNET_FULL_PAUSE_S, words)
+    words = f"{since:.1f} s since a subnet was full <= {SUBNET_FULL_PAUSE_S} s"
+    return Check(name, since <= SUBNET_FULL_PAUSE_S, words)
 
 
 def recently_freed(now: float, freed: Mapping[str, float], cidr: str) -> tuple[bool, bool]:

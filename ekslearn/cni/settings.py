@@ -7,6 +7,7 @@ cmd/aws-vpc-cni/main.go (validateEnvVars, validateMTU) and config/master/aws-k8s
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -23,9 +24,9 @@ MODES = ("strict", "standard")
 POLICY_MODES = ("none", "standard", "strict")
 # Variables that change neither a packet's way nor the pool: logs, metrics, names, tags.
 WITHOUT_EFFECT = (
-    "ADDITIONAL_ENI_TAGS AWS_VPC_K8S_CNI_BACKING_STORE AWS_VPC_K8S_CNI_CONFIGURE_RPFILTER "
+    "AWS_VPC_K8S_CNI_BACKING_STORE AWS_VPC_K8S_CNI_CONFIGURE_RPFILTER "
     "AWS_VPC_K8S_CNI_LOGLEVEL AWS_VPC_K8S_CNI_LOG_FILE AWS_VPC_K8S_PLUGIN_LOG_FILE "
-    "AWS_VPC_K8S_PLUGIN_LOG_LEVEL CLUSTER_ENDPOINT CLUSTER_NAME DISABLE_INTROSPECTION "
+    "AWS_VPC_K8S_PLUGIN_LOG_LEVEL CLUSTER_ENDPOINT DISABLE_INTROSPECTION "
     "DISABLE_METRICS ENABLE_V4_EGRESS INTROSPECTION_BIND_ADDRESS MY_NODE_NAME MY_POD_NAME "
     "VPC_CNI_VERSION VPC_ID"
 ).split()
@@ -67,6 +68,17 @@ def _cidrs(text: str) -> tuple[IPv4Network, ...]:
             except ValueError:
                 continue
     return tuple(found)
+
+
+def _tags(text: str) -> dict[str, str] | None:
+    """Tags as a JSON object; AWS keeps keys with k8s.amazonaws.com to itself."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(found, dict):
+        return None
+    return {key: value for key, value in found.items() if "k8s.amazonaws.com" not in key}
 
 
 def _one_of(*words: str) -> Callable[[str], str | None]:
@@ -135,6 +147,8 @@ class Settings:
     disable_network_resource_provisioning: bool = _env(
         "DISABLE_NETWORK_RESOURCE_PROVISIONING", _flag, False, "false"
     )
+    cluster_name: str = _env("CLUSTER_NAME", str, "")
+    additional_eni_tags: Mapping[str, str] | None = _env("ADDITIONAL_ENI_TAGS", _tags, None)
     imds_only: bool = _env("ENABLE_IMDS_ONLY_MODE", _flag, False, "false")
 
     def __post_init__(self) -> None:
