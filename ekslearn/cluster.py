@@ -284,6 +284,17 @@ class Cluster(Lab):
             raise EkslearnError(f"{place} has no network yet. {self.pending[place]}")
         return super().namespace(place)
 
+    def source(self, text: str) -> str:
+        """The place that PLACE or POD:CONTAINER asks from; EkslearnError if there is none."""
+        place, colon, container = text.partition(":")
+        if not colon or place not in self.pods:
+            return super().source(text)
+        there = [each.name for each in self.pods[place].containers]
+        if container not in there:
+            raise EkslearnError(f"{place} has no container {container!r}; it has"
+                                f" {', '.join(there) or 'none'}")  # fmt: skip
+        return self.namespace(place).name
+
     # Wiring
 
     def wire(self, lines: Iterable[str]) -> None:
