@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .packet import Frame, Skb
 
@@ -61,7 +61,7 @@ class Link:
         self.was_up = False
         self.over_dead = False
         self.peer: Link | None = None
-        self.segment: Segment | None = None
+        self.segment: Wire | None = None
         self.addresses: list[Address] = []
 
     @property
@@ -97,14 +97,22 @@ class Link:
         """
         kept = skb if self.kind == "loopback" else None
         world = self.namespace.world
-        far = [self] if self.kind == "loopback" else [self.peer] if self.peer else []
         if self.segment:
-            far = [link for link in self.segment.links if link is not self and link.up]
+            self.segment.carry(self, frame)
+            return
+        far = [self] if self.kind == "loopback" else [self.peer] if self.peer else []
         for link in far:
             if skb and link.namespace is self.namespace and not kept:
                 world.later(link.namespace.receive, link, frame, Skb(skb.packet, mark=skb.mark))
             else:
                 world.later(link.namespace.receive, link, frame, kept)
+
+
+class Wire(Protocol):
+    """What an Ethernet link can be plugged into."""
+
+    def carry(self, link: Link, frame: Frame) -> None:
+        """Take a frame that ``link`` sends to wherever it is to go."""
 
 
 class Segment:
@@ -114,6 +122,12 @@ class Segment:
         self.links = list(links)
         for link in links:
             link.segment = self
+
+    def carry(self, link: Link, frame: Frame) -> None:
+        """Let every other link that is up hear the frame."""
+        for other in self.links:
+            if other is not link and other.up:
+                link.namespace.world.later(other.namespace.receive, other, frame)
 
 
 def invented_mac(*words: str) -> str:

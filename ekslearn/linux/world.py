@@ -18,18 +18,30 @@ if TYPE_CHECKING:
     from .route import Lookup
 
 
+class Worded(Protocol):
+    """A deciding row that isn't the kernel's, in words: ``passed_over`` has those before it."""
+
+    @property
+    def text(self) -> str:
+        """The row itself."""
+
+    @property
+    def passed_over(self) -> tuple[str, ...]:
+        """The rows looked at and not chosen, each with the reason."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """One thing a namespace decided about a packet: at which stage, what, and by which row.
 
     ``row`` is a Lookup, a Walk, a Neighbor, a Connection, an Arp message, or None where no table
-    decided.
+    decided; where something outside the kernel did, whatever can say so in a text.
     """
 
     namespace: NetworkNamespace
     stage: str
     verdict: str
-    row: Lookup | Walk | Neighbor | Connection | Arp | None
+    row: Lookup | Walk | Neighbor | Connection | Arp | Worded | None
     packet: Packet | None
     mark: int = 0
     lost: bool = False

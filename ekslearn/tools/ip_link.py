@@ -31,7 +31,8 @@ from .words import (
     wrong,
 )  # fmt: skip
 
-MTU_LIMITS = (68, 65535)  # of a veth, in bytes (drivers/net/veth.c, ETH_MIN_MTU .. ETH_MAX_MTU)
+# In bytes: a veth's (drivers/net/veth.c, ETH_MIN_MTU .. ETH_MAX_MTU), an ENI's (the ENA device's).
+MTU_LIMITS = {"veth": (68, 65535), "ethernet": (68, 9216), "loopback": (68, 1 << 31)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ def apply(namespace: NetworkNamespace, link: Link, found: dict[str, Any]) -> Non
             raise KernelError(EADDRNOTAVAIL)
         link.mac = found["mac"]
     if "mtu" in found:
-        low, high = MTU_LIMITS
+        low, high = MTU_LIMITS[link.kind]
         if link.kind == "loopback" and found["mtu"] < low:
             raise NotModelled(
                 f"ip link: an MTU below {low} on lo, which turns IPv4 off, isn't modelled"

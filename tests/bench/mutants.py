@@ -37,7 +37,7 @@ EQUIVALENT = {
     'self._is_direct(bound)), "XXXX"': "nobody reads the reason of what passes",
     'return "XXXX"': "each target says what it did; the base class's word is never used",
     "Skb(None, mark=skb.mark)": "only the mark of this Skb is read",
-    'Segment | None = ""': "both say that there is no segment",
+    'Wire | None = ""': "both say that there is no segment",
     "permanent=None": "both say no",
     "skb.iif is None and not ns.is_local": "a foreign source gets no route two lines further down",
 }
