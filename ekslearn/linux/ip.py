@@ -16,6 +16,7 @@ from .link import LINK, Link
 from .netfilter import ORDER
 from .packet import REDIRECT, TIME_EXCEEDED, UNREACHABLE, Packet, Skb
 from .route import Flow, Learned, Lookup, Route
+from .sysctl import TCP_EARLY_DEMUX
 
 if TYPE_CHECKING:
     from .namespace import NetworkNamespace
@@ -95,13 +96,11 @@ class Ip:
     @staticmethod
     def _words(arrival: Arrival) -> str:
         route = arrival.route
-        if route is None:
-            return "no route"
         if arrival.verdict in ("local", "broadcast"):
             return "the packet is for this namespace"
-        if route.dev and arrival.verdict == "forward":
+        if route and route.dev and arrival.verdict == "forward":
             return f"forward through {route.dev.name}" + (f" via {route.via}" if route.via else "")
-        return route.kind
+        return route.kind if route else "no route"
 
     def arrival(self, flow: Flow, link: Link) -> Arrival:
         """Decide about a packet, or an ARP request, that came in by ``link``."""
@@ -191,6 +190,11 @@ class Ip:
         """Pass the packet on: TTL, MTU, perhaps a redirect, then out."""
         packet, link = skb.packet, route.dev
         assert link is not None  # the routing decision chose a route with a link
+        # A socket here waits for it and has it already; such a packet isn't forwarded (ip_forward).
+        early = {"udp": 1, "tcp": self._ns.sysctls[TCP_EARLY_DEMUX]}.get(packet.protocol)
+        if early and any(client.asked(packet) for client in self._ns.sockets.clients):
+            self._ns.drop(skb, "forward", "early demux: it belongs to a socket of this namespace")
+            return
         if packet.ttl <= 1:
             self._ns.drop(skb, "forward", "the TTL is used up")
             self.send_error(skb, (TIME_EXCEEDED, 0), "expired")
@@ -367,9 +371,8 @@ class Ip:
             mtu = max(packet.mtu, LEAST_LEARNED_MTU)
             ns.routing.learned[route, about.dst] = replace(old, mtu=mtu)
         elif packet.gateway and packet.src == leaving.gateway != packet.gateway:
-            if not ns.sysctls.takes_redirects(skb.iif.name) or ns.is_local(packet.gateway):
-                return
-            if ns.neighbors.knows(leaving.link, packet.gateway):
+            takes = ns.sysctls.takes_redirects(skb.iif.name) and not ns.is_local(packet.gateway)
+            if takes and ns.neighbors.knows(leaving.link, packet.gateway):
                 ns.routing.learned[route, about.dst] = replace(old, gateway=packet.gateway)
 
     def send_reset(self, skb: Skb) -> None:
