@@ -29,6 +29,7 @@ KNOWS: dict[str, set[str]] = {
 }
 MODEL = set(KNOWS)
 KNOWS["scenario"] = MODEL
+KNOWS["bundle"] = MODEL | {"scenario"}
 KNOWS["kernel"] = MODEL | {"scenario"}
 KNOWS["exercises"] = MODEL | {"scenario"}
 KNOWS["draw"] = MODEL | {"scenario"}
