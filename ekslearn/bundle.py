@@ -169,16 +169,16 @@ def _enis(found: Reading) -> Iterator[_Eni]:
     routes = "\n".join(found.lines(ROUTES))
     own = {ip: dev for ip, dev in re.findall(r"^local (\S+) dev (\S+) table local", routes, re.M)
            if not ip.startswith("127.")}  # fmt: skip
+    enis = {int(told.get("DeviceNumber", 0)): told for told in _told(found)}
+    names = {device: _interface(found, routes, own, device) for device in sorted(enis)}
     networks: dict[str, IPv4Network] = {}
-    taken: set[str] = set()
-    for told in sorted(_told(found), key=lambda each: int(each.get("DeviceNumber", 0))):
-        device, subnet = int(told.get("DeviceNumber", 0)), told.get("SubnetID") or "subnet"
-        interface = _interface(found, routes, own, device)
-        left = {dev for ip, dev in own.items() if dev not in taken
+    for device, interface in names.items():
+        told = enis[device]
+        subnet = told.get("SubnetID") or "subnet"
+        left = {dev for ip, dev in own.items() if dev not in names.values()
                 and any(IPv4Address(ip) in each for each in networks.values())}  # fmt: skip
         if not interface and len(left) == 1:  # the only one that it can be
             (interface,) = left
-        taken.add(interface)
         primary = next((ip for ip, dev in own.items() if dev == interface), "")
         if not primary:
             raise EkslearnError(f"{found.where}: neither {ROUTES} nor {RULES} tells which interface"
