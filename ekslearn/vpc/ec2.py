@@ -138,8 +138,7 @@ class Ec2:
         """ENIs by id, or those attached to an instance; InvalidNetworkInterfaceID.NotFound."""
         if eni_ids is not None:
             return [self._eni(eni_id) for eni_id in eni_ids]
-        enis = self.vpc.enis.values()
-        return [eni for eni in enis if instance is None or eni.instance == instance]
+        return list(self._instance(instance).enis if instance else self.vpc.enis.values())
 
     # Changing
 
@@ -243,7 +242,8 @@ class Ec2:
         eni = self._eni(eni_id)
         wanted: dict[Private, None] = dict.fromkeys([*addresses, *prefixes])
         ec2_refuses(eni.primary in wanted, "primary stays")
-        ec2_refuses(wanted.keys() - set(eni.more), "not assigned", eni_id)
+        strange = wanted.keys() - {*eni.secondary, *eni.prefixes}
+        ec2_refuses(strange, "not assigned", eni_id)
         for what in wanted:
             self.vpc.release(eni, what)
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network
 
 from ..linux.conntrack import Tuple, tuple_of
-from ..linux.ip import ALL_HOSTS, FRAGMENTATION_NEEDED, QUOTED_BYTES
+from ..linux.ip import FRAGMENTATION_NEEDED, QUOTED_BYTES
 from ..linux.link import Link, invented_mac
-from ..linux.packet import UNREACHABLE, Arp, Frame, Packet
+from ..linux.packet import BROADCAST_MAC, UNREACHABLE, Arp, Frame, Packet
 from ..linux.world import Decision, World
 from .model import Eni, Vpc
 from .nat import NatGateway, moved
@@ -95,14 +95,14 @@ class Fabric:
     def _from_eni(self, link: Link, eni: Eni, frame: Frame, packet: Packet) -> None:
         dst, table = packet.dst, eni.subnet.table
         near, route = self._macs.get(frame.dst), table.lookup(packet.dst)
-        if dst.is_link_local or dst.is_multicast or dst == ALL_HOSTS:
-            self._drop(link, "vpc", f"a VPC doesn't forward {dst}", packet)
+        if dst.is_link_local or dst.is_multicast or frame.dst == BROADCAST_MAC:
+            self._drop(link, "vpc", f"a VPC doesn't carry packets for {dst}", packet)
         elif eni.source_dest_check and self.vpc.owner(packet.src) is not eni:
             why = f"{packet.src} is no address of the ENI it comes from"
             self._drop(link, "vpc source check", why, packet, VpcRow(f"{eni.eni_id}: {CHECK}"))
         elif not self._secured(link, eni, "egress", packet):
             return
-        elif near and near.subnet is eni.subnet:  # by its MAC, whatever address the packet is for
+        elif near and near.subnet is eni.subnet:  # by its MAC, as flannel's host-gw relies on
             self._enter(link, near, packet, frame.src, acl=False)
         elif frame.dst != self.router_mac(eni.subnet):
             self._drop(link, "vpc", f"nobody in {table.name} has {frame.dst}", packet)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
 from ..errors import EkslearnError
 from ..linux.link import invented_mac
 from .error import cidr_of, ec2_refuses
-from .route import LOCAL
 from .security import SecurityGroup
 from .subnet import Private, Subnet, prefix_of
 
@@ -31,15 +31,15 @@ class Eni:
 
     ``interface_type`` is EC2's word: interface, trunk or branch (``vlan_id`` and ``trunk`` then
     say where it hangs). ``instance`` is an instance id, empty while nothing holds the ENI.
-    ``more`` has what was assigned beside the primary address, in that order; it changes through
-    the Vpc only, which keeps the index of owners.
+    Its addresses change through the Vpc only, which keeps the index of owners.
     """
 
     eni_id: str
     subnet: Subnet
     mac: str
     primary: IPv4Address
-    more: list[Private] = field(default_factory=list)
+    secondary: list[IPv4Address] = field(default_factory=list)
+    prefixes: list[IPv4Network] = field(default_factory=list)
     security_groups: list[SecurityGroup] = field(default_factory=list)
     source_dest_check: bool = True
     tags: dict[str, str] = field(default_factory=dict)
@@ -55,16 +55,6 @@ class Eni:
     trunk: Eni | None = None
 
     @property
-    def secondary(self) -> tuple[IPv4Address, ...]:
-        """The secondary addresses."""
-        return tuple(each for each in self.more if isinstance(each, IPv4Address))
-
-    @property
-    def prefixes(self) -> tuple[IPv4Network, ...]:
-        """The delegated /28s."""
-        return tuple(each for each in self.more if isinstance(each, IPv4Network))
-
-    @property
     def attached(self) -> bool:
         """Whether an instance holds it (status in-use, else available)."""
         return bool(self.attachment_id)
@@ -72,7 +62,11 @@ class Eni:
     @property
     def slots_used(self) -> int:
         """Of the instance type's IPv4 addresses per ENI: a prefix takes one slot too."""
-        return 1 + len(self.more)
+        return 1 + len(self.secondary) + len(self.prefixes)
+
+    def like(self, what: Private) -> list[Any]:
+        """The list for what is of its kind: ``secondary`` or ``prefixes``."""
+        return self.secondary if isinstance(what, IPv4Address) else self.prefixes
 
 
 class Vpc:
@@ -108,7 +102,7 @@ class Vpc:
         ec2_refuses(twice, "vpc overlap", network)
         ec2_refuses(len(self.cidrs) == MOST_CIDRS, "vpc cidrs", self.name, MOST_CIDRS)
         for subnet in self.subnets.values():
-            subnet.table.add(network, LOCAL)
+            subnet.table.add_local(network)
         self.cidrs.append(network)
         return network
 
@@ -125,7 +119,7 @@ class Vpc:
         twice = any(subnet.cidr.overlaps(other.cidr) for other in self.subnets.values())
         ec2_refuses(twice, "subnet overlap", subnet.cidr)
         for cidr in self.cidrs:
-            subnet.table.add(cidr, LOCAL)
+            subnet.table.add_local(cidr)
         self.subnets[subnet.name] = subnet
         return subnet
 
@@ -155,7 +149,8 @@ class Vpc:
 
     def remove_eni(self, eni: Eni) -> None:
         """Forget an ENI and give all its addresses back."""
-        for what in [*eni.more, eni.primary]:
+        held: list[Private] = [*eni.secondary, *eni.prefixes, eni.primary]
+        for what in held:
             del self._owners[what]
             eni.subnet.give_back(what)
         if eni.public_ip:
@@ -164,12 +159,12 @@ class Vpc:
 
     def assign(self, eni: Eni, what: Private) -> None:
         """Note that an ENI has a secondary address or a prefix, taken in its subnet already."""
-        eni.more.append(what)
+        eni.like(what).append(what)
         self._owners[what] = eni
 
     def release(self, eni: Eni, what: Private) -> None:
         """Take a secondary address or a prefix from an ENI and give it back to the subnet."""
-        eni.more.remove(what)
+        eni.like(what).remove(what)
         del self._owners[what]
         eni.subnet.give_back(what)
 

@@ -38,17 +38,21 @@ class RouteTable:
             self.add(destination, target)
 
     def add(self, destination: str | IPv4Network, target: str) -> VpcRoute:
-        """Add a route (CreateRoute), or with the target "local" one of the VPC's own CIDRs.
+        """Add a route (CreateRoute).
 
         Raises EkslearnError for a target that isn't modelled, Ec2Error: RouteAlreadyExists;
         InvalidParameterValue for no CIDR, or one that the VPC's own CIDRs hold.
         """
-        if target not in (LOCAL, *TARGETS):
+        if target not in TARGETS:
             there = ", ".join(TARGETS)
-            raise EkslearnError(
-                f"a route of {self.name} has the target {target!r}; there are {there}"
-            )
-        made = VpcRoute(cidr_of(destination, what="destinationCidrBlock"), target)
+            raise EkslearnError(f"{self.name} has a route to {target!r}; targets are {there}")
+        return self._put(VpcRoute(cidr_of(destination, what="destinationCidrBlock"), target))
+
+    def add_local(self, cidr: IPv4Network) -> VpcRoute:
+        """Lead one of the VPC's own CIDRs to the VPC itself, as every table does."""
+        return self._put(VpcRoute(cidr, LOCAL))
+
+    def _put(self, made: VpcRoute) -> VpcRoute:
         for other in self.routes:
             same = other.destination == made.destination
             ec2_refuses(same, "route twice", made.destination)
