@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface
 
 from ekslearn.cluster import Lab
-from ekslearn.linux import Client, Decision, Link, NetworkNamespace, Packet, World
+from ekslearn.linux import Client, Decision, Link, NetworkNamespace, Packet
 from ekslearn.trace import Trace
 from ekslearn.vpc.ec2 import Ec2
 from ekslearn.vpc.fabric import Fabric
@@ -38,17 +38,16 @@ class Notes:
 
     def vpc(self) -> list[str]:
         """The fabric's own decisions, as "stage: verdict | row"."""
-        return [f"{d.stage}: {d.verdict} | {getattr(d.row, 'text', '')}"
-                for d in self.decisions if d.stage.startswith(("vpc", "internet", "outside"))]  # fmt: skip
+        own = (d for d in self.decisions if d.stage.startswith(("vpc", "internet", "outside")))
+        return [f"{d.stage}: {d.verdict} | {getattr(d.row, 'text', '')}" for d in own]
 
 
 class Site(Lab):
     """Machines in and outside a VPC with three subnets: a, b (both in one zone) and c."""
 
-    def __init__(self, *, routes: Sequence[tuple[str, str]] = (), cidrs: Sequence[str] = ("10.0.0.0/16",),
-                 seed: int = 0) -> None:  # fmt: skip
+    def __init__(self, *, routes: Sequence[tuple[str, str]] = (), seed: int = 0) -> None:
         super().__init__("site", [], seed=seed)
-        self.vpc = Vpc(cidrs, [
+        self.vpc = Vpc(["10.0.0.0/16"], [
             Subnet("a", "10.0.1.0/24", "us-east-1a", routes=routes),
             Subnet("b", "10.0.2.0/24", "us-east-1a", routes=routes),
             Subnet("c", "10.0.3.0/24", "us-east-1c"),
