@@ -111,7 +111,7 @@ def _veth_lines(
     length = ip_network(ip).prefixlen
     pod += [f"{command} route add default via {gateway} dev {end}{in_table}",
             f"{command} addr add {ip}/{length} dev {end}",
-            f"ip neigh add {gateway} lladdr {macs[0]} dev {end} nud permanent"]  # fmt: skip
+            f"{command} neigh add {gateway} lladdr {macs[0]} dev {end} nud permanent"]  # fmt: skip
     return lines(node, host) + lines(pod_place, pod)
 
 
