@@ -24,7 +24,8 @@ KNOWS: dict[str, set[str]] = {
     "vpc": {"linux"},
     "cni": {"linux", "vpc"},
     "kubernetes": {"document", "linux", "vpc"},
-    "cluster": {"linux", "tools", "iptables", "nft", "vpc", "cni", "kubernetes"},
+    "machine": {"linux", "vpc", "cni", "kubernetes"},
+    "cluster": {"machine", "linux", "tools", "iptables", "nft", "vpc", "cni", "kubernetes"},
     "trace": {"linux", "tools", "iptables", "nft", "vpc", "cni", "kubernetes", "cluster"},
 }
 MODEL = set(KNOWS)
