@@ -13,7 +13,7 @@ from .cni import names
 from .cni import node as host
 from .cni import pod as wiring
 from .cni.datastore import CHECKPOINT_VERSION
-from .cni.ipamd import INTERFACE, NETWORK, Ipamd
+from .cni.ipamd import INTERFACE, NETWORK, SANDBOX_FAILED, Ipamd, NoAddress
 from .cni.pool import EniConfig
 from .errors import EkslearnError
 from .kubernetes import Pod
@@ -205,6 +205,8 @@ class Machine:
         if self.trunk is None:
             raise EkslearnError(f"{pod.place} has security groups, and {self.name} has no trunk"
                                 " ENI; set ENABLE_POD_ENI")  # fmt: skip
+        if self.interface(self.trunk.device_index) not in self.veths():  # ipamd hasn't seen it yet
+            raise NoAddress(SANDBOX_FAILED.format(sandbox(pod)))
         eni = self.cluster.ec2.create_network_interface(
             self.trunk.subnet, groups, description=f"aws-k8s-branch-eni-{pod.place}",
             private_ip=pod.ip,

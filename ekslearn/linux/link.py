@@ -46,8 +46,9 @@ class Address:
 class Link:
     """One network interface of one namespace.
 
-    ``kind`` is "loopback", "veth" or "ethernet"; ``peer`` is a veth's other end, ``segment``
-    what an Ethernet link is plugged into. MTU is in bytes.
+    ``kind`` is "loopback", "veth", "ethernet" or "vlan"; ``peer`` is a veth's other end,
+    ``segment`` what an Ethernet link, or the one under a VLAN device, is plugged into. MTU is in
+    bytes.
     """
 
     def __init__(self, namespace: NetworkNamespace, name: str, kind: str, mac: str = "") -> None:
@@ -62,6 +63,8 @@ class Link:
         self.over_dead = False
         self.peer: Link | None = None
         self.segment: Wire | None = None
+        self.parent: Link | None = None  # of a VLAN device, with the VLAN's number
+        self.vlan = 0
         self.addresses: list[Address] = []
 
     @property
@@ -69,7 +72,7 @@ class Link:
         """Whether a frame can leave: for a veth, both ends are up."""
         if self.kind == "veth":
             return self.up and self.peer is not None and self.peer.up
-        return self.up
+        return self.up and (self.parent is None or self.parent.up)
 
     def settle_ends(self) -> None:
         """Note, for both ends, whether what carries them is dead: a carrier came or went.
@@ -110,6 +113,12 @@ class Wire(Protocol):
 
     def carry(self, link: Link, frame: Frame) -> None:
         """Take a frame that ``link`` sends to wherever it is to go."""
+
+    def joined(self, link: Link) -> None:
+        """A VLAN device was made on a link that is plugged in here."""
+
+    def unplug(self, link: Link) -> None:
+        """A link is gone."""
 
 
 class Segment:

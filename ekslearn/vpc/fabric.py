@@ -52,6 +52,14 @@ class Fabric:
         link.segment = self
         self._enis[link], self._links[eni], self._macs[eni.mac] = eni, link, eni
 
+    def joined(self, link: Link) -> None:
+        """A VLAN device was made on a trunk ENI: the branch ENI of that VLAN appears as it."""
+        link.segment = self
+        trunk = self._enis.get(link.parent) if link.parent else None
+        for eni in self.vpc.enis.values():
+            if trunk and eni.trunk is trunk and eni.vlan_id == link.vlan:
+                self.plug(link, eni)
+
     def plug_host(self, link: Link, addresses: Iterable[IPv4Address]) -> None:
         """Connect a machine outside the VPC that has these addresses."""
         link.segment = self
