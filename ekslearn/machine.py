@@ -92,7 +92,7 @@ class Machine:
         cluster.wire(host.init_lines(name, first, cluster.settings))
         cluster.wire(host.host_lines(
             name, first, str(primary.primary), cluster.vpc.cidrs, cluster.settings,
-            backend=cluster.connmark,
+            backend=cluster.connmark, rules=self.shows(RULES),
         ))  # fmt: skip
         for one in sorted(enis, key=lambda each: each.device):
             self._pin(one, primary)
