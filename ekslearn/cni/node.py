@@ -67,7 +67,7 @@ def connmark_backend(version: str) -> str:
 def host_lines(
     place: str, interface: str, primary_ip: str, vpc_cidrs: Sequence[IPv4Network],
     settings: Settings, *, backend: str, random_fully: bool = True, nat: str = "",
-    mangle: str = "", filters: str = "", rules: str = "", nft: str = "",
+    mangle: str = "", filters: str = "", rules: str = ip.KERNELS_OWN, nft: str = "",
 ) -> list[str]:  # fmt: skip
     """Set the node up when ipamd starts (SetupHostNetwork); then come ``stale_chain_lines``.
 
@@ -84,9 +84,8 @@ def host_lines(
     if settings.node_port_support or not settings.external_snat:
         done.append(ip.add(by_main, command))
     if settings.strict:
-        first = ip.rule(0, "from all", ip.LOCAL)
         done += ip.add_missing(ip.rule(ip.LOCAL_MOVED, "from all", ip.LOCAL), there, command)
-        done += [ip.delete(first, command)] if first in there else []
+        done += [ip.delete(ip.KERNELS_OWN, command)] if ip.KERNELS_OWN in there else []
     return lines(place, done) + snat_update_lines(
         place, interface, primary_ip, vpc_cidrs, settings, backend=backend,
         random_fully=random_fully, nat=nat, mangle=mangle, nft=nft,

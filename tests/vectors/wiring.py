@@ -176,13 +176,12 @@ class Node:
 
 def rules_listing(given: Iterable[Mapping[str, Any]]) -> str:
     """Rules of a vector as ``ip rule show`` prints them."""
-    return "".join(
-        text.rule(
-            each.get("priority", 32765),
-            f"from {_bare(each.get('src'))}" + (f" to {_bare(each['dst'])}" if "dst" in each else ""),
-            each["table"],
-        ) + "\n" for each in given
-    )  # fmt: skip
+    rows = []
+    for each in given:
+        to = f" to {_bare(each['dst'])}" if "dst" in each else ""
+        selector = f"from {_bare(each.get('src'))}{to}"
+        rows.append(text.rule(each.get("priority", 32765), selector, each["table"]))
+    return "\n".join(rows)
 
 
 def _bare(net: str | None) -> str:
