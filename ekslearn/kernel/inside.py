@@ -24,10 +24,12 @@ from ekslearn.kernel.listener import Listeners
 from ekslearn.kernel.probe import Probe, Round
 
 # What no wire shows, set on every interface before probes go out: a neighbor that doesn't answer
-# is given up after 2 x 20 ms, proxy ARP answers at once (arp(7); a kernel waits up to 0.8 s), and
-# what was learned isn't asked again within the minute.
+# is given up after 2 x 20 ms, proxy ARP answers at once (arp(7); a kernel waits up to 0.8 s),
+# what was learned isn't asked again within the minute, and what ARP says next is believed at once
+# (a kernel keeps to the first word for a second: locktime, in arp_process; -1 is less than a tick).
 NEIGHBOR = {"retrans_time_ms": "20", "mcast_solicit": "2", "ucast_solicit": "2",
-            "mcast_resolicit": "0", "proxy_delay": "0", "delay_first_probe_time": "60"}  # fmt: skip
+            "mcast_resolicit": "0", "proxy_delay": "0", "delay_first_probe_time": "60",
+            "locktime": "-1"}  # fmt: skip
 # For each namespace: whoever is root here may send ICMP echoes.
 PING = ("net.ipv4.ping_group_range", "0 0")
 
