@@ -44,21 +44,21 @@ class Client:
 
     def asked(self, packet: Packet) -> bool:
         """Whether ``packet`` belongs to this question, judged by addresses, ports and id."""
-        question = self.question
-        if packet.quoted:
-            return self.question_key(packet.quoted) == self.question_key(question)
+        question, about = self.question, packet.quoted
+        if question.protocol == "icmp":  # whatever address was asked (ping_lookup)
+            told, kind = (about, ECHO_REQUEST) if about else (packet, ECHO_REPLY)
+            return told.icmp == (kind, 0) and told.ident == question.ident
+        if about:
+            return self.question_key(about) == self.question_key(question)
         if packet.protocol != question.protocol:
             return False
-        if packet.protocol == "icmp":
-            return packet.icmp == (ECHO_REPLY, 0) and packet.ident == question.ident
         back = (packet.src, packet.sport, packet.dst, packet.dport)
         return back == (question.dst, question.dport, question.src, question.sport)
 
     @staticmethod
     def question_key(packet: Packet) -> tuple[object, ...]:
         """What identifies a question when an ICMP error quotes it."""
-        ports = (packet.sport, packet.dport, packet.ident, packet.icmp)  # icmp: ping_err
-        return (packet.protocol, packet.src, packet.dst, *ports)
+        return (packet.protocol, packet.src, packet.dst, packet.sport, packet.dport)
 
 
 class Sockets:
