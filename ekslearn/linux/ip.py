@@ -89,7 +89,7 @@ class Ip:
             skb.redirect = arrival.redirect
             self.forward(skb, arrival.route)
         else:
-            skb.local, skb.broadcast = True, arrival.verdict == "broadcast"
+            skb.local, skb.broadcast = True, skb.broadcast or arrival.verdict == "broadcast"
             self.deliver(skb)
 
     @staticmethod
@@ -191,6 +191,9 @@ class Ip:
         """Pass the packet on: TTL, MTU, perhaps a redirect, then out."""
         packet, link = skb.packet, route.dev
         assert link is not None  # the routing decision chose a route with a link
+        if skb.broadcast:
+            self._ns.drop(skb, "forward", "a frame for everybody isn't forwarded")
+            return
         if packet.ttl <= 1:
             self._ns.drop(skb, "forward", "the TTL is used up")
             self.send_error(skb, (TIME_EXCEEDED, 0), "expired")

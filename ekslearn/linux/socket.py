@@ -48,16 +48,11 @@ class Client:
         if question.protocol == "icmp":  # whatever address was asked (ping_lookup)
             told, kind = (about, ECHO_REQUEST) if about else (packet, ECHO_REPLY)
             return told.icmp == (kind, 0) and told.ident == question.ident
-        if about:
-            return self.question_key(about) == self.question_key(question)
-        if packet.protocol != question.protocol:
-            return False
-        back = (packet.src, packet.sport, packet.dst, packet.dport)
-        return back == (question.dst, question.dport, question.src, question.sport)
+        return self.ends(about or packet.answer()) == self.ends(question)
 
     @staticmethod
-    def question_key(packet: Packet) -> tuple[object, ...]:
-        """What identifies a question when an ICMP error quotes it."""
+    def ends(packet: Packet) -> tuple[object, ...]:
+        """Protocol, addresses and ports: what a TCP or UDP question is known by."""
         return (packet.protocol, packet.src, packet.dst, packet.sport, packet.dport)
 
 
@@ -117,7 +112,7 @@ class Sockets:
         """Give a packet to the socket it is for, or answer as the kernel does where none is."""
         packet = skb.packet
         if packet.icmp == (ECHO_REQUEST, 0):
-            if skb.broadcast:
+            if skb.broadcast and self._ns.address_kind(packet.dst) != "local":
                 self._ns.drop(skb, "deliver", "an echo request to a broadcast isn't answered")
                 return
             self._ns.note(skb, "deliver", "the kernel answers the echo request", None)
