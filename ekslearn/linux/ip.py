@@ -243,7 +243,8 @@ class Ip:
         chosen = src or route.src or ns.select_address(route.dev, route.via, route.scope)
         if chosen and chosen.is_loopback and route.dev.kind != "loopback":
             return Departure(lookup, EINVAL)  # 127/8 never leaves (__mkroute_output)
-        return Departure(lookup, 0, chosen or NOBODY, route.dev, gateway, route.kind == "broadcast")
+        to_all = route.kind == "broadcast" or dst == ALL_HOSTS
+        return Departure(lookup, 0, chosen or NOBODY, route.dev, gateway, to_all)
 
     def send(
         self, packet: Packet, *, binding: Binding | None = None, any_source: bool = False

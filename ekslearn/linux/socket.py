@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from ..errors import KernelError
+from .ip import LOOPBACK
 from .packet import ECHO_REPLY, ECHO_REQUEST, UNREACHABLE, Packet, Skb
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class Sockets:
         A TCP SYN, a UDP datagram or an ICMP echo request, from the next port or id.
         """
         number, self.next_port = self.next_port, self.next_port + 1
+        dst = dst if int(dst) else LOOPBACK  # nobody's address stands for this host (connect)
         leaving = self._ns.ip.departure(dst)
         packet = Packet(src=leaving.src, dst=dst, protocol=protocol, ttl=ttl)
         if protocol == "icmp":
