@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -58,9 +59,14 @@ class Inside:
             space.remove(self.namespaces.pop())
 
     def run(self, namespace: str, words: list[str]) -> tuple[str, str, int]:
-        """Run a program: its output, its errors, its status."""
+        """Run a program, the listeners going on: its output, its errors, its status."""
         space.settle(self.namespaces)
-        return space.run(namespace, words)
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(space.run, namespace, words)
+            while not done.done():
+                for key, _ in self.selector.select(0.002):
+                    key.data()
+            return done.result()
 
     def listen(self, place: str, namespace: str, where: str) -> None:
         """Open a listener."""
