@@ -90,7 +90,7 @@ class Ip:
             skb.redirect = arrival.redirect
             self.forward(skb, arrival.route)
         else:
-            skb.local, skb.broadcast = True, arrival.verdict == "broadcast"
+            skb.local, skb.broadcast = True, skb.broadcast or arrival.verdict == "broadcast"
             self.deliver(skb)
 
     @staticmethod
@@ -195,6 +195,9 @@ class Ip:
         if early and any(client.asked(packet) for client in self._ns.sockets.clients):
             self._ns.drop(skb, "forward", "early demux: it belongs to a socket of this namespace")
             return
+        if skb.broadcast:
+            self._ns.drop(skb, "forward", "a frame for everybody isn't forwarded")
+            return
         if packet.ttl <= 1:
             self._ns.drop(skb, "forward", "the TTL is used up")
             self.send_error(skb, (TIME_EXCEEDED, 0), "expired")
@@ -244,7 +247,8 @@ class Ip:
         chosen = src or route.src or ns.select_address(route.dev, route.via, route.scope)
         if chosen and chosen.is_loopback and route.dev.kind != "loopback":
             return Departure(lookup, EINVAL)  # 127/8 never leaves (__mkroute_output)
-        return Departure(lookup, 0, chosen or NOBODY, route.dev, gateway, route.kind == "broadcast")
+        to_all = route.kind == "broadcast" or dst == ALL_HOSTS
+        return Departure(lookup, 0, chosen or NOBODY, route.dev, gateway, to_all)
 
     def send(
         self, packet: Packet, *, binding: Binding | None = None, any_source: bool = False

@@ -345,7 +345,8 @@ class NetworkNamespace:
         elif isinstance(frame.payload, Arp):
             self.neighbors.receive(link, frame.payload)
         else:
-            self.ip.receive(Skb(frame.payload, mark=skb.mark if skb else 0), link)
+            mark, to_all = skb.mark if skb else 0, frame.dst == BROADCAST_MAC
+            self.ip.receive(Skb(frame.payload, mark=mark, broadcast=to_all), link)
 
     def sight(self, link: Link, way: str, packet: Packet) -> None:
         """Tell the recorder that a packet passed a link."""

@@ -32,7 +32,12 @@ from .words import (
 )  # fmt: skip
 
 # In bytes: a veth's (drivers/net/veth.c, ETH_MIN_MTU .. ETH_MAX_MTU), an ENI's (the ENA device's).
-MTU_LIMITS = {"veth": (68, 65535), "ethernet": (68, 9216), "vlan": (0, 65535), "loopback": (68, 1 << 31)}
+MTU_LIMITS = {
+    "veth": (68, 65535),
+    "ethernet": (68, 9216),
+    "vlan": (0, 65535),
+    "loopback": (68, 1 << 31),
+}
 
 
 @dataclass(frozen=True, slots=True)
