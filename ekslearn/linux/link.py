@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from .packet import Frame, Skb
 
@@ -108,11 +108,12 @@ class Link:
             self.namespace.world.later(far.namespace.receive, far, frame, kept)
 
 
-class Wire(Protocol):
+class Wire:
     """What an Ethernet link can be plugged into."""
 
     def carry(self, link: Link, frame: Frame) -> None:
         """Take a frame that ``link`` sends to wherever it is to go."""
+        raise NotImplementedError  # every wire does it in its own way
 
     def joined(self, link: Link) -> None:
         """A VLAN device was made on a link that is plugged in here."""
@@ -121,7 +122,7 @@ class Wire(Protocol):
         """A link is gone."""
 
 
-class Segment:
+class Segment(Wire):
     """One Ethernet wire or switch: every link plugged in hears every frame."""
 
     def __init__(self, *links: Link) -> None:

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from ..linux.conntrack import Tuple, tuple_of
 from ..linux.ip import FRAGMENTATION_NEEDED, QUOTED_BYTES
-from ..linux.link import Link, invented_mac
+from ..linux.link import Link, Wire, invented_mac
 from ..linux.packet import BROADCAST_MAC, UNREACHABLE, Arp, Frame, Packet
 from ..linux.world import Decision, World
 from .model import Eni, Vpc
@@ -34,7 +34,7 @@ CHECK = "the source/destination check is on"
 OUTSIDE = invented_mac("outside")  # the router of a machine outside, wherever that is
 
 
-class Fabric:
+class Fabric(Wire):
     """The VPC's router, filters and gateways, and the world outside that they lead to."""
 
     def __init__(self, world: World, vpc: Vpc) -> None:
