@@ -212,6 +212,22 @@ def test_the_primary_eni_is_not_set_up() -> None:
         eni_lines("node", "eth0", primary_ip="10.0.0.4", subnet="10.0.0.0/24", table=254, mtu=9001)
 
 
+def test_what_an_eni_had_before_is_replaced() -> None:
+    """Routes that are there are deleted first, except where they go with the last address."""
+    table = "default via 10.0.0.1 dev eth1 table 2\n10.0.0.1 dev eth1 table 2 scope link\n"
+
+    def deleted(*addresses: str) -> list[str]:
+        made = eni_lines("node", "eth1", primary_ip="10.0.0.9", subnet="10.0.0.0/24", table=2,
+                         mtu=9001, addresses=addresses, routes=table)  # fmt: skip
+        assert made[-1] == "node$ ip rule add from 10.0.0.9 lookup 2 prio 32765"
+        return [line.split()[4] for line in made if " del " in line]
+
+    kept, lost, subnet = "169.254.7.7/16", "10.0.0.8/24", "10.0.0.0/24"
+    assert deleted() == deleted(kept) == ["10.0.0.1", "default", subnet]
+    assert deleted(lost) == [lost, subnet]
+    assert deleted(lost, kept) == [lost, "10.0.0.1", "default", subnet]
+
+
 def test_old_ipamds_called_main_0_or_1() -> None:
     for number in (0, 1):
         lines = [pod_lines("node", "pod", namespace="a", pod="b", ip="10.0.0.9", table=table_id,

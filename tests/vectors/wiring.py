@@ -560,25 +560,30 @@ def eni_setup(given: Given) -> Given:
     node.run(line for line in lines if f"table {table}" not in line or " route del " not in line)
     told = ["link_list" + (f" x{looks} (first without the device)" if looks > 1 else "")]
     found: dict[str, Any] = {}
+    deleted: list[str] = []
     for one in map(Said, lines):
-        told += eni_calls(one, table)
+        told += eni_calls(one, table, deleted)
         if one.what == "rule":
             found["rule"] = one.rule()
     return {"calls": told, "error": None, **found}
 
 
-def eni_calls(one: Said, table: int) -> list[str]:
-    """A line of an ENI's set-up in the words of the vectors."""
+def eni_calls(one: Said, table: int, deleted: list[str]) -> list[str]:
+    """A line of an ENI's set-up in the words of the vectors; ``deleted`` notes its table's routes.
+
+    A route that is deleted there is told with the one that takes its place.
+    """
     if one.what == "link":
         return ["link_set_up" if one.words[-1] == "up" else f"link_set_mtu {one.after('mtu')}"]
     if one.what == "addr":
         return [f"addr_list inet{one.version}".rstrip("4"), f"addr_{one.verb} {one.words[3]}"]
     if one.what == "rule":
         return ["rule_add"]
-    if one.verb == "del" and one.after("table") == str(table):
-        return []  # told together with the route that replaces it
     route = one.route()
-    verb = "route_del" if one.verb == "del" else "route_del+route_replace"
+    if one.verb == "del" and route["table"] == table:
+        deleted.append(route["dst"])
+        return []
+    verb = "route_del+" * (route["dst"] in deleted) + f"route_{one.verb}"
     words = [verb, route["dst"]] + [f"{key} {route[key]}" for key in ("via", "src") if key in route]
     scope = [] if route["scope"] == "universe" else [f"scope {route['scope']}"]
     return [" ".join([*words, *scope, f"table {route['table']}"])]
