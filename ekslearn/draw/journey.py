@@ -56,7 +56,8 @@ def marks(layout: Layout, here: Spot, place: str) -> tuple[str, ...]:
     """The ids of what is drawn at a spot."""
     where, what = here
     if where or not what:
-        return (f"ns-{where or place}", *((f"if-{where}-{what}",) if what else ()))
+        drawn = what and (where or place, what) in layout.ports  # a cluster's loopbacks aren't
+        return (f"ns-{where or place}", *((f"if-{where}-{what}",) if drawn else ()))
     kind, _, rest = what.partition(" ")
     if kind == "route":
         return ("vpc-router",)

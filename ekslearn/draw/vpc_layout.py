@@ -330,7 +330,8 @@ class Builder:
             middle = x + 17  # a packet that stands here doesn't hide the name
             path = ((middle, bottom), (middle, bus), (self.layout.bar, bus))
             self.layout.gateways[name] = path
-            self.road(f"road-{name}", *path[:2], (self.layout.bar - BAR / 2, bus))
+            self.road(f"road-{name}", (middle, bottom + tall / 2), path[1],
+                      (self.layout.bar - BAR / 2, bus))  # fmt: skip
             self.frame(f"gw-{name}", "gateway", x, bottom - tall / 2, wide, tall)
             self.text(f"gw-{name}-title", x + 31, bottom + 4.5, name, LABEL, mono=True, bold=True)
             x += wide + 8
