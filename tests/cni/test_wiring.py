@@ -254,11 +254,18 @@ def test_the_real_tools_take_the_lines_of_ipv6(index: int, world: World) -> None
     lab = Lab("six", ["node", "pod"])
     world.build(lab)
     world.run("node", "sysctl -w net.ipv6.conf.all.disable_ipv6=0")
-    lines = pod_lines("node", "pod", namespace="a", pod="b", ip="2001:db8::9", table=2,
-                      settings=Settings(), index=index, **MACS)  # fmt: skip
-    for line in ["pod$ ip link set lo up", *lines]:
+    lines = ["pod$ ip link set lo up", "node$ ip link add eth1 type veth peer name far netns pod",
+             "pod$ ip link set far up"]  # fmt: skip
+    lines += eni_lines("node", "eth1", primary_ip="2001:db8::4", subnet="2001:db8::/64", table=2,
+                       mtu=9001, addresses=["fe80::1/64"])  # fmt: skip
+    lines += pod_lines("node", "pod", namespace="a", pod="b", ip="2001:db8::9", table=2,
+                       settings=Settings(), index=index, **MACS)  # fmt: skip
+    for line in lines:
         place, _, command = line.partition("$ ")
         done = world.run(place, command)
         assert done.status == 0, f"{line}: {done.stderr}"
-    assert "from 2001:db8::9 lookup 2" in world.run("node", "ip -6 rule").stdout
+    rules = plain(world.run("node", "ip -6 rule").stdout)
+    assert {"1536: from 2001:db8::9 lookup 2", "32765: from 2001:db8::4 lookup 2"} <= set(rules)
     assert ("from 2001:db8::9 lookup 1" in world.run("pod", "ip -6 rule").stdout) == bool(index)
+    assert "default via fe80:ec2::1" in world.run("node", "ip -6 route show table 2").stdout
+    assert "2001:db8::/64" not in world.run("node", "ip -6 route show").stdout
