@@ -118,8 +118,9 @@ def test_nft_cidrs_come_and_go(world: World) -> None:
         )
         assert rows[-3] == "ct mark set ct mark | 0x0000ff00"
         assert 'iifname "pod*" jump snat-mark' in rows
-        again = node.update(cidrs, settings, "nft")
-        assert [line for line in again if "nft" in line] == []
+        for order in (cidrs, cidrs[::-1]):
+            again = node.update(order, settings, "nft")
+            assert [line for line in again if "nft" in line] == []
 
 
 def test_nft_rules_of_somebody_else_go(world: World) -> None:
@@ -136,6 +137,17 @@ def test_nft_rules_of_somebody_else_go(world: World) -> None:
         assert table(node) != good
         node.update([VPC], settings, "nft")
         assert table(node) == good
+    rules = [row.replace(" jump", " counter jump") for row in good[3:5]]
+    node.run(
+        [
+            "node$ nft flush chain ip aws-cni nat-prerouting",
+            *(f"node$ nft add rule ip aws-cni nat-prerouting '{row}'" for row in rules[::-1]),
+            "node$ nft add rule ip aws-cni nat-prerouting 'counter meta mark set ct mark & 0x80'",
+        ]
+    )
+    assert sorted(table(node)) == sorted(good) != table(node)
+    node.update([VPC], settings, "nft")
+    assert table(node) == good
 
 
 def test_the_back_ends_take_over_from_each_other(world: World) -> None:
