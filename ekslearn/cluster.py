@@ -363,6 +363,11 @@ class Cluster(Lab):
             for port, protocol in container.ports:
                 self.listen(pod.place, f"0.0.0.0:{port}/{protocol}", process=container.name)
 
+    def restart_cni(self, node: str, settings: Settings) -> None:
+        """Restart a node's aws-node container with other settings, as a change of them does."""
+        machine = self.machines[node]
+        self._act(machine, machine.restart, settings)
+
     # Time
 
     def _act(self, machine: Machine, do: Callable[..., T], *arguments: object) -> T:

@@ -15,6 +15,7 @@ from .cni import pod as wiring
 from .cni.datastore import CHECKPOINT_VERSION
 from .cni.ipamd import INTERFACE, NETWORK, SANDBOX_FAILED, Ipamd, NoAddress
 from .cni.pool import EniConfig
+from .cni.settings import Settings
 from .errors import EkslearnError
 from .kubernetes import Pod
 from .linux import NetworkNamespace
@@ -105,6 +106,15 @@ class Machine:
         self.ipamd.start()
         if cluster.settings.enable_pod_eni:
             self._attach_trunk(primary)
+
+    def restart(self, settings: Settings) -> None:
+        """Start ipamd anew with other settings, from the checkpoint that the last one left."""
+        old = self.ipamd
+        self.ipamd = Ipamd(
+            settings, self.cluster.ec2, old.instance, self.kind, host=self, clock=self.now,
+            dice=self.cluster.world.random, max_pods=self.max_pods, eniconfig=old.eniconfig,
+        )  # fmt: skip
+        self.ipamd.start(old.checkpoint())
 
     def _pin(self, pinned: PinnedEni, primary: Eni) -> None:
         """Give an ENI the addresses that a scenario pins, or attach one that has them."""

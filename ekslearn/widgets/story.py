@@ -126,6 +126,8 @@ def lines_of(trace: Trace) -> list[str]:
 def stop_data(stop: Stop, before: dict[str, str] | None, now: dict[str, str]) -> dict[str, Any]:
     """One stop as the browser gets it; ``before`` and ``now`` are the packet's headers."""
     event = stop.event
+    if by_aws(event):  # a mark never leaves its machine: that it is gone is no news here
+        before, now = before and {**before, "mark": ""}, {**now, "mark": ""}
     data: dict[str, Any] = {
         "leg": event.leg,
         "leg_words": event.leg.capitalize(),
