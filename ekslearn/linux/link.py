@@ -96,16 +96,13 @@ class Link:
         through a veth whose ends are in one namespace; anywhere else it is lost.
         """
         kept = skb if self.kind == "loopback" else None
-        world = self.namespace.world
+        far = self if self.kind == "loopback" else self.peer
         if self.segment:
             self.segment.carry(self, frame)
-            return
-        far = [self] if self.kind == "loopback" else [self.peer] if self.peer else []
-        for link in far:
-            if skb and link.namespace is self.namespace and not kept:
-                world.later(link.namespace.receive, link, frame, Skb(skb.packet, mark=skb.mark))
-            else:
-                world.later(link.namespace.receive, link, frame, kept)
+        elif far:
+            if skb and far.namespace is self.namespace and not kept:
+                kept = Skb(skb.packet, mark=skb.mark)
+            self.namespace.world.later(far.namespace.receive, far, frame, kept)
 
 
 class Wire(Protocol):
