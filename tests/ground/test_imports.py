@@ -16,14 +16,16 @@ from tests.ground import PACKAGE, sources, unit
 # Each part of the house and the parts it may know; `errors` is known to all.
 KNOWS: dict[str, set[str]] = {
     "errors": set(),
+    "document": set(),
     "linux": set(),
     "tools": {"linux"},
     "iptables": {"linux", "tools"},
+    "nft": {"linux", "tools", "iptables"},
     "vpc": {"linux"},
     "cni": {"linux", "vpc"},
-    "kubernetes": {"linux", "vpc"},
-    "cluster": {"linux", "tools", "iptables", "vpc", "cni", "kubernetes"},
-    "trace": {"linux", "tools", "iptables", "vpc", "cni", "kubernetes", "cluster"},
+    "kubernetes": {"document", "linux", "vpc"},
+    "cluster": {"linux", "tools", "iptables", "nft", "vpc", "cni", "kubernetes"},
+    "trace": {"linux", "tools", "iptables", "nft", "vpc", "cni", "kubernetes", "cluster"},
 }
 MODEL = set(KNOWS)
 KNOWS["scenario"] = MODEL
