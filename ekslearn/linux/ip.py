@@ -16,7 +16,6 @@ from .link import LINK, Link
 from .netfilter import ORDER
 from .packet import REDIRECT, TIME_EXCEEDED, UNREACHABLE, Packet, Skb
 from .route import Flow, Learned, Lookup, Route
-from .sysctl import TCP_EARLY_DEMUX
 
 if TYPE_CHECKING:
     from .namespace import NetworkNamespace
@@ -191,7 +190,8 @@ class Ip:
         packet, link = skb.packet, route.dev
         assert link is not None  # the routing decision chose a route with a link
         # A socket here waits for it and has it already; such a packet isn't forwarded (ip_forward).
-        early = {"udp": 1, "tcp": self._ns.sysctls[TCP_EARLY_DEMUX]}.get(packet.protocol)
+        tcp = self._ns.sysctls["net.ipv4.tcp_early_demux"]
+        early = packet.protocol == "udp" or (packet.protocol == "tcp" and tcp)
         if early and any(client.asked(packet) for client in self._ns.sockets.clients):
             self._ns.drop(skb, "forward", "early demux: it belongs to a socket of this namespace")
             return

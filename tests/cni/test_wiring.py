@@ -118,8 +118,9 @@ def test_nft_cidrs_come_and_go(world: World) -> None:
         )
         assert rows[-3] == "ct mark set ct mark | 0x0000ff00"
         assert 'iifname "pod*" jump snat-mark' in rows
-        again = node.update(cidrs, settings, "nft")
-        assert [line for line in again if "nft" in line] == []
+        for order in (cidrs, cidrs[::-1]):
+            again = node.update(order, settings, "nft")
+            assert [line for line in again if "nft" in line] == []
 
 
 def test_nft_rules_of_somebody_else_go(world: World) -> None:
@@ -136,6 +137,17 @@ def test_nft_rules_of_somebody_else_go(world: World) -> None:
         assert table(node) != good
         node.update([VPC], settings, "nft")
         assert table(node) == good
+    rules = [row.replace(" jump", " counter jump") for row in good[3:5]]
+    node.run(
+        [
+            "node$ nft flush chain ip aws-cni nat-prerouting",
+            *(f"node$ nft add rule ip aws-cni nat-prerouting '{row}'" for row in rules[::-1]),
+            "node$ nft add rule ip aws-cni nat-prerouting 'counter meta mark set ct mark & 0x80'",
+        ]
+    )
+    assert sorted(table(node)) == sorted(good) != table(node)
+    node.update([VPC], settings, "nft")
+    assert table(node) == good
 
 
 def test_the_back_ends_take_over_from_each_other(world: World) -> None:
@@ -254,11 +266,18 @@ def test_the_real_tools_take_the_lines_of_ipv6(index: int, world: World) -> None
     lab = Lab("six", ["node", "pod"])
     world.build(lab)
     world.run("node", "sysctl -w net.ipv6.conf.all.disable_ipv6=0")
-    lines = pod_lines("node", "pod", namespace="a", pod="b", ip="2001:db8::9", table=2,
-                      settings=Settings(), index=index, **MACS)  # fmt: skip
-    for line in ["pod$ ip link set lo up", *lines]:
+    lines = ["pod$ ip link set lo up", "node$ ip link add eth1 type veth peer name far netns pod",
+             "pod$ ip link set far up"]  # fmt: skip
+    lines += eni_lines("node", "eth1", primary_ip="2001:db8::4", subnet="2001:db8::/64", table=2,
+                       mtu=9001, addresses=["fe80::1/64"])  # fmt: skip
+    lines += pod_lines("node", "pod", namespace="a", pod="b", ip="2001:db8::9", table=2,
+                       settings=Settings(), index=index, **MACS)  # fmt: skip
+    for line in lines:
         place, _, command = line.partition("$ ")
         done = world.run(place, command)
         assert done.status == 0, f"{line}: {done.stderr}"
-    assert "from 2001:db8::9 lookup 2" in world.run("node", "ip -6 rule").stdout
+    rules = plain(world.run("node", "ip -6 rule").stdout)
+    assert {"1536: from 2001:db8::9 lookup 2", "32765: from 2001:db8::4 lookup 2"} <= set(rules)
     assert ("from 2001:db8::9 lookup 1" in world.run("pod", "ip -6 rule").stdout) == bool(index)
+    assert "default via fe80:ec2::1" in world.run("node", "ip -6 route show table 2").stdout
+    assert "2001:db8::/64" not in world.run("node", "ip -6 route show").stdout

@@ -203,10 +203,9 @@ def route_table_number_legacy(given: Given) -> Given:
 
 
 def subnet_gateway(given: Given) -> Given:
-    """A subnet's gateway; the step from an address to the next one is that of a subnet's base."""
+    """A subnet's gateway, and the step from its base to there."""
     if "ip" in given:
-        address = ip_address(given["ip"])
-        return {"ip": str(names.next_address(address))}
+        return {"ip": str(names.next_address(ip_address(given["ip"])))}
     return {"gateway": str(names.subnet_gateway(ip_network(given["subnet_cidr"], strict=False)))}
 
 
@@ -235,11 +234,16 @@ def vlan_name(given: Given) -> Given:
 
 
 def env_parsing(given: Given) -> Given:
-    """The value of the variable a vector is about, the first one that it names."""
-    settings = parse({name: value for name, value in given["env"].items() if value is not None})
-    value = getattr(settings, VARIABLES[next(iter(given["env"]))].name)
-    cidrs = [str(net) for net in value] if isinstance(value, tuple) else None
-    return {"value": value, "mode": value, "cidrs": cidrs, "mtu": value, "connmark": value}
+    """What is read of the variables a vector names: prefixes, a mode, or another value."""
+    env = {name: value for name, value in given["env"].items() if value is not None}
+    told: dict[str, Any] = {}
+    for name in given["env"]:
+        value = getattr(parse(env), VARIABLES[name].name)
+        if isinstance(value, tuple):
+            told["cidrs"] = [str(net) for net in value]
+        else:
+            told |= {"value": value, "mode": value}
+    return told
 
 
 def mtu(given: Given) -> Given:
@@ -340,6 +344,18 @@ class Written:
                 for table, chains in tables.items()}  # fmt: skip
 
 
+class Chains(Told):
+    """Table, chain and rules; a built-in chain without rules may be left out on either side."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, dict) and self._full(self) == self._full(other)
+
+    @staticmethod
+    def _full(tables: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
+        return {(table, name): rules for table, chains in tables.items()
+                for name, rules in chains.items() if rules or name.startswith("AWS-")}  # fmt: skip
+
+
 OPERATIONS = {"append": "-A {chain} {rule}", "insert": "-I {chain} {pos} {rule}",
               "delete": "-D {chain} {rule}", "new_chain": "-N {chain}",
               "clear_chain": "-F {chain}", "delete_chain": "-X {chain}"}  # fmt: skip
@@ -390,7 +406,7 @@ def host_iptables(given: Given) -> Given:
     user = {table: sorted(name for name in chains if name.startswith("AWS-"))
             for table, chains in tables.items()}  # fmt: skip
     return {
-        "rules": tables, "connmark_call": asked[-1] if asked else None,
+        "rules": Chains(tables), "connmark_call": asked[-1] if asked else None,
         "user_chains": {table: chains for table, chains in user.items() if chains},
         "all": [[table, name, rule] for table, chains in tables.items()
                 for name, rules in chains.items() for rule in rules],
