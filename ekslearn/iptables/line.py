@@ -308,11 +308,11 @@ def _rules(line: Line, nets: Mapping[str, list[IPv4Network]]) -> Iterator[nf.Cha
         else:
             target = TARGETS[loaded.name].build(loaded.given)
     for source, goal in product(nets["s"], nets["d"]):
-        ends: list[nf.Match] = []
-        if source.prefixlen or "s" in line.negated:
-            ends.append(nf.Source(net=source, negated="s" in line.negated))
-        if goal.prefixlen or "d" in line.negated:
-            ends.append(nf.Destination(net=goal, negated="d" in line.negated))
+        ends = [
+            nf.Network(side=side, net=net, negated=side[0] in line.negated)
+            for side, net in (("source", source), ("destination", goal))
+            if net.prefixlen or side[0] in line.negated
+        ]
         yield nf.ChainRule((*ends, *matches), target, line.goto)
 
 

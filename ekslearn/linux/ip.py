@@ -69,7 +69,7 @@ class Ip:
 
     def receive(self, skb: Skb, link: Link) -> None:
         """Take in a packet: PREROUTING, then the routing decision, then whatever that says."""
-        skb.iif, before = link, skb.packet
+        skb.iif, skb.oif, before = link, None, skb.packet
         looped = link.kind == "loopback" and skb.local
         if not self._pass("PREROUTING", skb):
             return
@@ -300,10 +300,9 @@ class Ip:
         return all(self._ask(table, hook, skb) for table in ORDER[hook])
 
     def _ask(self, table: str, hook: str, skb: Skb) -> bool:
-        iif = skb.iif.name if skb.iif and hook != "OUTPUT" else ""
-        oif = skb.oif.name if skb.oif and hook not in ("PREROUTING", "INPUT") else ""
-        ask = self._ns.conntrack.translate if table == "nat" else self._ns.netfilter.filter(table)
-        return ask(hook, skb, iif, oif) == "ACCEPT"
+        if table == "nat":
+            return self._ns.conntrack.translate(hook, skb)
+        return self._ns.netfilter.run(table, hook, skb)
 
     def finish(self, skb: Skb) -> int:
         """The last steps out: POSTROUTING, the neighbor, the link."""

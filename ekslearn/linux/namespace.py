@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from errno import EEXIST, EINVAL, ENETDOWN, ENETUNREACH, ENODEV
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from itertools import chain, count
 
 from ..errors import KernelError, kernel_refuses
 from .conntrack import Connection, Conntrack
@@ -20,8 +21,8 @@ from .socket import Sockets
 from .sysctl import Sysctls
 from .world import Decision, World
 
+Row = Lookup | Walk | Neighbor | Connection | Arp | None
 LIMITED_BROADCAST = IPv4Address("255.255.255.255")
-Row = Lookup | Walk | Neighbor | Connection | None
 KERNEL = 2  # RTPROT_KERNEL: routes the kernel keeps by itself
 
 
@@ -47,8 +48,7 @@ class NetworkNamespace:
 
     def add_link(self, name: str, kind: str, mac: str = "") -> Link:
         """Add a link, down and without addresses; KernelError EEXIST if the name is taken."""
-        if name in self.links:
-            raise KernelError(EEXIST)
+        kernel_refuses(name in self.links, EEXIST)
         link = Link(self, name, kind, mac or invented_mac(self.name, name))
         self._adopt(link)
         return link
@@ -68,10 +68,8 @@ class NetworkNamespace:
     def _adopt(self, link: Link) -> None:
         taken = {other.index for other in self.links.values()}
         if not link.index or link.index in taken:
-            self._last_index += 1
-            while self._last_index in taken:
-                self._last_index += 1
-            link.index = self._last_index
+            free = (n for n in count(self._last_index + 1) if n not in taken)
+            link.index = self._last_index = next(free)
         link.namespace, link.was_up = self, False
         self.links[link.name] = link
         self.links = dict(sorted(self.links.items(), key=lambda item: item[1].index))
@@ -79,7 +77,7 @@ class NetworkNamespace:
 
     def remove_link(self, link: Link) -> None:
         """Delete a link and, for a veth, its other end."""
-        for end in (link, link.peer) if link.peer else (link,):
+        for end in link.ends:
             end.namespace._let_go(end)
             end.peer = None
 
@@ -96,8 +94,8 @@ class NetworkNamespace:
         """Move a link to another namespace: it arrives down and without addresses."""
         if target is self:
             return
-        if link.name in target.links:
-            raise KernelError(EEXIST, "An interface with the same name exists in the target netns")
+        said = "An interface with the same name exists in the target netns"
+        kernel_refuses(link.name in target.links, EEXIST, said)
         carried = link.carrier
         self._let_go(link)
         target._adopt(link)
@@ -106,8 +104,7 @@ class NetworkNamespace:
 
     def rename_link(self, link: Link, name: str) -> None:
         """Give a link another name; its addresses and routes stay. EEXIST if it is taken."""
-        if name in self.links:
-            raise KernelError(EEXIST)
+        kernel_refuses(name in self.links, EEXIST)
         old, link.name = link.name, name
         for at, each in enumerate(link.addresses):  # labels follow (inetdev_changename)
             mark = each.label.partition(":")[2] or str(at + 1)
@@ -135,7 +132,7 @@ class NetworkNamespace:
                 self._add_routes(link, address)
             return
         self.routing.remove_where(lambda route: route.dev is link and route.scope != HOST)
-        for end in (link, link.peer) if link.peer else (link,):
+        for end in link.ends:
             end.namespace.neighbors.forget(end, permanent=end is link)
 
     # Addresses
@@ -148,8 +145,8 @@ class NetworkNamespace:
                     return
                 raise KernelError(EEXIST, "ipv4: Address already assigned")
         first = [a for a in link.addresses if a.network == address.network and not a.secondary]
-        if first and first[0].scope != address.scope:
-            raise KernelError(EINVAL, "ipv4: Invalid scope value")
+        strange = first and first[0].scope != address.scope
+        kernel_refuses(strange, EINVAL, "ipv4: Invalid scope value")
         address = replace(address, secondary=bool(first), label=address.label or link.name)
         # Primaries stand before secondaries, and a narrower scope behind a wider one (devinet.c).
         at = len(link.addresses)
@@ -227,8 +224,8 @@ class NetworkNamespace:
             return "multicast"
         if ip == LIMITED_BROADCAST or not int(ip) or LOCAL not in self.routing.tables:
             return "broadcast"
-        found = self.routing.tables[LOCAL].lookup(Flow(ip, oif=link.name if link else ""))
-        return found.kind if found else "unicast"
+        found = self.routing.tables[LOCAL].lookup(Flow(ip))
+        return found.kind if found and (link is None or found.dev is link) else "unicast"
 
     def _source_is_own(self, route: Route) -> bool:
         """Whether a route's source is local, or just becomes it (fib_valid_prefsrc)."""
@@ -296,20 +293,12 @@ class NetworkNamespace:
         The link's first address, or the one in the subnet of ``near``; a link without addresses
         borrows the first global one of the namespace (inet_select_addr).
         """
-        found = None
-        for address in link.addresses:
-            if address.secondary or min(address.scope, HOST) > scope:
-                continue
-            if near is None or near in address.network:
-                return address.ip
-            found = found or address.ip
-        if found:
-            return found
-        for other in self.links.values():
-            for address in other.addresses:
-                if not address.secondary and address.scope != LINK and address.scope <= scope:
-                    return address.ip
-        return None
+        own = [a for a in link.addresses if not a.secondary and min(a.scope, HOST) <= scope]
+        beside = [a for a in own if near is None or near in a.network]
+        others = (a for other in self.links.values() for a in other.addresses
+                  if not a.secondary and a.scope != LINK and a.scope <= scope)  # fmt: skip
+        chosen = next(chain(beside, own, others), None)
+        return chosen.ip if chosen else None
 
     # Packets
 
@@ -319,42 +308,35 @@ class NetworkNamespace:
 
     def receive(self, link: Link, frame: Frame, skb: Skb | None = None) -> None:
         """Take a frame off ``link``; one for another MAC is heard and dropped."""
+        packet, ours = frame.payload, frame.dst in (link.mac, BROADCAST_MAC)
         if not link.up:
             return
-        if isinstance(frame.payload, Packet):
-            self.sight(link, "in", frame.payload)
-        if link.kind == "loopback" and skb and isinstance(frame.payload, Packet):
-            self.ip.receive(skb, link)
+        if isinstance(packet, Arp):
+            if ours:
+                self.neighbors.receive(link, packet)
             return
-        if frame.dst not in (link.mac, BROADCAST_MAC):
-            if isinstance(frame.payload, Packet):
-                why = f"the frame is for {frame.dst} and {link.name} is {link.mac}"
-                self.drop(Skb(frame.payload, iif=link), "link", why)
-        elif isinstance(frame.payload, Arp):
-            self.neighbors.receive(link, frame.payload)
+        self.sight(link, "in", packet)
+        kept = skb if link.kind == "loopback" else None
+        skb = kept or Skb(packet, mark=skb.mark if skb else 0)
+        if ours:
+            self.ip.receive(skb, link)
         else:
-            self.ip.receive(Skb(frame.payload, mark=skb.mark if skb else 0), link)
+            why = f"the frame is for {frame.dst} and {link.name} is {link.mac}"
+            self.drop(skb, "link", why)
 
     def sight(self, link: Link, way: str, packet: Packet) -> None:
         """Tell the recorder that a packet passed a link."""
         if self.world.recorder:
             self.world.recorder.sighting(self, link, way, packet)
 
-    def note(self, skb: Skb, stage: str, verdict: str, row: Row = None, lost: bool = False) -> None:
+    def note(
+        self, skb: Skb | None, stage: str, verdict: str, row: Row = None, lost: bool = False
+    ) -> None:
         """Tell the recorder what was decided about a packet; ``lost`` if it ends here."""
         if self.world.recorder:
-            told = Decision(self, stage, verdict, row, skb.packet, skb.mark, lost)
+            packet, mark = (skb.packet, skb.mark) if skb else (None, 0)
+            told = Decision(self, stage, verdict, row, packet, mark, lost)
             self.world.recorder.decision(told)
-
-    def note_walk(self, skb: Skb, walk: Walk) -> None:
-        """Tell the recorder which rule of a chain a packet met, and what came of it."""
-        self.note(skb, f"{walk.table} {walk.hook}", walk.did, walk, walk.verdict == "DROP")
-
-    def note_arp(self, link: Link, arp: Arp, verdict: str, why: str) -> None:
-        """Tell the recorder what was made of an ARP request."""
-        if self.world.recorder:
-            words = f"{verdict} the ARP request for {arp.target} on {link.name}: {why}"
-            self.world.recorder.decision(Decision(self, "arp", words, arp, None))
 
     def drop(self, skb: Skb, stage: str, why: str) -> None:
         """Tell the recorder that the packet ends here."""

@@ -130,13 +130,12 @@ class Neighbors:
         if not int(arp.sender):  # somebody without an address asks: no way back to check
             return self._ns.is_local(arp.target)
         arrival = self._ns.ip.arrival(Flow(arp.target, arp.sender, link.name), link)
-        if arrival.verdict == "local":
-            self._ns.note_arp(link, arp, "answers", f"{arp.target} is one of its addresses")
-            return True
-        if arrival.verdict != "forward" or arrival.route is None or arrival.route.dev is link:
-            self._ns.note_arp(link, arp, "ignores", arrival.why or "the address isn't its own")
-            return False
-        proxy = self._ns.sysctls.either(link.name, "proxy_arp")
-        why = f"proxy ARP is {'on' if proxy else 'off'} and the address isn't its own"
-        self._ns.note_arp(link, arp, "answers" if proxy else "ignores", why)
-        return proxy
+        answers = arrival.verdict == "local"
+        ours = f"{arp.target} is one of its addresses"
+        why = ours if answers else arrival.why or "the address isn't its own"
+        if arrival.verdict == "forward" and arrival.route and arrival.route.dev is not link:
+            answers = self._ns.sysctls.either(link.name, "proxy_arp")
+            why = f"proxy ARP is {'on' if answers else 'off'} and the address isn't its own"
+        said = f"{'answers' if answers else 'ignores'} the ARP request for {arp.target} on"
+        self._ns.note(None, "arp", f"{said} {link.name}: {why}", arp)
+        return answers

@@ -35,10 +35,10 @@ NET = IPv4Network
 @pytest.mark.parametrize(
     ("match", "at", "holds"),
     [
-        (nf.Source(net=NET("10.0.1.0/24")), {}, True),
-        (nf.Source(net=NET("10.0.2.0/24")), {}, False),
-        (nf.Destination(net=NET("10.0.2.2/32")), {}, True),
-        (nf.Destination(net=NET("10.0.1.2/32")), {}, False),
+        (nf.Network(side="source", net=NET("10.0.1.0/24")), {}, True),
+        (nf.Network(side="source", net=NET("10.0.2.0/24")), {}, False),
+        (nf.Network(side="destination", net=NET("10.0.2.2/32")), {}, True),
+        (nf.Network(side="destination", net=NET("10.0.1.2/32")), {}, False),
         (nf.Interface(name="eth0", way="in"), {}, True),
         (nf.Interface(name="eth1", way="in"), {}, False),
         (nf.Interface(name="eth1", way="out"), {}, True),

@@ -90,10 +90,9 @@ def _walk(walk: nf.Walk) -> Iterator[str]:
 def _match(match: nf.Match) -> Iterator[str]:
     names: list[str] = []
     plain = ""
-    if isinstance(match, nf.Source):
-        names, plain = ["-s"], "-s"
-    elif isinstance(match, nf.Destination):
-        names, plain = ["-d"], "-d"
+    if isinstance(match, nf.Network):
+        plain = f"-{match.side[0]}"
+        names = [plain]
     elif isinstance(match, nf.Interface):
         plain = "-i" if match.way == "in" else "-o"
         names = [plain + (" name+" if match.name.endswith("+") else "")]
