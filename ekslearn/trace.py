@@ -195,7 +195,7 @@ class Recording:
         hide = frozenset({"table"})
         here: list[str] = []
         before: list[str] = []
-        for each in lookup.passed_over:
+        for each in namespace.routing.passed_over(lookup):
             if isinstance(each.row, Rule):
                 before.append(f"{_words(tools.rule_text(each.row, namespace.links))} — {each.why}")
             else:

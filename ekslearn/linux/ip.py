@@ -115,7 +115,7 @@ class Ip:
         if dst == NOBODY or dst.is_loopback:
             return Arrival("drop", why=f"martian destination {dst}")
         forwarding = sysctls.own(link.name, "forwarding")
-        lookup = self._ns.lookup(flow)
+        lookup = self._ns.routing.lookup(flow)
         route = lookup.route
         if route and route.kind in ("local", "broadcast"):
             return self._checked(Arrival(route.kind, lookup), flow, link)
@@ -174,8 +174,7 @@ class Ip:
         if strictness == 1:
             name = route.dev.name if route.dev else "nowhere"
             return False, False, f"{reason}: the way back to {src} is {name}, not {link.name}"
-        back.oif = link.name
-        bound = ns.routing.lookup(back).route
+        bound = ns.routing.lookup(replace(back, oif=link.name)).route
         return True, bool(bound and bound.kind == "unicast" and self._is_direct(bound)), ""
 
     @staticmethod
@@ -227,7 +226,7 @@ class Ip:
         bound = ns.links.get(oif)
         if bound and not bound.up:
             return Departure(None, ENETUNREACH)
-        lookup = ns.lookup(Flow(dst, src or NOBODY, "lo", oif, mark))
+        lookup = ns.routing.lookup(Flow(dst, src or NOBODY, "lo", oif, mark))
         route = lookup.route
         if lookup.error or route is None or route.dev is None:
             if not bound:

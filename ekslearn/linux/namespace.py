@@ -302,10 +302,6 @@ class NetworkNamespace:
 
     # Packets
 
-    def lookup(self, flow: Flow) -> Lookup:
-        """A routing decision; it explains itself if somebody records."""
-        return self.routing.lookup(flow, explain=self.world.recorder is not None)
-
     def receive(self, link: Link, frame: Frame, skb: Skb | None = None) -> None:
         """Take a frame off ``link``; one for another MAC is heard and dropped."""
         packet, ours = frame.payload, frame.dst in (link.mac, BROADCAST_MAC)

@@ -121,8 +121,9 @@ def _match(match: nf.Match) -> Iterator[str]:
 
 def _lookup(lookup: Lookup, decision: Decision) -> Iterator[str]:
     yield from _selectors(lookup.rule) if lookup.rule else ()
-    whys = {each.why for each in lookup.passed_over}
-    for each in lookup.passed_over:
+    over = tuple(decision.namespace.routing.passed_over(lookup))
+    whys = {each.why for each in over}
+    for each in over:
         if isinstance(each.row, Route) and each.why.startswith("it throws"):
             yield "route throw"
         if isinstance(each.row, Route) and " is longer than " in each.why:
