@@ -15,7 +15,7 @@ from .conntrack import Binding
 from .link import LINK, Link
 from .netfilter import ORDER
 from .packet import REDIRECT, TIME_EXCEEDED, UNREACHABLE, Packet, Skb
-from .route import Flow, Learned, Lookup, Route
+from .route import ERRORS, Flow, Lookup, Route
 
 if TYPE_CHECKING:
     from .namespace import NetworkNamespace
@@ -80,11 +80,10 @@ class Ip:
         arrival = self.arrival(Flow(packet.dst, packet.src, link.name, mark=skb.mark), link)
         if arrival.lookup:
             self._ns.note(skb, "route", self._words(arrival), arrival.lookup)
-        if arrival.verdict == "drop":
+        if arrival.verdict in ("drop", "error"):
             self._ns.drop(skb, "route", arrival.why)
-        elif arrival.verdict == "error":
-            self._ns.drop(skb, "route", arrival.why)
-            self.report_route_error(skb, arrival.errno)
+            if arrival.verdict == "error":
+                self.report_route_error(skb, arrival.errno)
         elif arrival.verdict == "forward" and arrival.route:
             skb.redirect = arrival.redirect
             self.forward(skb, arrival.route)
@@ -95,87 +94,81 @@ class Ip:
     @staticmethod
     def _words(arrival: Arrival) -> str:
         route = arrival.route
-        if route is None:
-            return "no route"
         if arrival.verdict in ("local", "broadcast"):
             return "the packet is for this namespace"
-        if route.dev and arrival.verdict == "forward":
+        if route and route.dev and arrival.verdict == "forward":
             return f"forward through {route.dev.name}" + (f" via {route.via}" if route.via else "")
-        return route.kind
+        return route.kind if route else "no route"
 
     def arrival(self, flow: Flow, link: Link) -> Arrival:
         """Decide about a packet, or an ARP request, that came in by ``link``."""
-        src, dst, sysctls = flow.src, flow.dst, self._ns.sysctls
-        if src.is_multicast or src == ALL_HOSTS:
+        src, dst = flow.src, flow.dst
+        to_all = dst == ALL_HOSTS or dst == src == NOBODY
+        nobodys = not to_all and (src == NOBODY or src.is_loopback)
+        if src.is_multicast or src == ALL_HOSTS or nobodys:
             return Arrival("drop", why=f"martian source {src}")
-        if dst == ALL_HOSTS or dst == src == NOBODY:
+        if to_all:
             return self._checked(Arrival("broadcast"), flow, link)
-        if src == NOBODY or src.is_loopback:
-            return Arrival("drop", why=f"martian source {src}")
         if dst == NOBODY or dst.is_loopback:
             return Arrival("drop", why=f"martian destination {dst}")
-        forwarding = sysctls.own(link.name, "forwarding")
         lookup = self._ns.routing.lookup(flow)
         route = lookup.route
         if route and route.kind in ("local", "broadcast"):
             return self._checked(Arrival(route.kind, lookup), flow, link)
-        if not forwarding:
+        if not self._ns.sysctls.own(link.name, "forwarding"):
             why = f"it is for another host and forwarding is off on {link.name}"
             return Arrival("drop", lookup, why, EHOSTUNREACH)
         if lookup.error or route is None or route.dev is None:
             silent = lookup.error not in CODES
             why = f"{route.kind} route" if route else "no route to the destination"
             return Arrival("drop" if silent else "error", lookup, why, lookup.error)
-        found = self._checked(Arrival("forward", lookup), flow, link, route.dev)
-        if found.verdict == "forward":
-            turns = route.dev is link and found.redirect
-            turns = turns and sysctls.either(link.name, "send_redirects")
-            return replace(found, redirect=turns)
-        return found
+        return self._checked(Arrival("forward", lookup), flow, link, route.dev)
 
     def _checked(
         self, arrival: Arrival, flow: Flow, link: Link, oif: Link | None = None
     ) -> Arrival:
-        """``arrival`` if the source passes the reverse path filter, else a drop.
-
-        Its ``redirect`` says whether the source is a direct neighbor on ``link``.
-        """
-        ok, direct, why = self._validate(flow, link, oif)
-        if not ok:
+        """``arrival`` if the source passes the reverse path filter, else a drop."""
+        why, redirect = self._validate(flow, link, oif)
+        if why:
             return Arrival("drop", arrival.lookup, why, EINVAL)
-        return replace(arrival, redirect=direct)
+        return replace(arrival, redirect=redirect)
 
-    def _validate(self, flow: Flow, link: Link, oif: Link | None) -> tuple[bool, bool, str]:
-        """fib_validate_source: would a packet to this source go out where it came in?"""
+    def _validate(self, flow: Flow, link: Link, oif: Link | None) -> tuple[str, bool]:
+        """fib_validate_source: would a packet to this source go out where it came in?
+
+        What speaks against it, if anything; and whether the sender is to be told that the next
+        hop is a neighbor of its own.
+        """
         ns, src = self._ns, flow.src
         if src == NOBODY:
-            return True, False, ""
+            return "", False
         strictness = ns.sysctls.highest(link.name, "rp_filter")
         accept_local = ns.sysctls.either(link.name, "accept_local")
         may_redirect = oif is link and ns.sysctls.either(link.name, "send_redirects")
         if not strictness and not may_redirect:
             if accept_local:
-                return True, False, ""
+                return "", False
             if not ns.routing.custom_rules and not ns.routing.custom_locals:
-                return not ns.owns(src), False, f"martian source {src}: it is an own address"
+                return f"martian source {src}: it is an own address" * ns.owns(src), False
         mark = flow.mark if ns.sysctls.either(link.name, "src_valid_mark") else 0
         back = Flow(src, flow.dst, oif.name if oif else "lo", mark=mark)
         route = ns.routing.lookup(back).route
         reason = f"rp_filter {strictness} on {link.name}"
-        nothing = f"{reason}: no way back to {src}"
-        if route is None or route.kind in ("blackhole", "unreachable", "prohibit"):
-            return not strictness, False, nothing
+        nothing = f"{reason}: no way back to {src}" if strictness else ""
+        if route is None or route.kind in ERRORS:
+            return nothing, False
         if route.kind != "unicast" and not (route.kind == "local" and accept_local):
-            return False, False, f"martian source {src}: its route here is {route.kind}"
+            return f"martian source {src}: its route here is {route.kind}", False
         if route.dev is link or (route.kind == "local" and link.kind == "loopback"):
-            return True, self._is_direct(route), ""
+            return "", may_redirect and self._is_direct(route)
         if not link.addresses:
-            return not strictness, False, nothing
+            return nothing, False
         if strictness == 1:
             name = route.dev.name if route.dev else "nowhere"
-            return False, False, f"{reason}: the way back to {src} is {name}, not {link.name}"
+            return f"{reason}: the way back to {src} is {name}, not {link.name}", False
         bound = ns.routing.lookup(replace(back, oif=link.name)).route
-        return True, bool(bound and bound.kind == "unicast" and self._is_direct(bound)), ""
+        direct = bound and bound.kind == "unicast" and self._is_direct(bound)
+        return "", bool(may_redirect and direct)
 
     @staticmethod
     def _is_direct(route: Route) -> bool:
@@ -200,7 +193,7 @@ class Ip:
             self.send_error(skb, (UNREACHABLE, FRAGMENTATION_NEEDED), "unreachable", mtu=link.mtu)
             return
         skb.packet = replace(packet, ttl=packet.ttl - 1)
-        gateway = self._learned(route, packet.dst).gateway or route.gateway
+        gateway = self._ns.routing.taught(route, packet.dst).gateway or route.gateway
         next_hop = gateway or packet.dst
         if skb.redirect:
             self.send_error(skb, (REDIRECT, 1), "", gateway=next_hop)
@@ -235,7 +228,7 @@ class Ip:
             return Departure(lookup, 0, source, bound)
         if route.kind == "local":
             return Departure(lookup, 0, src or route.src or dst, ns.links["lo"])
-        gateway = self._learned(route, dst).gateway or route.gateway
+        gateway = ns.routing.taught(route, dst).gateway or route.gateway
         chosen = src or route.src or ns.select_address(route.dev, route.via, route.scope)
         if chosen and chosen.is_loopback and route.dev.kind != "loopback":
             return Departure(lookup, EINVAL)  # 127/8 never leaves (__mkroute_output)
@@ -251,9 +244,9 @@ class Ip:
         if (errno := self._route_out(skb, any_source=any_source)) != 0:
             self._ns.drop(skb, "route", f"no route to {packet.dst}")
             return errno
-        learned = self._learned(skb.route, packet.dst) if skb.route else Learned()
+        mtu = self._ns.routing.taught(skb.route, packet.dst).mtu if skb.route else 0
         # Without DF a packet too large leaves in fragments; the model draws them as one.
-        if packet.df and skb.oif and packet.size > (learned.mtu or skb.oif.mtu):
+        if packet.df and skb.oif and packet.size > (mtu or skb.oif.mtu):
             return EMSGSIZE
         return self._pass_output(skb) or self.finish(skb)
 
@@ -344,9 +337,6 @@ class Ip:
         about = skb.binding
         return Binding(about.connection, not about.is_reply, "RELATED") if about else None
 
-    def _learned(self, route: Route, dst: IPv4Address) -> Learned:
-        return self._ns.routing.learned.get((route, dst), Learned())
-
     def learn(self, skb: Skb) -> None:
         """Take an ICMP error's advice: a smaller MTU, or from a redirect a better gateway.
 
@@ -360,7 +350,7 @@ class Ip:
         route = leaving.lookup.route if leaving.lookup else None
         if route is None or leaving.link is None or route.kind != "unicast":
             return
-        old = self._learned(route, about.dst)
+        old = ns.routing.taught(route, about.dst)
         if packet.icmp == (UNREACHABLE, FRAGMENTATION_NEEDED) and packet.mtu:
             mtu = max(packet.mtu, LEAST_LEARNED_MTU)
             ns.routing.learned[route, about.dst] = replace(old, mtu=mtu)

@@ -67,8 +67,11 @@ class Match:
 
     negated: bool = False
 
-    def holds(self, at: Passage) -> bool:
-        """Whether the packet fulfils the condition, the exclamation mark left aside."""
+    def holds(self, at: Passage) -> bool | None:
+        """Whether the packet fulfils the condition, the exclamation mark left aside.
+
+        None if it has nothing to compare: then it fails, exclamation mark or not.
+        """
         raise NotImplementedError  # every match says it for itself
 
     def saw(self, at: Passage) -> str:
@@ -77,7 +80,8 @@ class Match:
 
     def fulfilled(self, at: Passage) -> bool:
         """Whether the packet fulfils the condition as it stands in the rule."""
-        return self.holds(at) != self.negated
+        holds = self.holds(at)
+        return holds is not None and holds != self.negated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,19 +188,14 @@ class MarkMatch(Match):
     mask: int = ALL_BITS
     of_connection: bool = False
 
-    def holds(self, at: Passage) -> bool:
+    def holds(self, at: Passage) -> bool | None:
         owner = at.connection if self.of_connection else at.skb
-        return owner is not None and owner.mark & self.mask == self.value
+        return owner.mark & self.mask == self.value if owner else None
 
     def saw(self, at: Passage) -> str:
         owner = at.connection if self.of_connection else at.skb
         whose = "connection" if self.of_connection else "packet"
         return f"the {whose}'s mark is {owner.mark:#x}" if owner else "there is no connection"
-
-    def fulfilled(self, at: Passage) -> bool:
-        # xt_connmark: an untracked packet never matches, negated or not.
-        untracked = self.of_connection and at.connection is None
-        return not untracked and self.holds(at) != self.negated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

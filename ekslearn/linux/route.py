@@ -303,6 +303,11 @@ class Routing:
         table.put(route.dst, [row for row in table.same_prefix(route.dst) if row != route])
         self._forget(route)
 
+    def taught(self, route: Route, dst: IPv4Address) -> Learned:
+        """What ICMP errors taught about ``dst``, reached by ``route``."""
+        found = self.learned.get((route, dst)) if self.learned else None
+        return found or Learned()
+
     def _forget(self, route: Route) -> None:
         """What was learned about a route goes with it."""
         self.learned = {key: found for key, found in self.learned.items() if key[0] != route}

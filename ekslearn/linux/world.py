@@ -9,13 +9,9 @@ from random import Random
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from .conntrack import Connection
     from .link import Link
-    from .namespace import NetworkNamespace
-    from .neighbor import Neighbor
-    from .netfilter import Walk
-    from .packet import Arp, Packet
-    from .route import Lookup
+    from .namespace import NetworkNamespace, Row
+    from .packet import Packet
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +25,7 @@ class Decision:
     namespace: NetworkNamespace
     stage: str
     verdict: str
-    row: Lookup | Walk | Neighbor | Connection | Arp | None
+    row: Row
     packet: Packet | None
     mark: int = 0
     lost: bool = False
