@@ -5,7 +5,7 @@ Source: net/netfilter/nf_conntrack_core.c, nf_nat_core.c and nf_nat_proto.c of L
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from .namespace import NetworkNamespace
 
 PORTS = (1024, 65535)  # where a translated port is drawn from (nf_nat_l4proto_unique_tuple)
-MANIPULATES = {"PREROUTING": "target", "OUTPUT": "target", "INPUT": "source",
-               "POSTROUTING": "source"}  # fmt: skip
+# The hooks that translate a destination; INPUT and POSTROUTING translate a source.
+TO_TARGET = ("PREROUTING", "OUTPUT")
 OTHER = {"source": "target", "target": "source"}
 
 
@@ -59,7 +59,7 @@ class Connection:
     mark: int = 0
     replied: bool = False
     confirmed: bool = False
-    bound: set[str] | None = None
+    bound: set[str] = field(default_factory=set)
     random: bool = False
     tcp_state: str = "SYN_SENT"
 
@@ -90,6 +90,11 @@ class Binding:
         """What the packet looks like once it is translated."""
         against = self.connection.original if self.is_reply else self.connection.reply
         return against.inverted()
+
+    @property
+    def related(self) -> Binding:
+        """That of a packet the kernel sends about this one (nf_conntrack_attach)."""
+        return Binding(self.connection, not self.is_reply, "RELATED")
 
     def changes(self, end: str) -> bool:
         """Whether the translation changes that end, "source" or "target", of the packet."""
@@ -123,7 +128,7 @@ class Conntrack:
             begins = packet.flags == "SYN" or packet.protocol == "udp"
             if not begins and packet.icmp != (ECHO_REQUEST, 0):
                 return
-            found = Connection(seen, seen.inverted(), bound=set()), False
+            found = Connection(seen, seen.inverted()), False
         connection, is_reply = found
         if is_reply:
             if packet.flags == "RST" and not connection.replied:  # it never was one: forgotten
@@ -200,23 +205,22 @@ class Conntrack:
         binding = skb.binding
         if binding is None:
             return True
-        connection, manipulates = binding.connection, MANIPULATES[hook]
+        connection, end = binding.connection, "target" if hook in TO_TARGET else "source"
         if binding.state == "RELATED" and skb.packet.quoted:
-            return self._translate_error(skb, skb.packet.quoted, binding, manipulates)
-        bound = connection.bound
+            return self._translate_error(skb, skb.packet.quoted, binding, end)
         begins = not binding.is_reply or binding.state == "RELATED"  # a REJECT's reset asks too
-        if begins and bound is not None and not connection.confirmed and manipulates not in bound:
+        if begins and not connection.confirmed and end not in connection.bound:
             if not self._ns.netfilter.run("nat", hook, skb):
                 return False
             taken = connection.reply in self._by_tuple and not connection.translates_source
-            if manipulates == "source" and taken:
+            if end == "source" and taken:
                 self.bind(connection, "source", connection.original.src, 0, False)
-            bound.add(manipulates)
-        if binding.changes(manipulates):
+            connection.bound.add(end)
+        if binding.changes(end):
             goal = binding.goal
-            skb.packet = rewritten(skb.packet, goal, manipulates)
-            end = f"source {goal.src}" if manipulates == "source" else f"destination {goal.dst}"
-            self._ns.note(skb, f"conntrack {hook}", f"rewrite the packet: {end}", connection)
+            skb.packet = rewritten(skb.packet, goal, end)
+            new = f"source {goal.src}" if end == "source" else f"destination {goal.dst}"
+            self._ns.note(skb, f"conntrack {hook}", f"rewrite the packet: {new}", connection)
         return True
 
     def _translate_error(self, skb: Skb, quoted: Packet, binding: Binding, end: str) -> bool:

@@ -11,13 +11,13 @@ from errno import EACCES, EHOSTUNREACH, EINVAL, EMSGSIZE, ENETUNREACH, EPERM
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
-from .conntrack import Binding
 from .link import LINK, Link
 from .netfilter import ORDER
 from .packet import REDIRECT, TIME_EXCEEDED, UNREACHABLE, Packet, Skb
 from .route import ERRORS, Flow, Lookup, Route
 
 if TYPE_CHECKING:
+    from .conntrack import Binding
     from .namespace import NetworkNamespace
 
 NOBODY = IPv4Address(0)
@@ -149,7 +149,8 @@ class Ip:
             if accept_local:
                 return "", False
             if not ns.routing.custom_rules and not ns.routing.custom_locals:
-                return f"martian source {src}: it is an own address" * ns.owns(src), False
+                martian = f"martian source {src}: it is an own address"
+                return martian if ns.owns(src) else "", False
         mark = flow.mark if ns.sysctls.either(link.name, "src_valid_mark") else 0
         back = Flow(src, flow.dst, oif.name if oif else "lo", mark=mark)
         route = ns.routing.lookup(back).route
@@ -262,10 +263,10 @@ class Ip:
             skb.packet = replace(packet, src=DUMMY if nameless else leaving.src)
             skb.route = leaving.lookup.route if leaving.lookup else None
             skb.local = leaving.link.kind == "loopback"
-            words = "the packet stays here, through lo"
-            if not skb.local:
-                via = f" via {leaving.gateway}" if leaving.gateway else ""
-                words = f"send by {leaving.link.name}{via}"
+            via = f" via {leaving.gateway}" if leaving.gateway else ""
+            words = f"send by {leaving.link.name}{via}"
+            if skb.local:
+                words = "the packet stays here, through lo"
         if leaving.lookup:
             self._ns.note(skb, "route", words, leaving.lookup)
         return leaving.errno
@@ -329,13 +330,7 @@ class Ip:
             size=min(about.size, QUOTED_BYTES) + 28, df=False, quoted=about, gateway=gateway,
             mtu=mtu, meaning=meaning,
         )  # fmt: skip
-        self.send(error, binding=self._related(skb))
-
-    @staticmethod
-    def _related(skb: Skb) -> Binding | None:
-        """What the kernel says about a packet belongs to its connection (nf_conntrack_attach)."""
-        about = skb.binding
-        return Binding(about.connection, not about.is_reply, "RELATED") if about else None
+        self.send(error, binding=skb.binding and skb.binding.related)
 
     def learn(self, skb: Skb) -> None:
         """Take an ICMP error's advice: a smaller MTU, or from a redirect a better gateway.
@@ -363,4 +358,4 @@ class Ip:
     def send_reset(self, skb: Skb) -> None:
         """Answer a TCP packet with a reset in its destination's name, as REJECT does."""
         reset = skb.packet.answer(flags="RST", size=40, meaning="rejected")
-        self.send(reset, binding=self._related(skb), any_source=True)
+        self.send(reset, binding=skb.binding and skb.binding.related, any_source=True)

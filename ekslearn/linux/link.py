@@ -88,11 +88,6 @@ class Link:
             dead = any(each.kind == "veth" and not each.carrier for each in below)
             end.over_dead = not end.carrier and dead
 
-    @property
-    def ips(self) -> list[IPv4Address]:
-        """The bare addresses, in the order they were added."""
-        return [address.ip for address in self.addresses]
-
     def transmit(self, frame: Frame, skb: Skb | None = None) -> None:
         """Put ``frame`` on the wire; the far end sees it after this packet's turn is over.
 
@@ -105,10 +100,9 @@ class Link:
         if self.segment:
             far = [link for link in self.segment.links if link is not self and link.up]
         for link in far:
-            if skb and link.namespace is self.namespace and not kept:
-                world.later(link.namespace.receive, link, frame, Skb(skb.packet, mark=skb.mark))
-            else:
-                world.later(link.namespace.receive, link, frame, kept)
+            stays = skb is not None and link.namespace is self.namespace
+            here = Skb(skb.packet, mark=skb.mark) if skb and stays else None
+            world.later(link.namespace.receive, link, frame, kept or here)
 
 
 class Segment:

@@ -22,6 +22,7 @@ from .sysctl import Sysctls
 from .world import Decision, World
 
 Row = Lookup | Walk | Neighbor | Connection | Arp | None
+LOOPBACK = IPv4Interface("127.0.0.1/8")
 LIMITED_BROADCAST = IPv4Address("255.255.255.255")
 KERNEL = 2  # RTPROT_KERNEL: routes the kernel keeps by itself
 
@@ -118,16 +119,13 @@ class NetworkNamespace:
         if link.up == up:
             return
         carried = link.peer is not None and link.peer.carrier
-        link.up = up
-        link.was_up = True
+        link.up, link.was_up = up, True
         if link.peer and link.peer.carrier != carried:
             link.settle_ends()
         if up:
             if link.kind == "loopback":
                 with suppress(KernelError):  # it may be there
-                    self.add_address(link, Address(
-                        interface=IPv4Interface("127.0.0.1/8"), scope=HOST, label=link.name
-                    ))  # fmt: skip
+                    self.add_address(link, Address(interface=LOOPBACK, scope=HOST))
             for address in link.addresses:
                 self._add_routes(link, address)
             return
@@ -139,30 +137,24 @@ class NetworkNamespace:
 
     def add_address(self, link: Link, address: Address, *, replace_same: bool = False) -> None:
         """Add an address, and with it the routes the kernel keeps; KernelError EEXIST."""
-        for other in link.addresses:
-            if other.interface == address.interface:
-                if replace_same:
-                    return
-                raise KernelError(EEXIST, "ipv4: Address already assigned")
+        if any(a.interface == address.interface for a in link.addresses):
+            kernel_refuses(not replace_same, EEXIST, "ipv4: Address already assigned")
+            return
         first = [a for a in link.addresses if a.network == address.network and not a.secondary]
         strange = first and first[0].scope != address.scope
         kernel_refuses(strange, EINVAL, "ipv4: Invalid scope value")
         address = replace(address, secondary=bool(first), label=address.label or link.name)
         # Primaries stand before secondaries, and a narrower scope behind a wider one (devinet.c).
-        at = len(link.addresses)
-        if not address.secondary:
-            scoped = [i for i, a in enumerate(link.addresses)
-                      if not a.secondary and a.scope >= address.scope]  # fmt: skip
-            at = scoped[-1] + 1 if scoped else 0
-        link.addresses.insert(at, address)
+        behind = (at for at, a in enumerate(link.addresses, 1) if address.secondary
+                  or (not a.secondary and a.scope >= address.scope))  # fmt: skip
+        link.addresses.insert(max(behind, default=0), address)
         self._add_routes(link, address)
 
     def remove_address(self, link: Link, address: Address) -> None:
         """Remove an address, its routes, and with a primary the secondaries behind it."""
-        if not address.secondary:
-            for other in [a for a in link.addresses if a.network == address.network]:
-                if other.secondary:
-                    self.remove_address(link, other)
+        beside = [a for a in link.addresses if a.network == address.network and a.secondary]
+        for other in beside if not address.secondary else ():
+            self.remove_address(link, other)
         link.addresses.remove(address)
         if not link.addresses:  # without any, IPv4 is off on this link (fib_disable_ip)
             self.routing.remove_where(lambda route: route.dev is link)
@@ -177,11 +169,10 @@ class NetworkNamespace:
 
     def _routes_of(self, link: Link, address: Address) -> Iterator[Route]:
         """The routes the kernel keeps for one address (fib_add_ifaddr)."""
-        all_of = (*link.addresses, address)
-        first = (a for a in all_of if a.network == address.network and not a.secondary)
-        primary = next(first, address)
-        base = Route(dev=link, table=LOCAL, protocol=KERNEL, scope=LINK, src=primary.ip)
         net = address.network
+        first = (a for a in link.addresses if a.network == net and not a.secondary)
+        source = next(first, address).ip
+        base = Route(dev=link, table=LOCAL, protocol=KERNEL, scope=LINK, src=source)
         yield replace(base, kind="local", dst=IPv4Network(address.ip), scope=HOST)
         if not link.up:
             return
@@ -201,14 +192,13 @@ class NetworkNamespace:
 
     def _add_routes(self, link: Link, address: Address) -> None:
         for route in self._routes_of(link, address):
-            if not self._source_is_own(route):
-                continue
-            with suppress(KernelError):  # another address may have brought it (EEXIST)
-                self.routing.add(route, "append")
+            if self._source_is_own(route):
+                with suppress(KernelError):  # another address may have brought it (EEXIST)
+                    self.routing.add(route, "append")
 
     def owns(self, ip: IPv4Address) -> bool:
         """Whether a link of this namespace carries ``ip``."""
-        return any(ip in link.ips for link in self.links.values())
+        return any(a.ip == ip for link in self.links.values() for a in link.addresses)
 
     def is_local(self, ip: IPv4Address) -> bool:
         """Whether a packet to ``ip`` would be for this namespace: its local table says so."""

@@ -111,9 +111,9 @@ class Neighbors:
     def receive(self, link: Link, arp: Arp) -> None:
         """Answer a request for an address of ours, on whichever link; learn from what is said."""
         if arp.op == "request" and self._answers(link, arp):
-            known = self.entries.get((link, arp.sender))
-            if known is None and int(arp.sender):
-                self.entries[link, arp.sender] = Neighbor(arp.sender, link, arp.sender_mac, "STALE")
+            if int(arp.sender):
+                asker = Neighbor(arp.sender, link, arp.sender_mac, "STALE")
+                self.entries.setdefault((link, arp.sender), asker)
             self._say(link, arp.sender_mac, "reply", arp.target, arp.sender)
         entry = self.entries.get((link, arp.sender))
         if entry and entry.state != "PERMANENT":

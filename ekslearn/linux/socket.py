@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ANY = IPv4Address(0)
 FIRST_PORT = 40000
 PORT_UNREACHABLE = (UNREACHABLE, 3)
-ECHO_SIZE, SEGMENT_SIZE, DATAGRAM_SIZE = 84, 60, 33  # bytes of the IP packets probes are made of
+SIZES = {"icmp": 84, "tcp": 60, "udp": 33}  # bytes of the IP packets probes are made of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,13 +92,13 @@ class Sockets:
         """
         number, self.next_port = self.next_port, self.next_port + 1
         leaving = self._ns.ip.departure(dst)
-        packet = Packet(src=leaving.src, dst=dst, protocol=protocol, ttl=ttl)
+        size = size or SIZES[protocol]
+        packet = Packet(src=leaving.src, dst=dst, protocol=protocol, ttl=ttl, size=size)
         if protocol == "icmp":
-            packet = replace(packet, icmp=(ECHO_REQUEST, 0), ident=number, size=size or ECHO_SIZE)
+            packet = replace(packet, icmp=(ECHO_REQUEST, 0), ident=number)
         else:
             flags = "SYN" if protocol == "tcp" else ""
-            size = size or (SEGMENT_SIZE if protocol == "tcp" else DATAGRAM_SIZE)
-            packet = replace(packet, sport=number, dport=dport, flags=flags, size=size)
+            packet = replace(packet, sport=number, dport=dport, flags=flags)
         client = Client(packet)
         self.clients.append(client)
         if leaving.broadcast:  # a socket must ask for that (SO_BROADCAST); tcp_v4_connect never may

@@ -108,7 +108,7 @@ def test_a_learned_gateway_is_used_for_what_is_forwarded_too() -> None:
 def test_an_error_about_somebody_elses_packet_teaches_nothing() -> None:
     lab = pair()
     red, blue = lab.namespace("red"), lab.namespace("blue")
-    ours, theirs = red.links["veth0"].ips[0], blue.links["veth1"].ips[0]
+    ours, theirs = red.links["veth0"].addresses[0].ip, blue.links["veth1"].addresses[0].ip
     for source, learned in ((IPv4Address("10.9.9.9"), 0), (ours, 1)):
         about = Packet(src=source, dst=theirs, protocol="udp", sport=1, dport=2)
         error = Packet(src=theirs, dst=ours, protocol="icmp", icmp=(3, 4), mtu=600, quoted=about)
