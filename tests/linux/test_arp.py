@@ -115,3 +115,11 @@ def test_an_error_about_somebody_elses_packet_teaches_nothing() -> None:
         assert blue.ip.send(error) == 0
         lab.world.settle()
         assert len(red.routing.learned) == learned
+
+
+def test_a_broadcast_address_is_one_on_every_link() -> None:
+    """arp_constructor asks the local table, whatever the link (inet_addr_type_dev_table)."""
+    lab = chain("router$ ip addr add 10.0.3.1/24 brd + dev vr\n"
+                "router$ ip neigh add 10.0.3.255 dev vl nud stale")  # fmt: skip
+    shown = lab.run("router", "ip neigh show").stdout
+    assert "10.0.3.255 dev vl lladdr ff:ff:ff:ff:ff:ff STALE" in shown
