@@ -11,7 +11,7 @@ from functools import cache, partial
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
-from . import iptables, tools
+from . import iptables, nft, tools
 from .errors import EkslearnError
 from .linux import Client, Decision, Link, Lookup, Neighbor, NetworkNamespace, Packet, Rule
 from .linux.conntrack import Connection
@@ -270,15 +270,21 @@ class Recording:
                    rows=rows, lit=_place(rows, row), **self._base(decision, leg))  # fmt: skip
 
     def _walk_steps(self, decision: Decision, walk: Walk, leg: str) -> Iterator[Step]:
-        show = f"iptables-save -t {walk.table}"
-        rows = tuple(row for row in self._listing(decision, show) if row[:1] in ":-")
-        passed = [f"{iptables.rule_text(seen.chain, seen.rule)} — {seen.why}"
-                  for seen in walk.passed_over]  # fmt: skip
-        row = f":{walk.chain} {walk.verdict} [0:0]"
+        by_nft = " " in walk.table  # nft calls a table by its family as well
+        say = (lambda _, rule: nft.rule_text(rule)) if by_nft else iptables.rule_text
+        show = f"{'nft -s list table' if by_nft else 'iptables-save -t'} {walk.table}"
+        rows = self._listing(decision, show)
+        passed = [f"{say(seen.chain, seen.rule)} — {seen.why}" for seen in walk.passed_over]
+        row = nft.BASE_TEXT if by_nft else f":{walk.chain} {walk.verdict} [0:0]"
         if walk.rule:
-            row = iptables.rule_text(walk.chain, walk.rule)
+            row = say(walk.chain, walk.rule)
+        if by_nft:  # the same row may stand in several chains
+            lit: int | None = rows.index(f"\t\t{row}", rows.index(f"\tchain {walk.chain} {{"))
+        else:
+            rows = tuple(each for each in rows if each[:1] in ":-")
+            lit = _place(rows, row)
         yield Step(stage=decision.stage, decision=decision.verdict, because=row, show=show,
-                   passed_over=tuple(passed), rows=rows, lit=_place(rows, row),
+                   passed_over=tuple(passed), rows=rows, lit=lit,
                    **self._base(decision, leg))  # fmt: skip
 
 
