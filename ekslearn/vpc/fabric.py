@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from ..linux.conntrack import Tuple, tuple_of
 from ..linux.ip import FRAGMENTATION_NEEDED, QUOTED_BYTES
-from ..linux.link import Link, invented_mac
+from ..linux.link import Link, Wire, invented_mac
 from ..linux.packet import BROADCAST_MAC, UNREACHABLE, Arp, Frame, Packet
 from ..linux.world import Decision, World
 from .model import Eni, Vpc
@@ -34,7 +34,7 @@ CHECK = "the source/destination check is on"
 OUTSIDE = invented_mac("outside")  # the router of a machine outside, wherever that is
 
 
-class Fabric:
+class Fabric(Wire):
     """The VPC's router, filters and gateways, and the world outside that they lead to."""
 
     def __init__(self, world: World, vpc: Vpc) -> None:
@@ -51,6 +51,14 @@ class Fabric:
         """Make a machine's link the one that ``eni`` appears as."""
         link.segment = self
         self._enis[link], self._links[eni], self._macs[eni.mac] = eni, link, eni
+
+    def joined(self, link: Link) -> None:
+        """A VLAN device was made on a trunk ENI: the branch ENI of that VLAN appears as it."""
+        link.segment = self
+        trunk = self._enis.get(link.parent) if link.parent else None
+        for eni in self.vpc.enis.values():
+            if trunk and eni.trunk is trunk and eni.vlan_id == link.vlan:
+                self.plug(link, eni)
 
     def plug_host(self, link: Link, addresses: Iterable[IPv4Address]) -> None:
         """Connect a machine outside the VPC that has these addresses."""
