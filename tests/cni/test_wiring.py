@@ -43,7 +43,7 @@ class Node:
 
     def update(self, cidrs: list[IPv4Network], settings: Settings, backend: str) -> list[str]:
         """Run what ipamd does about a new list of CIDRs."""
-        nft = self.print("nft list ruleset") if self.world else ""
+        nft = self.print("nft list table ip aws-cni")
         return self.run(snat_update_lines(
             "node", "lo", "10.0.0.1", cidrs, settings, backend=backend, nft=nft,
             nat=self.print("iptables-save -t nat"), mangle=self.print("iptables-save -t mangle"),
