@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ekslearn.errors import EkslearnError
-from ekslearn.vpc.ec2 import CHANGING, READING, Ec2
+from ekslearn.vpc.ec2 import CHANGING, READING, Ec2, Rate
 from ekslearn.vpc.error import Ec2Error, aws_id, rows
 from ekslearn.vpc.instance import instance_type
 from ekslearn.vpc.model import MOST_CIDRS, NAT_GATEWAY, PUBLIC, Eni, Vpc
@@ -415,7 +415,7 @@ def test_a_bucket_for_each_action() -> None:
 
 
 def test_a_bucket_of_ones_own() -> None:
-    region = Region(rates={"DescribeSubnets": (1, 0.5)})
+    region = Region(rates={"DescribeSubnets": Rate(1, 0.5)})
     region.ec2.describe_subnets()
     for _ in range(2):
         region.refused("describe_subnets")
