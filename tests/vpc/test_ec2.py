@@ -108,9 +108,11 @@ def test_a_new_cidr_is_local_in_every_route_table() -> None:
 
 def test_security_groups_have_names_of_their_own() -> None:
     vpc = Region().vpc
-    vpc.add_security_group(SecurityGroup("web"))
+    web = vpc.add_security_group(SecurityGroup("web"))
+    assert vpc.security_groups == {"web": web}
     with pytest.raises(Ec2Error, match=r"InvalidGroup\.Duplicate: The security group 'web'"):
-        vpc.add_security_group(SecurityGroup("web"))
+        web = vpc.add_security_group(SecurityGroup("web"))
+    assert vpc.security_groups == {"web": web}
     with pytest.raises(Ec2Error, match="The network acl entry identified by 7 already exists"):
         NetworkAcl("acl", [SecurityRule(number=7), SecurityRule(number=7, deny=True)])
     for number in (0, 32767):
