@@ -89,8 +89,8 @@ def test_an_eniconfig_decides_subnet_and_groups() -> None:
     it = node(a, b, AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG="true")
     vpc = it.ec2.vpc
     pods, nodes = SecurityGroup("pods"), SecurityGroup("nodes")
-    vpc.add_security_group(pods)
-    vpc.add_security_group(nodes)
+    for group in (pods, nodes):
+        vpc.add_security_group(group)
     it.primary.security_groups = [nodes]
     config = EniConfig(name="us-east-1a", subnet="b", security_groups=("pods",))
     eni = vpc.enis[it.ipamd.client.alloc_eni(config, 2)]
