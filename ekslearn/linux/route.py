@@ -306,8 +306,7 @@ class Routing:
 
     def taught(self, route: Route, dst: IPv4Address) -> Learned:
         """What ICMP errors taught about ``dst``, reached by ``route``."""
-        found = self.learned.get((route, dst)) if self.learned else None
-        return found or Learned()
+        return (self.learned and self.learned.get((route, dst))) or Learned()
 
     def _forget(self, route: Route) -> None:
         """What was learned about a route goes with it."""
