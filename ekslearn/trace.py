@@ -7,13 +7,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from errno import EPERM
-from functools import cache, partial
+from functools import partial
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
 from . import iptables, nft, tools
 from .errors import EkslearnError
-from .linux import Client, Decision, Link, Lookup, Neighbor, NetworkNamespace, Packet, Rule
+from .linux import Client, Decision, Link, Lookup, Neighbor, NetworkNamespace, Packet, Route
 from .linux.conntrack import Connection
 from .linux.netfilter import Walk
 from .linux.packet import ECHO_REQUEST, REDIRECT
@@ -144,12 +144,28 @@ def _is_probe(packet: Packet) -> bool:
     return packet.flags == "SYN" or (packet.protocol == "udp" and not packet.data)
 
 
-def _sighting(place: str, interface: str, way: str, packet: Packet, leg: str) -> tuple[Sighting]:
-    return (Sighting(
+def _sighting(place: str, interface: str, way: str, packet: Packet, leg: str) -> Iterator[Sighting]:
+    yield Sighting(
         place=place, interface=interface, direction=way, src=str(packet.src), sport=packet.sport,
         dst=str(packet.dst), dport=packet.dport, protocol=packet.protocol, ttl=packet.ttl,
         icmp=packet.icmp, leg=leg, flags=packet.flags,
-    ),)  # fmt: skip
+    )  # fmt: skip
+
+
+def _step(made: Decision, leg: str, rows: tuple[str, ...] = (), **more: Any) -> Iterator[Step]:
+    """A step about a packet; ``more`` is told beside, or instead of, what the decision says."""
+    found = {
+        "place": made.namespace.name, "stage": made.stage, "decision": made.verdict,
+        "header": header(made.packet, made.mark) if made.packet else {},
+        "lit": rows.index(more["because"]) if more.get("because") in rows else None,
+    }  # fmt: skip
+    yield Step(leg=leg, rows=rows, **(found | more))
+
+
+def _lines(made: Decision, command: str) -> tuple[str, ...]:
+    """What a command lists where something was decided."""
+    done = tools.run(made.namespace, command.split())
+    return tuple(line.rstrip() for line in done.stdout.splitlines())
 
 
 class Recording:
@@ -165,7 +181,7 @@ class Recording:
         self._untold: list[Callable[[], Iterable[Step | Sighting]]] = []
         self._events: tuple[Step | Sighting, ...] = ()
         self._listed: dict[tuple[str, str], tuple[str, ...]] = {}
-        self._text = cache(tools.route_text)
+        self._texts: dict[int, str] = {}
 
     @property
     def events(self) -> tuple[Step | Sighting, ...]:
@@ -178,7 +194,7 @@ class Recording:
         untold, self._untold = self._untold, []
         self._events += tuple(event for tell in untold for event in tell())
         self._listed.clear()
-        self._text.cache_clear()
+        self._texts.clear()
 
     def _leg_of(self, packet: Packet | None) -> str:
         if packet is not None:
@@ -196,111 +212,76 @@ class Recording:
         if decision.lost and not self.lost.startswith("reply:"):  # the first answer's loss counts
             prefix = "reply: " if leg == "reply" else ""
             self.lost = f"{prefix}{decision.namespace.name}: {decision.verdict}"
+        tell: Callable[[], Iterable[Step]] = partial(_step, decision, leg)
         if isinstance(row, Lookup):
-            tell = partial(self._lookup_steps, decision, row, leg)
+            tell = partial(self._lookup_steps, decision, leg, row)
         elif isinstance(row, Walk):
-            tell = partial(self._walk_steps, decision, row, leg)
+            tell = partial(self._walk_step, decision, leg, row)
         elif isinstance(row, Neighbor):
-            text, show = tools.neighbor_text(row).strip(), "ip neigh show"
-            tell = partial(self._row_steps, decision, text, show, self._now(decision, show), leg)
+            tell = _moving(decision, leg, "ip neigh show", tools.neighbor_text(row).strip())
         elif isinstance(row, Connection):
-            text, show = iptables.connection_text(row), "conntrack -L"
-            tell = partial(self._row_steps, decision, text, show, self._now(decision, show), leg)
+            tell = _moving(decision, leg, "conntrack -L", iptables.connection_text(row))
         elif isinstance(row, VpcRow):
-            tell = partial(self._vpc_steps, decision, row, leg)
-        else:
-            tell = partial(self._plain_steps, decision, leg)
+            tell = partial(_step, decision, leg, because=row.text, passed_over=row.passed_over)
         self._untold.append(tell)
 
-    def _now(self, decision: Decision, command: str) -> tuple[str, ...]:
-        """What a command lists at this moment."""
-        done = tools.run(decision.namespace, command.split())
-        return tuple(line.rstrip() for line in done.stdout.splitlines())
-
-    def _listing(self, decision: Decision, command: str) -> tuple[str, ...]:
+    def _listing(self, made: Decision, command: str) -> tuple[str, ...]:
         """What a command lists that no packet changes: it is listed once."""
-        key = decision.namespace.name, command
+        key = made.namespace.name, command
         if key not in self._listed:
-            self._listed[key] = self._now(decision, command)
+            self._listed[key] = _lines(made, command)
         return self._listed[key]
 
-    @staticmethod
-    def _base(decision: Decision, leg: str) -> dict[str, Any]:
-        head = header(decision.packet, decision.mark) if decision.packet else {}
-        return {"place": decision.namespace.name, "leg": leg, "header": head}
-
-    def _plain_steps(self, decision: Decision, leg: str) -> Iterator[Step]:
-        yield Step(stage=decision.stage, decision=decision.verdict, **self._base(decision, leg))
-
-    def _vpc_steps(self, decision: Decision, row: VpcRow, leg: str) -> Iterator[Step]:
-        yield Step(stage=decision.stage, decision=decision.verdict, because=row.text,
-                   passed_over=row.passed_over, **self._base(decision, leg))  # fmt: skip
-
-    def _lookup_steps(self, decision: Decision, lookup: Lookup, leg: str) -> Iterator[Step]:
-        """The rule that chose the table, and the route."""
-        namespace, table = decision.namespace, lookup.rule.table if lookup.rule else None
-        base = self._base(decision, leg)
-        hide = frozenset({"table"})
-        here: list[str] = []
+    def _lookup_steps(self, made: Decision, leg: str, lookup: Lookup) -> Iterator[Step]:
+        """The rule that chose the table, and the route. Rows are told as they are listed."""
+        routing, chosen = made.namespace.routing, lookup.rule
+        rules = tuple(row.replace("\t", " ") for row in self._listing(made, "ip rule show"))
+        self._texts |= zip(map(id, routing.rules), rules, strict=True)
+        inside: dict[int, str] = {}  # the routes of the chosen table; others name theirs
+        if chosen:
+            table = tools.table_name(chosen.table)
+            show = f"ip route show table {table}"
+            rows = self._listing(made, show)
+            inside = dict(zip(map(id, routing.tables[chosen.table]), rows, strict=True))
         before: list[str] = []
-        for each in namespace.routing.passed_over(lookup):
-            if isinstance(each.row, Rule):
-                before.append(f"{_words(tools.rule_text(each.row, namespace.links))} — {each.why}")
-            else:
-                inside = each.row.table == table
-                text = self._text(each.row, hide=hide if inside else frozenset()).strip()
-                (here if inside else before).append(f"{text} — {each.why}")
-        rules = tuple(_words(line) for line in self._listing(decision, "ip rule show"))
-        if lookup.rule is None or lookup.route is None:
-            yield Step(
-                stage="rule", decision="no table has a route to the destination",
-                passed_over=tuple(before), show="ip rule show", rows=rules, **base,
-            )  # fmt: skip
-            return
-        name = tools.table_name(lookup.rule.table)
-        rule = _words(tools.rule_text(lookup.rule, namespace.links))
-        show = f"ip route show table {name}"
-        rows = self._listing(decision, show)
-        row = self._text(lookup.route, hide=hide).strip()
-        yield Step(stage="rule", decision=f"look in table {name}", because=rule,
-                   passed_over=tuple(before), show="ip rule show", rows=rules,
-                   lit=_place(rules, rule), **base)  # fmt: skip
-        yield Step(stage="route", decision=decision.verdict, because=row, passed_over=tuple(here),
-                   show=show, rows=rows, lit=_place(rows, row), **base)  # fmt: skip
+        here: list[str] = []
+        for each in routing.passed_over(lookup):
+            at = id(each.row)
+            told, texts = (here, inside) if at in inside else (before, self._texts)
+            if at not in texts and isinstance(each.row, Route):
+                texts[at] = tools.route_text(each.row).strip()
+            told.append(f"{texts[at]} — {each.why}")
+        said = f"look in table {table}" if chosen else "no table has a route to the destination"
+        yield from _step(made, leg, rules, stage="rule", decision=said, show="ip rule show",
+                         because=self._texts[id(chosen)] if chosen else "",
+                         passed_over=tuple(before))  # fmt: skip
+        if lookup.route:
+            yield from _step(made, leg, rows, because=inside[id(lookup.route)], show=show,
+                             passed_over=tuple(here))  # fmt: skip
 
-    def _row_steps(
-        self, decision: Decision, row: str, show: str, rows: tuple[str, ...], leg: str
-    ) -> Iterator[Step]:
-        if row not in rows:  # a connection is listed once its first packet has left or arrived
-            rows = (*rows, row)
-        yield Step(stage=decision.stage, decision=decision.verdict, because=row, show=show,
-                   rows=rows, lit=_place(rows, row), **self._base(decision, leg))  # fmt: skip
-
-    def _walk_steps(self, decision: Decision, walk: Walk, leg: str) -> Iterator[Step]:
+    def _walk_step(self, made: Decision, leg: str, walk: Walk) -> Iterator[Step]:
         by_nft = " " in walk.table  # nft calls a table by its family as well
         say = (lambda _, rule: nft.rule_text(rule)) if by_nft else iptables.rule_text
         show = f"{'nft -s list table' if by_nft else 'iptables-save -t'} {walk.table}"
-        rows = self._listing(decision, show)
-        passed = [f"{say(seen.chain, seen.rule)} — {seen.why}" for seen in walk.passed_over]
+        rows = self._listing(made, show)
+        passed = tuple(f"{say(seen.chain, seen.rule)} — {seen.why}" for seen in walk.passed_over)
         row = nft.BASE_TEXT if by_nft else f":{walk.chain} {walk.verdict} [0:0]"
         if walk.rule:
             row = say(walk.chain, walk.rule)
+        lit: dict[str, int] = {}
         if by_nft:  # the same row may stand in several chains
-            lit: int | None = rows.index(f"\t\t{row}", rows.index(f"\tchain {walk.chain} {{"))
+            lit["lit"] = rows.index(f"\t\t{row}", rows.index(f"\tchain {walk.chain} {{"))
         else:
             rows = tuple(each for each in rows if each[:1] in ":-")
-            lit = _place(rows, row)
-        yield Step(stage=decision.stage, decision=decision.verdict, because=row, show=show,
-                   passed_over=tuple(passed), rows=rows, lit=lit,
-                   **self._base(decision, leg))  # fmt: skip
+        yield from _step(made, leg, rows, because=row, show=show, passed_over=passed, **lit)
 
 
-def _place(rows: tuple[str, ...], row: str) -> int | None:
-    return rows.index(row) if row in rows else None
-
-
-def _words(text: str) -> str:
-    return text.replace("\t", " ")
+def _moving(made: Decision, leg: str, show: str, row: str) -> Callable[[], Iterator[Step]]:
+    """A step about a row that packets change: it is listed now."""
+    rows = _lines(made, show)
+    if row not in rows:  # a connection is listed once its first packet has left or arrived
+        rows = (*rows, row)
+    return partial(_step, made, leg, rows, because=row, show=show)
 
 
 def follow(lab: Lab, source: str, destination: str) -> Trace:

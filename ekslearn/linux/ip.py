@@ -119,9 +119,9 @@ class Ip:
             why = f"it is for another host and forwarding is off on {link.name}"
             return Arrival("drop", lookup, why, EHOSTUNREACH)
         if lookup.error or route is None or route.dev is None:
-            silent = lookup.error not in CODES
             why = f"{route.kind} route" if route else "no route to the destination"
-            return Arrival("drop" if silent else "error", lookup, why, lookup.error)
+            verdict = "error" if lookup.error in CODES else "drop"
+            return Arrival(verdict, lookup, why, lookup.error)
         return self._checked(Arrival("forward", lookup), flow, link, route.dev)
 
     def _checked(
@@ -224,10 +224,9 @@ class Ip:
         ns = self._ns
         if src and (src.is_multicast or src == ALL_HOSTS):
             return Departure(None, EINVAL)
-        if src and not any_source and not ns.owns(src) and not ns.is_local(src):
-            return Departure(None, ENETUNREACH)
         bound = ns.links.get(oif)
-        if bound and not bound.up:
+        strange = src and not any_source and not ns.owns(src) and not ns.is_local(src)
+        if strange or (bound and not bound.up):
             return Departure(None, ENETUNREACH)
         lookup = ns.routing.lookup(Flow(dst, src or NOBODY, "lo", oif, mark))
         route = lookup.route
@@ -334,11 +333,10 @@ class Ip:
         about = skb.packet
         if about.is_error or skb.broadcast:
             return
-        ours = skb.local and skb.iif is not None
         error = Packet(
-            src=about.dst if ours else NOBODY, dst=about.src, protocol="icmp", icmp=icmp,
-            size=min(about.size, QUOTED_BYTES) + 28, df=False, quoted=about, gateway=gateway,
-            mtu=mtu, meaning=meaning,
+            src=about.dst if skb.local and skb.iif else NOBODY, dst=about.src, protocol="icmp",
+            icmp=icmp, size=min(about.size, QUOTED_BYTES) + 28, df=False, quoted=about,
+            gateway=gateway, mtu=mtu, meaning=meaning,
         )  # fmt: skip
         self.send(error, binding=skb.binding and skb.binding.related)
 

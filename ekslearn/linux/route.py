@@ -201,11 +201,12 @@ class RouteTable:
 
     def passed_over(self, flow: Flow, chosen: Route | None) -> Iterator[PassedOver]:
         """Every row but the chosen one, with the reason it lost."""
+        goal = str(flow.dst)
         for route in self:
             if route is chosen:
                 continue
             if flow.dst not in route.dst:
-                yield PassedOver(route, f"{route.dst} doesn't hold {flow.dst}")
+                yield PassedOver(route, f"{route.dst} doesn't hold {goal}")
             elif unfit := self._unfit(route, flow):
                 yield PassedOver(route, unfit)
             elif chosen and chosen.dst.prefixlen > route.dst.prefixlen:
@@ -305,8 +306,7 @@ class Routing:
 
     def taught(self, route: Route, dst: IPv4Address) -> Learned:
         """What ICMP errors taught about ``dst``, reached by ``route``."""
-        found = self.learned.get((route, dst)) if self.learned else None
-        return found or Learned()
+        return (self.learned and self.learned.get((route, dst))) or Learned()
 
     def _forget(self, route: Route) -> None:
         """What was learned about a route goes with it."""
