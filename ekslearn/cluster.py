@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from . import iptables as iptables  # adds its commands to the tools
+from . import nft as nft  # likewise
 from . import tools
 from .errors import EkslearnError, KernelError
 from .linux import NetworkNamespace, World
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from .trace import Recording, Trace
 
 End = tuple[str, str]
-# Listings of `ip`: what they ask changes nothing, even where they print nothing.
-READS = re.compile(r"ip(\s+-\S+)*\s+\S+(\s+(sh|sho|show|l|li|lis|list|lst|g|ge|get)\b.*)?")
+# Listings: what they ask changes nothing, even where they print nothing.
+READS = re.compile(
+    r"nft(\s+-\S+)*\s+list\b.*|ip(\s+-\S+)*\s+\S+(\s+(sh|sho|show|l|li|lis|list|lst|g|ge|get)\b.*)?"
+)
 
 
 class Lab:

@@ -11,7 +11,7 @@ from functools import partial
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
-from . import iptables, tools
+from . import iptables, nft, tools
 from .errors import EkslearnError
 from .linux import Client, Decision, Link, Lookup, Neighbor, NetworkNamespace, Packet, Route
 from .linux.conntrack import Connection
@@ -257,6 +257,9 @@ class Recording:
                              passed_over=tuple(here))  # fmt: skip
 
     def _walk_step(self, made: Decision, leg: str, walk: Walk) -> Iterator[Step]:
+        if " " in walk.table:  # nft calls a table by its family as well
+            yield from self._nft_step(made, leg, walk)
+            return
         show = f"iptables-save -t {walk.table}"
         rows = tuple(row for row in self._listing(made, show) if row[:1] in ":-")
         passed = tuple(f"{iptables.rule_text(seen.chain, seen.rule)} — {seen.why}"
@@ -265,6 +268,15 @@ class Recording:
         if walk.rule:
             row = iptables.rule_text(walk.chain, walk.rule)
         yield from _step(made, leg, rows, because=row, show=show, passed_over=passed)
+
+    def _nft_step(self, made: Decision, leg: str, walk: Walk) -> Iterator[Step]:
+        """The same in a table of nft, where the same row may stand in several chains."""
+        show = f"nft -s list table {walk.table}"  # -s: counters change with every packet
+        rows = self._listing(made, show)
+        row = nft.rule_text(walk.rule) if walk.rule else nft.BASE_TEXT
+        lit = rows.index(f"\t\t{row}", rows.index(f"\tchain {walk.chain} {{"))
+        passed = tuple(f"{nft.rule_text(seen.rule)} — {seen.why}" for seen in walk.passed_over)
+        yield from _step(made, leg, rows, because=row, show=show, passed_over=passed, lit=lit)
 
 
 def _moving(made: Decision, leg: str, show: str, row: str) -> Callable[[], Iterator[Step]]:

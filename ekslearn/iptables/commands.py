@@ -115,7 +115,8 @@ def _shown(chains: Chains, table: str) -> list[nf.Chain]:
 
 def iptables_save(namespace: NetworkNamespace, words: list[str]) -> Done:
     """Run ``iptables-save [-t TABLE]``. The two comment lines bear no date: the model has none."""
-    held = namespace.netfilter.tables
+    tables = namespace.netfilter.tables
+    held = {table: tables[table] for table in nf.BUILT_IN if table in tables}
     if words:
         if words[0] not in ("-t", "--table") or len(words) != 2 or words[1] in refused("table"):
             refuse(f'"iptables-save {" ".join(words)}"')
@@ -336,6 +337,8 @@ def iptables_restore(namespace: NetworkNamespace, words: list[str], text: str) -
                 there = bool(chains) or (kept and table in namespace.netfilter.tables)
                 _commit(lines, chains)
                 there |= bool(chains)
+                if not kept:  # a new table comes in place of the old one
+                    namespace.netfilter.put(table, None)
                 namespace.netfilter.put(table, chains if there else None)
                 table, lines = "", []
             elif row[0] == "*" and not table:

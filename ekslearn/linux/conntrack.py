@@ -181,6 +181,7 @@ class Conntrack:
         A ``port`` that was asked for (not 0) is the only one there is.
         """
         reply = connection.reply
+        connection.bound.add(what)
         port = 0 if reply.protocol == "icmp" else port
         if what == "target":
             connection.reply = replace(reply, src=address, sport=port or reply.sport)
@@ -210,8 +211,9 @@ class Conntrack:
             return self._translate_error(skb, skb.packet.quoted, binding, end)
         begins = not binding.is_reply or binding.state == "RELATED"  # a REJECT's reset asks too
         if begins and not connection.confirmed and end not in connection.bound:
-            if not self._ns.netfilter.run("nat", hook, skb):
-                return False
+            for table in self._ns.netfilter.nat:  # until one of them has bound a translation
+                if end not in connection.bound and not self._ns.netfilter.run(table, hook, skb):
+                    return False
             taken = connection.reply in self._by_tuple and not connection.translates_source
             if end == "source" and taken:
                 self.bind(connection, "source", connection.original.src, 0, False)
@@ -227,7 +229,7 @@ class Conntrack:
         """Translate an ICMP error, and backwards the packet it quotes; False drops it."""
         packet, connection, goal = skb.packet, binding.connection, binding.goal
         # A redirect about a translated connection, or one not decided yet, would mislead.
-        decided = "nat" not in self._ns.netfilter.tables or connection.bound != {"target"}
+        decided = not self._ns.netfilter.nat or connection.bound != {"target"}
         translated = connection.translates_source or connection.translates_target
         if packet.icmp and packet.icmp[0] == REDIRECT and (translated or not decided):
             return False

@@ -232,6 +232,17 @@ class Chance(Match):
         return "the dice said no"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counter(Match):
+    """``counter`` of nft: always fulfilled; ``seen`` is how many packets came so far, and bytes."""
+
+    seen: list[int] = field(default_factory=lambda: [0, 0], compare=False)
+
+    def holds(self, at: Passage) -> bool:
+        self.seen[:] = self.seen[0] + 1, self.seen[1] + at.skb.packet.size
+        return True
+
+
 # Targets
 
 
@@ -436,11 +447,18 @@ class Walk:
 
 
 class Netfilter:
-    """The tables of one namespace."""
+    """The tables of one namespace, in the order they were made.
+
+    Besides those of iptables there may be nft's ("ip aws-cni"), where a base chain, of type nat,
+    stands under its hook. ``nat`` names the tables that are asked for translations, in their order;
+    ``made`` is how many tables there ever were.
+    """
 
     def __init__(self, namespace: NetworkNamespace) -> None:
         self._ns = namespace
         self.tables: dict[str, dict[str, Chain]] = {}
+        self.nat: list[str] = []
+        self.made = 0
 
     def put(self, table: str, chains: dict[str, Chain] | None) -> None:
         """Take ``chains`` as what ``table`` holds now, None for no such table.
@@ -449,7 +467,10 @@ class Netfilter:
         A built-in chain that was never used isn't there, and lets everything pass.
         """
         changed: dict[str, dict[str, Chain] | None] = {**self.tables, table: chains}
-        self.tables = {name: held for name in BUILT_IN if (held := changed.get(name)) is not None}
+        self.made += table not in self.tables and chains is not None
+        self.tables = {name: held for name, held in changed.items() if held is not None}
+        self.nat = [name for name in sorted(self.tables, key="nat".__ne__) if name == "nat"
+                    or (name not in BUILT_IN and "PREROUTING" in self.tables[name])]  # fmt: skip
         rules = (rule for held in self.tables.values() for c in held.values() for rule in c.rules)
         self._ns.conntrack.active = any(rule.tracks for rule in rules)
 
@@ -460,27 +481,27 @@ class Netfilter:
             return True
         iif, oif = skb.iif.name if skb.iif else "", skb.oif.name if skb.oif else ""
         at, passed = Passage(self._ns, hook, skb, iif, oif), list[Seen]()
-        policy = chains[hook].policy
+        name, policy = chains[hook].name, chains[hook].policy
         verdict = self._walk(table, chains, hook, at, passed)
         if not verdict and (passed or policy == "DROP"):
             did = f"no rule decided: policy {policy}"
-            self._note(at, Walk(table, hook, hook, None, policy, did, tuple(passed)))
+            self._note(at, Walk(table, hook, name, None, policy, did, tuple(passed)))
         return (verdict or policy) == "ACCEPT"
 
     def _walk(
         self, table: str, chains: dict[str, Chain], name: str, at: Passage, passed: list[Seen]
     ) -> str:
         """What the rules of a chain decide; empty if they don't: RETURN, or the chain's end."""
-        explain = self._ns.world.recorder is not None
+        explain, chain = self._ns.world.recorder is not None, chains[name].name
         for rule in chains[name].rules:
             if differs := rule.differs(at):
                 if explain:
-                    passed.append(Seen(name, rule, differs.saw(at)))
+                    passed.append(Seen(chain, rule, differs.saw(at)))
                 continue
             verdict = rule.target.act(at) if rule.target else ""
             if explain:
                 did = rule.target.did(at) if rule.target else "counted"
-                self._note(at, Walk(table, at.hook, name, rule, verdict, did, tuple(passed)))
+                self._note(at, Walk(table, at.hook, chain, rule, verdict, did, tuple(passed)))
                 passed.clear()
             if isinstance(rule.target, Jump):
                 verdict = self._walk(table, chains, rule.target.chain, at, passed)
