@@ -263,11 +263,9 @@ def _add(namespace: NetworkNamespace, words: Words, style: Style) -> str:
 def _add_vlan(namespace: NetworkNamespace, found: dict[str, Any], words: Words) -> str:
     """A VLAN device on an ENI: ``... type vlan id N``."""
     parent = link_named(namespace, found["parent"])
-    if parent.segment is None or words.take() != "id" or "mac" not in found or not found["dev"]:
+    vlan = number(words.take(), 4095) if words.take() == "id" else None
+    if parent.segment is None or vlan is None or words or {"mac", "dev"} - found.keys():
         words.refuse("a VLAN device other than `link ENI name NAME address MAC type vlan id N`")
-    vlan = number(words.take(), 4095)
-    if vlan is None or words:
-        give_up('Error: argument "id" is wrong: id is invalid\n', 255)
     namespace.add_vlan(found["dev"], found["mac"], parent, vlan)
     return ""
 

@@ -11,6 +11,7 @@ import re
 import socket
 from collections.abc import Iterator
 from errno import EACCES, EMSGSIZE
+from getopt import GetoptError, gnu_getopt
 from ipaddress import IPv4Address
 
 from ..linux.namespace import NetworkNamespace
@@ -37,24 +38,14 @@ def _options(
     words: list[str], tool: str, takes: dict[str, str], switches: str
 ) -> tuple[dict[str, str], list[str]]:
     """Split into options and the rest: ``takes`` are the letters with the form of an argument."""
-    found: dict[str, str] = {}
-    rest: list[str] = []
-    queue = list(words)
-    while queue:
-        word = queue.pop(0)
-        if not word.startswith("-") or word == "-":
-            rest.append(word)
-            continue
-        for at, letter in enumerate(word[1:], start=1):
-            if letter in switches:
-                found[letter] = ""
-            elif letter in takes and (word[at + 1 :] or queue):
-                found[letter] = word[at + 1 :] or queue.pop(0)
-                if not re.fullmatch(takes[letter], found[letter]):
-                    Words([], tool).refuse(f'"-{letter} {found[letter]}"')
-                break
-            else:
-                Words([], tool).refuse(f'the option "{word}"')
+    try:
+        pairs, rest = gnu_getopt(words, switches + "".join(f"{letter}:" for letter in takes))
+    except GetoptError as error:
+        Words([], tool).refuse(f'the option "{"-" * min(len(error.opt), 2)}{error.opt}"')
+    found = {option[1:]: value for option, value in pairs}
+    for letter, value in found.items():
+        if letter in takes and not re.fullmatch(takes[letter], value):
+            Words([], tool).refuse(f'"-{letter} {value}"')
     if len(rest) > 1:
         Words([], tool).refuse(f'more than one destination ("{rest[1]}")')
     return found, rest

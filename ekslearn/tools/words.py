@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from .. import data_path
 from ..errors import NotModelled
 
 T = TypeVar("T")
@@ -44,9 +44,7 @@ def give_up(text: str, status: int = 255) -> NoReturn:
 
 def data_text(name: str) -> str:
     """The text of a file in data/."""
-    package = Path(__file__).parents[1]
-    folder = next(base for base in (package / "data", package.parent / "data") if base.is_dir())
-    return (folder / name).read_text(encoding="utf-8")
+    return data_path(name).read_text(encoding="utf-8")
 
 
 def usage(tool: str) -> str:
@@ -57,8 +55,8 @@ def usage(tool: str) -> str:
 @cache
 def refused_words() -> dict[str, str]:
     """The real words each tool refuses (data/refused/ip.txt)."""
-    lines = [line.split(": ") for line in data_text("refused/ip.txt").splitlines() if ": " in line]
-    return dict(lines)
+    lines = data_text("refused/ip.txt").splitlines()
+    return dict(line.split(": ") for line in lines if ": " in line)
 
 
 class Words:

@@ -22,12 +22,13 @@ KNOWS: dict[str, set[str]] = {
     "iptables": {"linux", "tools"},
     "nft": {"linux", "tools", "iptables"},
     "vpc": {"linux"},
+    "fabric": {"linux", "vpc"},
     "cni": {"linux", "vpc"},
     "kubernetes": {"document", "linux", "vpc"},
     "machine": {"linux", "vpc", "cni", "kubernetes"},
-    "cluster": {"machine", "linux", "tools", "iptables", "nft", "vpc", "cni", "kubernetes"},
-    "trace": {"linux", "tools", "iptables", "nft", "vpc", "cni", "kubernetes", "cluster"},
 }
+KNOWS["cluster"] = set(KNOWS) - {"errors", "document"}
+KNOWS["trace"] = KNOWS["cluster"] - {"machine"} | {"cluster"}
 MODEL = set(KNOWS)
 KNOWS["scenario"] = MODEL
 KNOWS["bundle"] = MODEL | {"scenario"}
