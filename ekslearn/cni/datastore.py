@@ -181,7 +181,7 @@ class DataStore:
                 self._count(cidr, -1)
         self._forget(eni)
 
-    def allocatable_enis(self, slots: int, *, skip_primary: bool = False) -> list[StoredEni]:
+    def allocatable_enis(self, slots: int, *, skip_primary: bool) -> list[StoredEni]:
         """ENIs with a slot for another CIDR, in any order (GetAllocatableENIs)."""
         enis = [e for e in self.enis.values() if not (e.trunk or (skip_primary and e.primary))]
         return self.any_order(e for e in enis if not e.excluded and len(e.cidrs) < slots)

@@ -336,6 +336,8 @@ def test_with_warm_eni_target_only_whole_enis_go() -> None:
     assert [call.name for call in freed[0].calls] == [
         "DescribeNetworkInterfaces", "DetachNetworkInterface", "DeleteNetworkInterface",
     ]  # fmt: skip
+    detach, delete = freed[0].calls[1:]
+    assert delete.started - detach.started - detach.took_s == pytest.approx(2)
     gone = [told[1] for told in node.kernel.told if told[0] == "DeleteRulesBySrc"]
     assert len(gone) == 2
     assert node.kernel.links == {}

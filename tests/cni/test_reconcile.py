@@ -264,7 +264,7 @@ def test_no_eni_listed_is_no_news() -> None:
     node = started()
     node.ipamd.client.metadata = list  # type: ignore[method-assign]
     before = node.addresses()
-    node.ipamd.reconcile()
+    node.until(lambda: "lists no ENI: nothing is reconciled" in did(node))
     assert node.addresses() == before
 
 
