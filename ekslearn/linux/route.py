@@ -13,7 +13,7 @@ from errno import EACCES, EEXIST, EHOSTUNREACH, EINVAL, ENETUNREACH, ENOENT, ESR
 from ipaddress import IPv4Address, IPv4Network
 from typing import NamedTuple
 
-from ..errors import KernelError
+from ..errors import KernelError, kernel_refuses
 from .link import GLOBAL, Link
 
 NOBODY = IPv4Address(0)
@@ -327,8 +327,8 @@ class Routing:
         if not chosen_priority:
             second = self.rules[1].priority if len(self.rules) > 1 else 0
             rule = replace(rule, priority=max(second - 1, 0))
-        if rule in self.rules:
-            raise KernelError(EEXIST)
+        same = (replace(row, inverted=rule.inverted) for row in self.rules)
+        kernel_refuses(rule in same, EEXIST)  # rule_exists takes no notice of "not"
         at = sum(1 for row in self.rules if row.priority <= rule.priority)
         self.rules.insert(at, rule)
         self.custom_rules = True
