@@ -16,9 +16,9 @@ OPTIONS = (
     Row("-w --write -o -x", "write", flag(True)), Row("-q --quiet", "quiet", flag(True)),
     Row("-n --values", "values", flag(True)), Row("-N --names", "names", flag(True)),
     Row("-e --ignore", "ignore", flag(True)), Row("-a --all -A -X", "all", flag(True)),
-    Row("-b --binary", "binary", flag(True)),
-    refused("sysctl"),
+    Row("-b --binary", "binary", flag(True)), refused("sysctl"),
 )  # fmt: skip
+ELSEWHERE = re.compile(r"(abi|debug|dev|fs|kernel|user|vm|net\.(?!ipv4\b)\w+)(\.|$)")
 NOTHING = "sysctl: no variables specified\nTry `sysctl --help' for more information.\n"
 
 
@@ -68,8 +68,7 @@ def _told(key: str, value: object, found: dict[str, Any], *, written: bool = Fal
 
 def _path(word: str) -> str:
     """The file a word means: dots and slashes change places, unless a slash comes first."""
-    first = re.search(r"[./]", word)
-    return word if first and first[0] == "/" else word.translate({ord("."): "/", ord("/"): "."})
+    return word if re.match(r"[^./]*/", word) else word.translate({ord("."): "/", ord("/"): "."})
 
 
 def _missing(namespace: NetworkNamespace, path: str, found: dict[str, Any]) -> str:
@@ -81,8 +80,9 @@ def _missing(namespace: NetworkNamespace, path: str, found: dict[str, Any]) -> s
     switches = "sysctl net.ipv4.conf" if interface and interface[1] in known else "sysctl net.ipv4"
     if (interface or key == f"net.ipv4.{last}") and last in refused_words()[switches].split():
         Words([], "sysctl").refuse(key)
-    if not key or any(name.startswith(f"{key.rstrip('.')}.") for name in namespace.sysctls.names()):
-        Words([], "sysctl").refuse(f'the folder "{key}"')
+    inside = [name for name in namespace.sysctls.names() if name.startswith(key.rstrip(".") + ".")]
+    if not key or inside or ELSEWHERE.match(key):
+        Words([], "sysctl").refuse(f'"{key}", a folder or none of net.ipv4,')
     missing = f"sysctl: cannot stat /proc/sys/{path}: No such file or directory\n"
     return "" if found.get("ignore") else missing
 
