@@ -31,8 +31,9 @@ from ekslearn.kernel.probe import Probe, Round
 NEIGHBOR = {"retrans_time_ms": "20", "mcast_solicit": "2", "ucast_solicit": "2",
             "mcast_resolicit": "0", "proxy_delay": "0", "delay_first_probe_time": "60",
             "locktime": "-1"}  # fmt: skip
-# For each namespace: whoever is root here may send ICMP echoes.
-PING = ("net.ipv4.ping_group_range", "0 0")
+# For each namespace: whoever is root here may send ICMP echoes, and a SYN-ACK isn't repeated (a
+# second later it would take a redirect's turn away from another probe).
+OWN = (("net.ipv4.ping_group_range", "0 0"), ("net.ipv4.tcp_synack_retries", "0"))
 
 
 class Inside:
@@ -50,7 +51,8 @@ class Inside:
             space.add(name)
             self.namespaces.append(name)
             with space.entered(name):
-                space.write_sysctl(*PING)
+                for key, value in OWN:
+                    space.write_sysctl(key, value)
 
     def clear(self) -> None:
         """Remove every namespace and listener."""
@@ -112,7 +114,11 @@ class Inside:
         """Replace what is there: namespaces, lines run one after the other, listeners."""
         self.clear()
         self.add(namespaces)
-        done = [space.spawn(name, words) for name, words in lines]
+        done = []
+        for name, words in lines:
+            done.append(space.spawn(name, words))
+            if words[-1] == "down":  # or the other end may never notice
+                space.settle(namespaces)
         for place, name, where in listeners:
             self.listeners.open(place, name, where)
         return done

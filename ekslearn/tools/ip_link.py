@@ -6,11 +6,11 @@ Source: ip/iplink.c, ip/iplink_veth.c and ip/ipaddress.c of iproute2 6.1.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from errno import EADDRNOTAVAIL, EINVAL, EOPNOTSUPP
 from typing import Any
 
-from ..errors import KernelError, NotModelled
+from ..errors import KernelError
 from ..linux.link import NO_MAC, Link
 from ..linux.namespace import NetworkNamespace
 from .ip_route import link_named
@@ -140,6 +140,8 @@ def _netns(words: Words) -> str:
     return name
 
 
+DEV = Row("dev", "dev", interface_name('"dev" not a valid ifname', 127),
+          once='either "dev" is duplicate, or "{1}" is a garbage.')  # fmt: skip
 LINK = (
     Row("up", "up", flag(True)), Row("down", "up", flag(False)),
     Row("name", "name", interface_name('"name" not a valid ifname'), once=True),
@@ -147,10 +149,10 @@ LINK = (
     Row("mtu", "mtu", reading(lambda word: number(word, 1 << 31), 'Invalid "mtu" value\n'),
         once=True),
     Row("netns", "netns", _netns, once=True),
-    Row("ty*pe", "kind"), Row("l*ink", "parent", once=True),
+    Row("ty*pe", "kind"), Row("l*ink", "parent", once=True), DEV,
     refused("ip link"),
 )  # fmt: skip
-NAMED = Row("dev", "dev", interface_name('"dev" not a valid ifname', 127), once=True)
+NAMED = replace(DEV, names="")  # "help" is a name behind "dev" alone
 
 
 def _parse(namespace: NetworkNamespace, words: Words) -> dict[str, Any]:
@@ -198,14 +200,10 @@ def apply(namespace: NetworkNamespace, link: Link, found: dict[str, Any]) -> Non
     if "mtu" in found:
         low, high = MTU_LIMITS[link.kind]
         if link.kind == "loopback" and found["mtu"] < low:
-            raise NotModelled(
-                f"ip link: an MTU below {low} on lo, which turns IPv4 off, isn't modelled"
-            )
+            Words([], "ip link").refuse(f"an MTU below {low} on lo, which turns IPv4 off,")
         if link.kind != "loopback" and not low <= found["mtu"] <= high:
-            less = (
-                "less than device minimum" if found["mtu"] < low else "greater than device maximum"
-            )
-            raise KernelError(EINVAL, f"mtu {less}")
+            sides = "less than device minimum", "greater than device maximum"
+            raise KernelError(EINVAL, f"mtu {sides[found['mtu'] > high]}")
         link.mtu = found["mtu"]
     if found.get("name", link.name) != link.name:
         namespace.rename_link(link, found["name"])

@@ -136,9 +136,9 @@ def traceroute(namespace: NetworkNamespace, words: list[str]) -> Done:
         Words([], "traceroute").refuse("a line without a host")
     destination = _address("traceroute", rest[0])
     if destination is None:
-        complaint = f'{rest[0]}: {NO_NAMES}\nCannot handle "host" cmdline arg'
-        at = words.index(rest[0]) + 1
-        return Done(stderr=f"{complaint} `{rest[0]}' on position 1 (argc {at})\n", status=2)
+        complaint = f'{rest[0]}: {NO_NAMES}\nCannot handle "host" cmdline arg `{rest[0]}\''
+        argc = words.index(rest[0]) + 1
+        return Done(stderr=f"{complaint} on position 1 (argc {argc})\n", status=2)
     hops, probes = int(found.get("m", "30")), int(found.get("q", "3"))
     text = f"traceroute to {rest[0]} ({destination}), {hops} hops max, 60 byte packets"
     leaving = namespace.ip.departure(destination)

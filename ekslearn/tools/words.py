@@ -160,6 +160,7 @@ class Row:
 
 
 Table = Sequence[Row]
+GARBAGE = 'either "{0}" is duplicate, or "{1}" is a garbage.'
 
 
 def refused(tool: str) -> Row:
@@ -192,12 +193,9 @@ def parse(
             if (word := words.peek()) and "help".startswith(word):
                 words.help()
         if row.once and row.key in found:
-            twice = 'duplicate "{0}": "{1}" is the second value.'
-            if row is bare:
-                twice = 'either "{0}" is duplicate, or "{1}" is a garbage.'
-            if isinstance(row.once, str):
-                give_up(f"Error: {row.once.format(words.peek())}")
-            give_up(f"Error: {twice.format(row.word, words.take())}")
+            usual = GARBAGE if row is bare else 'duplicate "{0}": "{1}" is the second value.'
+            twice = row.once if isinstance(row.once, str) else usual
+            give_up(f"Error: {twice.format(row.word, '{1}' in twice and words.take())}")
         found[row.key] = row.read(words)
     return found
 
