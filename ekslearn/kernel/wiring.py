@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from ekslearn import data_path
+from ekslearn.cluster import Cluster, Lab, Wire
 from ekslearn.errors import EkslearnError
-
-if TYPE_CHECKING:
-    from ekslearn.cluster import Lab
+from ekslearn.kernel import router
 
 
 def netns(place: str) -> str:
@@ -25,7 +25,8 @@ def netns(place: str) -> str:
 
 
 def places(lab: Lab) -> list[tuple[str, str]]:
-    """Each place with the name of its network namespace, in the lab's order.
+    """Each place with the name of its network namespace, in the lab's order; last those that have
+    none of their own, as a pod with ``hostNetwork``.
 
     Raises ``EkslearnError`` if two places would share a namespace or one has no possible name.
     """
@@ -40,7 +41,19 @@ def places(lab: Lab) -> list[tuple[str, str]]:
         if name in ("", ".", "..") or not name.isprintable() or len(name) > 255:
             raise EkslearnError(f"place {place!r} can't name a network namespace; rename it")
         taken[name] = place
-    return [(place, name) for name, place in taken.items()]
+    own = [(place, name) for name, place in taken.items()]
+    return own + [(place, netns(node)) for place, node in lab.aliases.items()]
+
+
+def spaces(lab: Lab) -> list[str]:
+    """The network namespaces to make: the places', those of places that have gone since, and
+    one that plays AWS.
+    """
+    found = dict.fromkeys(name for _, name in places(lab))
+    found |= dict.fromkeys(netns(split(line)[0]) for line in lab.lines)
+    if isinstance(lab, Cluster):
+        found[router.SPACE] = None
+    return list(found)
 
 
 def base_sysctls() -> list[tuple[str, str]]:
@@ -83,6 +96,68 @@ def argv(command: str) -> list[str]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A program to run in a network namespace, with what it reads.
+
+    ``line`` is the wiring line that it stands for, by its number; None for what AWS does.
+    """
+
+    namespace: str
+    words: tuple[str, ...]
+    text: str = ""
+    line: int | None = None
+
+
+def commands(lab: Lab) -> list[Command]:
+    """All that builds a lab, in order: its lines, and in a cluster what AWS does between them."""
+    if isinstance(lab, Cluster):
+        return list(_Plugging(lab).commands())
+    found = (split(line) for line in lab.lines)
+    return [Command(netns(place), tuple(words), line=at) for at, (place, words) in enumerate(found)]
+
+
+class _Plugging:
+    """A cluster's lines with interfaces that appear and disappear between them."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._ports: dict[str, Wire] = {}  # what is plugged in, by the router's interface
+
+    def commands(self) -> Iterator[Command]:
+        yield self._aws(router.prepare())
+        wires = list(enumerate(self._cluster.wires))
+        for at, line in enumerate([*self._cluster.lines, ""]):
+            for number, wire in wires:
+                if wire.until == at:
+                    yield from self._unplug(f"port{number}")
+            for number, wire in wires:
+                if wire.at == at and wire.until != at:
+                    yield from self._plug(f"port{number}", wire)
+            if line:
+                yield from self._line(at, line)
+        found = router.Router(self._cluster, self._ports)
+        yield self._aws(["ip", "-batch", "-"], found.batch())
+        yield self._aws(["iptables-restore"], found.tables())
+
+    def _aws(self, words: list[str], text: str = "") -> Command:
+        return Command(router.SPACE, tuple(words), text)
+
+    def _plug(self, port: str, wire: Wire) -> Iterator[Command]:
+        self._ports[port] = wire
+        mac = router.port_mac(self._cluster, wire.eni)
+        for words in router.plug(port, mac, netns(wire.place), wire.interface, wire.mac):
+            yield self._aws(words)
+
+    def _unplug(self, port: str) -> Iterator[Command]:
+        del self._ports[port]
+        yield self._aws(router.unplug(port))
+
+    def _line(self, at: int, line: str) -> Iterator[Command]:
+        place, words = split(line)
+        yield Command(netns(place), tuple(words), line=at)
+
+
 HEAD = """\
 #!/bin/sh
 # {name}: built from its own lines with real network namespaces. Run as root.
@@ -115,14 +190,14 @@ def script(lab: Lab) -> str:
 
     Every line of the lab appears in it once, in order, as ``ip netns exec NAMESPACE COMMAND``.
     """
-    pairs = places(lab)
     head = HEAD.format(
         name=lab.name,
-        spaces=" ".join(shlex.quote(name) for _, name in pairs),
+        spaces=" ".join(map(shlex.quote, spaces(lab))),
         switches="\n".join(f"{key} = {value}" for key, value in base_sysctls()),
     )
     lines = []
-    for line in lab.lines:
-        place, words = split(line)
-        lines.append(f"ip netns exec {shlex.quote(netns(place))} {shlex.join(words)}")
+    for one in commands(lab):
+        lines.append(f"ip netns exec {shlex.quote(one.namespace)} {shlex.join(one.words)}")
+        if one.text:
+            lines[-1] += f" <<'EOF'\n{one.text}EOF"
     return head + "\n" + "\n".join(lines) + "\n"

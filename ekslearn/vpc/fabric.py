@@ -71,6 +71,10 @@ class Fabric:
             del self._links[eni], self._macs[eni.mac]
         self._hosts = {ip: other for ip, other in self._hosts.items() if other is not link}
 
+    def outside(self, place: str) -> list[IPv4Address]:
+        """The addresses of a machine outside the VPC, by its namespace's name."""
+        return [ip for ip, link in self._hosts.items() if link.namespace.name == place]
+
     def carry(self, link: Link, frame: Frame) -> None:
         """Take a frame from a link to wherever AWS takes it."""
         if isinstance(frame.payload, Arp):
