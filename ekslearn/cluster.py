@@ -270,6 +270,7 @@ class Cluster(Lab):
         self.pods: dict[str, Pod] = {}
         self.pending: dict[str, str] = {}  # a pod without address: what kubelet says
         self.wires: list[Wire] = []
+        self.text, self.loaded = "", 0  # the scenario it was read from; how many lines that ran
         self._acting: Machine | None = None
         self.ec2 = Ec2(vpc, clock=self.now)
         self.fabric = Fabric(self.world, vpc)
@@ -327,7 +328,7 @@ class Cluster(Lab):
     # Machines
 
     def add_node(
-        self, name: str, kind: str, subnet: str, *, interfaces: Sequence[str] = (),
+        self, name: str, kind: InstanceType, subnet: str, *, interfaces: Sequence[str] = (),
         enis: Sequence[PinnedEni] = (), pods: int | None = None,
         labels: Mapping[str, str] | None = None, groups: Sequence[SecurityGroup] = (),
     ) -> Machine:  # fmt: skip
@@ -335,7 +336,7 @@ class Cluster(Lab):
 
         ``enis`` pins what ipamd would otherwise ask EC2 for: then nothing more is asked for.
         """
-        machine = Machine(self, name, instance_type(kind), interfaces, pods)
+        machine = Machine(self, name, kind, interfaces, pods)
         self.machines[name] = machine
         first = machine.interface(0)
         own = next((one for one in enis if not one.device), None)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,7 +20,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
 
-from .errors import EkslearnError
+from . import data_path
+from .errors import EkslearnError, NotModelled
 
 LIMIT = 1_000_000  # bytes in one file; the longest scenario of the course has 4,000
 EXPANSION = 100  # aliases may make a document this many times as long as its text
@@ -93,6 +96,54 @@ class Node:
         """The text some fields deeper, ``default`` if there is none."""
         found = self.at(*path)
         return str(found.expect(str)) if found else default
+
+    def items(self, *path: str) -> list[Node]:
+        """The nodes of the list some fields deeper, none if there is no list."""
+        found = self.at(*path)
+        return list(found.expect(list)) if found else []
+
+    def texts(self, *path: str) -> dict[str, str]:
+        """The mapping of texts some fields deeper, empty if there is none."""
+        found = self.at(*path)
+        return {key: one.expect(str) for key, one in found.expect(dict).items()} if found else {}
+
+    def choice(self, *known: str, path: tuple[str, ...] = ()) -> str:
+        """The word some fields deeper, one of ``known``; the first of them if there is none."""
+        found = self.at(*path)
+        return found.known(known, "word") if found else known[0]
+
+    def known(self, there: Collection[str], what: str) -> str:
+        """The text, if it is one of ``there``."""
+        name: str = self.expect(str)
+        if name not in there:
+            self.refuse(f"there is no {what} {short(name)}; there are {', '.join(there) or 'none'}")
+        return name
+
+    def network(self) -> IPv4Network:
+        """The text, if it spells an IPv4 network."""
+        try:
+            return IPv4Network(self.expect(str))
+        except ValueError as error:
+            self.refuse(f"{short(self.value)} isn't a network such as 10.0.0.0/16: {error}")
+
+    def address(self) -> IPv4Address:
+        """The text, if it spells an IPv4 address."""
+        try:
+            return IPv4Address(self.expect(str))
+        except ValueError:
+            self.refuse(f"{short(self.value)} isn't an IPv4 address")
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """What is refused inside is refused with this node's file, line and field."""
+        try:
+            yield
+        except EkslearnError as error:
+            if str(error).startswith(f"{self.file}:"):
+                raise
+            self.refuse(
+                str(error), NotModelled if isinstance(error, NotModelled) else EkslearnError
+            )
 
     def whole(self, low: int, high: int) -> int:
         """The number, if it is a whole one from ``low`` to ``high``."""
@@ -208,6 +259,30 @@ class Composer:
         if here.weight + by > self.most:
             here.refuse(f"aliases make this more than {EXPANSION} times as long as the file")
         return replace(here, weight=here.weight + by)
+
+
+def files(source: str | Path) -> list[Path]:
+    """The YAML files that ``source`` means, in the order of their names."""
+    path = Path(source)
+    try:
+        if not path.exists() and len(path.parts) == 1:
+            shelf = data_path("scenarios")
+            known = sorted(file.stem for file in shelf.glob("*.yaml"))
+            if path.name.removesuffix(".yaml") not in known:
+                near = difflib.get_close_matches(path.name, known, n=1) or known
+                raise EkslearnError(
+                    f"{short(str(path))}: there is no such file, nor a scenario"
+                    f" of that name; did you mean {' or '.join(near)}?"
+                )
+            path = shelf / f"{path.name.removesuffix('.yaml')}.yaml"
+        if not path.is_dir():
+            return [path]
+        found = sorted(one for one in path.iterdir() if one.suffix in (".yaml", ".yml"))
+    except (OSError, ValueError) as error:
+        raise EkslearnError(f"{short(str(path))}: it can't be read: {reason(error)}") from None
+    if not found:
+        raise EkslearnError(f"{path}: this folder holds no scenario (no file ends in .yaml)")
+    return found
 
 
 def read(file: Path) -> str:

@@ -6,26 +6,22 @@ and field.
 
 from __future__ import annotations
 
-import difflib
 import io
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, nullcontext
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from ekslearn import data_path
-from ekslearn.cluster import Cluster, Lab, PinnedEni, socket_of
-from ekslearn.cni.settings import Settings
-from ekslearn.cni.settings import read as read_settings
-from ekslearn.document import LIMIT, Composer, Node, read, reason, short
-from ekslearn.errors import EkslearnError, NotModelled
-from ekslearn.kubernetes import read_pod
-from ekslearn.vpc.instance import instance_type
-from ekslearn.vpc.model import Vpc
-from ekslearn.vpc.security import ANYWHERE, SecurityGroup, SecurityRule
-from ekslearn.vpc.subnet import Subnet
+from .cluster import Cluster, Lab, PinnedEni, socket_of
+from .cni.pool import EniConfig
+from .cni.settings import read as read_settings
+from .document import LIMIT, Composer, Node, files, read, short
+from .errors import EkslearnError, NotModelled
+from .kubernetes import read_pod
+from .vpc.instance import instance_type
+from .vpc.model import Vpc
+from .vpc.security import ANYWHERE, SecurityGroup, SecurityRule
+from .vpc.subnet import Subnet
 
 API = "ekslearn/v1"
 MANIFESTS = [("v1", "Pod"), ("crd.k8s.amazonaws.com/v1alpha1", "ENIConfig")]
@@ -45,13 +41,10 @@ def load(source: str | Path) -> Lab:
     if isinstance(source, str) and ("\n" in source or source.lstrip()[:1] in ("", "{")):
         if len(source.encode(errors="replace")) > LIMIT:
             raise EkslearnError(f"(text): over {LIMIT:,} bytes, the limit for a scenario")
-        documents = Composer(source.removeprefix("\ufeff"), "(text)").documents()
-        where = "(text)"
+        where, found = "(text)", [("(text)", source.removeprefix("\ufeff"))]
     else:
-        documents = [
-            one for file in files(source) for one in Composer(read(file), str(file)).documents()
-        ]
-        where = str(source)
+        where, found = str(source), [(str(file), read(file)) for file in files(source)]
+    documents = [one for file, text in found for one in Composer(text, file).documents()]
     if not documents:
         raise EkslearnError(
             f"{where}: there is no scenario in it; it needs one document with"
@@ -64,34 +57,12 @@ def load(source: str | Path) -> Lab:
         own[1].refuse("a second scenario begins here; one is expected")
     rest = [one for one in documents if one is not own[0]]
     if kind_of(own[0])[1] == "Cluster":
-        return cluster(own[0], rest)
+        made = cluster(own[0], rest)
+        made.text, made.loaded = "\n---\n".join(text for _, text in found), len(made.lines)
+        return made
     if rest:
         rest[0].refuse("a Lab has no Kubernetes objects beside it; a Cluster has")
     return build(own[0])
-
-
-def files(source: str | Path) -> list[Path]:
-    """The YAML files that ``source`` means, in the order of their names."""
-    path = Path(source)
-    try:
-        if not path.exists() and len(path.parts) == 1:
-            shelf = data_path("scenarios")
-            known = sorted(file.stem for file in shelf.glob("*.yaml"))
-            if path.name.removesuffix(".yaml") not in known:
-                near = difflib.get_close_matches(path.name, known, n=1) or known
-                raise EkslearnError(
-                    f"{short(str(path))}: there is no such file, nor a scenario"
-                    f" of that name; did you mean {' or '.join(near)}?"
-                )
-            path = shelf / f"{path.name.removesuffix('.yaml')}.yaml"
-        if not path.is_dir():
-            return [path]
-        found = sorted(one for one in path.iterdir() if one.suffix in (".yaml", ".yml"))
-    except (OSError, ValueError) as error:
-        raise EkslearnError(f"{short(str(path))}: it can't be read: {reason(error)}") from None
-    if not found:
-        raise EkslearnError(f"{path}: this folder holds no scenario (no file ends in .yaml)")
-    return found
 
 
 def kind_of(document: Node) -> tuple[str, str]:
@@ -131,7 +102,7 @@ def build(document: Node) -> Lab:
     lab = Lab(name, list(places))
     sockets = spec["listen"].expect(list) if "listen" in spec else ()
     waiting = start(lab, [socket(lab, node) for node in sockets])
-    for node in items(spec.get("commands")):
+    for node in top["spec"].items("commands"):
         command(lab, node)
         waiting = start(lab, waiting)
     start(lab, waiting, late=True)
@@ -141,168 +112,110 @@ def build(document: Node) -> Lab:
 def cluster(document: Node, manifests: list[Node]) -> Cluster:
     """The cluster of one document and the Kubernetes objects beside it."""
     top = document.fields("apiVersion", "kind", "metadata", "spec")
-    spec = top["spec"].fields("vpc", "nodes", optional=(
-        "cni", "connmark", "serviceCIDR", "hosts", "commands", "seed"
-    ))  # fmt: skip
-    name = top["metadata"].fields("name")["name"].name()
-    made = Cluster(name, vpc_of(spec["vpc"]), settings_of(spec.get("cni")),
-                   connmark=choice(spec.get("connmark"), "nft", "iptables"))  # fmt: skip
-    for node in items(spec["nodes"]):
+    spec = top["spec"]
+    spec.fields("vpc", "nodes", optional=("cni", "connmark", "serviceCIDR", "hosts", "commands"))
+    with (spec.at("cni") or spec).placed():
+        settings = read_settings(spec.texts("cni"))
+    configs = [one for one in manifests if kind_of(one)[1] == "ENIConfig"]
+    made = Cluster(
+        top["metadata"].fields("name")["name"].name(), vpc_of(spec.value["vpc"]), settings,
+        connmark=spec.choice("nft", "iptables", path=("connmark",)),
+        eniconfigs=[EniConfig(
+            name=one.text("metadata", "name"), subnet=one.text("spec", "subnet"),
+            security_groups=tuple(each.expect(str) for each in one.items("spec", "securityGroups")),
+        ) for one in configs],
+    )  # fmt: skip
+    for node in spec.items("nodes"):
         add_node(made, node)
-    for node in items(spec.get("hosts")):
+    for node in spec.items("hosts"):
         add_host(made, node)
     for manifest in manifests:
         if kind_of(manifest)[1] == "Pod":
-            with placed(manifest):
+            with manifest.placed():
                 made.add_pod(read_pod(manifest))
     made.settle()
-    for line in items(spec.get("commands")):
+    for line in spec.items("commands"):
         command(made, line)
     return made
-
-
-@contextmanager
-def placed(node: Node) -> Iterator[None]:
-    """What is refused inside is refused with file, line and field of ``node``."""
-    try:
-        yield
-    except EkslearnError as error:
-        at = f"{node.file}:"
-        if str(error).startswith(at):
-            raise
-        node.refuse(str(error), NotModelled if isinstance(error, NotModelled) else EkslearnError)
-
-
-def choice(node: Node | None, *known: str) -> str:
-    """The word of a node, one of ``known``; the first of them if there is no node."""
-    if node is None:
-        return known[0]
-    if node.expect(str) not in known:
-        node.refuse(f"{short(node.value)} is none of {', '.join(known)}")
-    return str(node.value)
-
-
-def network(node: Node) -> IPv4Network:
-    """The network that a node spells."""
-    try:
-        return IPv4Network(node.expect(str))
-    except ValueError as error:
-        node.refuse(f"{short(node.value)} isn't a network such as 10.0.0.0/16: {error}")
-
-
-def address(node: Node) -> IPv4Address:
-    """The address that a node spells."""
-    try:
-        return IPv4Address(node.expect(str))
-    except ValueError:
-        node.refuse(f"{short(node.value)} isn't an IPv4 address")
-
-
-def items(node: Node | None) -> list[Node]:
-    """The nodes of a list, none if there is no list."""
-    return list(node.expect(list)) if node else []
 
 
 def vpc_of(node: Node) -> Vpc:
     """The VPC that ``spec.vpc`` describes."""
     spec = node.fields("cidrs", "subnets", optional=("securityGroups",))
     vpc = Vpc([])
-    for each in items(spec["cidrs"]):
-        with placed(each):
-            vpc.add_cidr(network(each))
+    for each in node.items("cidrs"):
+        with each.placed():
+            vpc.add_cidr(each.network())
     if not vpc.cidrs:
         spec["cidrs"].refuse("the list is empty; a VPC has at least one CIDR")
-    for each in items(spec.get("securityGroups")):
+    for each in node.items("securityGroups"):
         group = each.fields("name", optional=("ingress", "egress"))
-        with placed(each):
+        with each.placed():
             vpc.add_security_group(SecurityGroup(
-                group["name"].name(), map(rule, items(group.get("ingress"))),
-                *([map(rule, items(group["egress"]))] if "egress" in group else []),
+                group["name"].name(), map(rule, each.items("ingress")),
+                *([map(rule, each.items("egress"))] if "egress" in group else []),
             ))  # fmt: skip
-    for each in items(spec["subnets"]):
+    for each in node.items("subnets"):
         subnet = each.fields("name", "cidr", "zone", optional=("routes", "tags", "reservations"))
-        made = Subnet(
-            subnet["name"].name(), network(subnet["cidr"]), str(subnet["zone"].expect(str)),
-            tags=texts(subnet.get("tags")),
-        )  # fmt: skip
-        with placed(subnet["cidr"]):
+        made = Subnet(subnet["name"].name(), subnet["cidr"].network(), each.text("zone"),
+                      tags=each.texts("tags"))  # fmt: skip
+        with subnet["cidr"].placed():
             vpc.add_subnet(made)
-        for one in items(subnet.get("routes")):
+        for one in each.items("routes"):
             way = one.fields("destination", "target")
-            with placed(way["target"]):
-                made.table.add(str(network(way["destination"])), way["target"].expect(str))
-        for one in items(subnet.get("reservations")):
+            with way["target"].placed():
+                made.table.add(str(way["destination"].network()), way["target"].expect(str))
+        for one in each.items("reservations"):
             kept = one.fields("cidr", "type")
-            with placed(one):
-                made.reserve(str(network(kept["cidr"])), choice(kept["type"], "prefix", "explicit"))
+            with one.placed():
+                made.reserve(str(kept["cidr"].network()), kept["type"].choice("prefix", "explicit"))
     return vpc
 
 
 def rule(node: Node) -> SecurityRule:
-    """One rule of a security group: protocol, port or ports, and who is at the other end."""
+    """One rule of a security group: protocol, port, and who is at the other end."""
     found = node.fields(optional=("protocol", "port", "cidr", "group"))
-    port = found["port"].whole(1, 65535) if "port" in found else None
-    with placed(node):
+    with node.placed():
         return SecurityRule(
-            protocol=choice(found.get("protocol"), "all", "tcp", "udp", "icmp"), from_port=port,
-            cidr=network(found["cidr"]) if "cidr" in found else ANYWHERE, group=node.text("group"),
+            protocol=node.choice("all", "tcp", "udp", "icmp", path=("protocol",)),
+            from_port=found["port"].whole(1, 65535) if "port" in found else None,
+            cidr=found["cidr"].network() if "cidr" in found else ANYWHERE, group=node.text("group"),
         )  # fmt: skip
 
 
-def settings_of(node: Node | None) -> Settings:
-    """The CNI's settings: the environment of the aws-node container."""
-    env = texts(node)
-    with placed(node) if node else nullcontext():
-        return read_settings(env)
-
-
-def texts(node: Node | None) -> dict[str, str]:
-    """A mapping of texts."""
-    return {key: str(one.expect(str)) for key, one in node.expect(dict).items()} if node else {}
-
-
-def groups_of(made: Cluster, node: Node | None) -> list[SecurityGroup]:
-    """The security groups that a list names."""
-    return [made.vpc.security_groups[one.value] for one in items(node)
-            if known(one, made.vpc.security_groups, "security group")]  # fmt: skip
-
-
-def known(node: Node, there: Collection[str], what: str) -> str:
-    """The name that a node spells, if it is one of ``there``."""
-    name = str(node.expect(str))
-    if name not in there:
-        node.refuse(f"there is no {what} {short(name)}; there are {', '.join(there) or 'none'}")
-    return name
+def groups_of(made: Cluster, node: Node) -> list[SecurityGroup]:
+    """The security groups that a machine names."""
+    there = made.vpc.security_groups
+    return [there[one.known(there, "security group")] for one in node.items("securityGroups")]
 
 
 def add_node(made: Cluster, node: Node) -> None:
     """Launch one of ``spec.nodes``."""
     spec = node.fields("name", "instanceType", "subnet", optional=(
-        "address", "interfaces", "enis", "maxPods", "labels", "securityGroups", "unschedulable",
+        "interfaces", "enis", "maxPods", "labels", "securityGroups",
     ))  # fmt: skip
-    names = [str(one.expect(str)) for one in items(spec.get("interfaces"))]
-    name, subnet = free_name(made, spec["name"]), known(spec["subnet"], made.vpc.subnets, "subnet")
-    with placed(spec["instanceType"]):
-        instance_type(spec["instanceType"].expect(str))
-    with placed(node):
+    name, subnet = free_name(made, spec["name"]), spec["subnet"].known(made.vpc.subnets, "subnet")
+    with spec["instanceType"].placed():
+        kind = instance_type(spec["instanceType"].expect(str))
+    with node.placed():
         made.add_node(
-            name, spec["instanceType"].value, subnet, interfaces=names,
-            enis=[pinned(made, one) for one in items(spec.get("enis"))],
+            name, kind, subnet, interfaces=[one.expect(str) for one in node.items("interfaces")],
+            enis=[pinned(made, one) for one in node.items("enis")],
             pods=spec["maxPods"].whole(1, 10000) if "maxPods" in spec else None,
-            labels=texts(spec.get("labels")), groups=groups_of(made, spec.get("securityGroups")),
+            labels=node.texts("labels"), groups=groups_of(made, node),
         )  # fmt: skip
 
 
 def pinned(made: Cluster, node: Node) -> PinnedEni:
     """One of a node's ``enis:``: an ENI with the addresses it has on a real node."""
     spec = node.fields("deviceIndex", "primaryAddress", optional=(
-        "subnet", "addresses", "prefixes", "securityGroups",
+        "subnet", "addresses", "prefixes",
     ))  # fmt: skip
     return PinnedEni(
-        device=spec["deviceIndex"].whole(0, 99), primary=address(spec["primaryAddress"]),
-        subnet=known(spec["subnet"], made.vpc.subnets, "subnet") if "subnet" in spec else "",
-        secondary=tuple(map(address, items(spec.get("addresses")))),
-        prefixes=tuple(map(network, items(spec.get("prefixes")))),
+        device=spec["deviceIndex"].whole(0, 99), primary=spec["primaryAddress"].address(),
+        subnet=spec["subnet"].known(made.vpc.subnets, "subnet") if "subnet" in spec else "",
+        secondary=tuple(one.address() for one in node.items("addresses")),
+        prefixes=tuple(one.network() for one in node.items("prefixes")),
     )  # fmt: skip
 
 
@@ -311,16 +224,16 @@ def add_host(made: Cluster, node: Node) -> None:
     spec = node.fields("name", optional=(
         "subnet", "address", "addresses", "listen", "securityGroups",
     ))  # fmt: skip
-    found = [spec["address"]] if "address" in spec else items(spec.get("addresses"))
+    found = [spec["address"]] if "address" in spec else node.items("addresses")
     if not found and "subnet" not in spec:
         node.refuse("a machine outside the VPC needs addresses")
     name = free_name(made, spec["name"])
-    subnet = known(spec["subnet"], made.vpc.subnets, "subnet") if "subnet" in spec else ""
-    with placed(node):
-        made.add_host(name, [address(one) for one in found], subnet,
-                      groups_of(made, spec.get("securityGroups")))  # fmt: skip
-    for one in items(spec.get("listen")):
-        with placed(one):
+    subnet = spec["subnet"].known(made.vpc.subnets, "subnet") if "subnet" in spec else ""
+    with node.placed():
+        addresses = [one.address() for one in found]
+        made.add_host(name, addresses, subnet, groups_of(made, node))
+    for one in node.items("listen"):
+        with one.placed():
             made.listen(name, f"0.0.0.0:{one.expect(str)}")
 
 
@@ -333,7 +246,7 @@ def free_name(made: Cluster, node: Node) -> str:
 
 def command(lab: Lab, node: Node) -> None:
     """Run one line of ``commands:``; a line that fails makes the scenario invalid."""
-    with placed(node):
+    with node.placed():
         done = lab.line(node.expect(str))
     if done.status:
         said = " ".join((done.stderr or done.stdout).split())
@@ -377,7 +290,21 @@ def start(lab: Lab, waiting: list[Socket], *, late: bool = False) -> list[Socket
 
 
 def dump(lab: Lab) -> str:
-    """YAML text that loads to an equal lab: its namespaces, its listeners, every line run."""
+    """YAML text that loads to an equal lab: its namespaces, its listeners, every line run.
+
+    For a cluster that is the text it was loaded from, with the lines run since; pods added or
+    deleted since, and time that passed, aren't in it.
+    """
+    text, out = YAML(), io.StringIO()
+    text.width = 4096
+    text.indent(mapping=2, sequence=4, offset=2)
+    if isinstance(lab, Cluster):
+        documents = list(text.load_all(lab.text))
+        spec = next(one["spec"] for one in documents if one["apiVersion"] == API)
+        if more := lab.lines[lab.loaded :]:
+            spec["commands"] = [*spec.get("commands", ()), *more]
+        text.dump_all(documents, out)
+        return out.getvalue()
     listen = [
         f"{place} {one.address}:{one.port}/{one.protocol} {one.process}".rstrip()
         for place in lab.places
@@ -385,8 +312,5 @@ def dump(lab: Lab) -> str:
     ]
     spec = {"namespaces": list(lab.places), "listen": listen, "commands": list(lab.lines)}
     top = {"apiVersion": API, "kind": "Lab", "metadata": {"name": lab.name}}
-    text, out = YAML(), io.StringIO()
-    text.width = 4096
-    text.indent(mapping=2, sequence=4, offset=2)
     text.dump(top | {"spec": {key: value for key, value in spec.items() if value}}, out)
     return out.getvalue()

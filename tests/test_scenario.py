@@ -125,10 +125,9 @@ BAD = {
     "too long": (HEAD + "# " + "x" * 1_000_000 + "\n", " over 1,000,000 bytes, the limit for a sc"),
 }
 LATER = {
-    "cluster": (HEAD.replace("Lab", "Cluster"), "2: kind: Cluster isn't read by this version"),
-    "manifest": (
-        HEAD + "---\napiVersion: v1\nkind: Pod\nmetadata: {name: web}\n",
-        "8: kind: Pod of v1 isn't read by this version, which reads kind: Lab of ekslearn/v1",
+    "service": (
+        HEAD + "---\napiVersion: v1\nkind: Service\nmetadata: {name: web}\n",
+        "8: kind: Service of v1 isn't read by this version, which reads Pod of v1, ",
     ),
     "other version": (HEAD.replace("v1", "v2"), "2: kind: Lab of ekslearn/v2 isn't read by this "),
 }

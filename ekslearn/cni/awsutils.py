@@ -6,7 +6,7 @@ of a throttled call: aws-sdk-go-v2, aws/retry (standard retryer).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network
 from random import Random
 from typing import Any, ParamSpec, TypeVar
@@ -18,7 +18,7 @@ from ekslearn.vpc.model import Eni
 from ekslearn.vpc.subnet import Subnet
 
 from .datastore import rfc3339
-from .pool import CREATED_TAG, eni_tags, subnet_excluded, subnet_usable
+from .pool import CREATED_TAG, EniConfig, eni_tags, subnet_excluded, subnet_usable
 from .settings import Settings
 
 SDK_ATTEMPTS, SDK_MAX_BACKOFF_S = 10, 20.0  # session.go maxRetries; retry.DefaultMaxBackoff
@@ -37,16 +37,18 @@ class NotDetached(EkslearnError):
 class AwsClient:
     """What ipamd asks of AWS for one instance. It waits by ``wait`` as long as an answer takes.
 
-    ``calls`` are the API calls made so far. With ``prefixes`` an ENI's addresses come as /28s.
+    ``primary`` is the ENI the instance was launched with; ``calls`` are the API calls so far.
     """
 
     def __init__(
-        self, ec2: Ec2, instance: str, settings: Settings, *, prefixes: bool,
-        clock: Callable[[], float], dice: Random, wait: Callable[[float], None],
+        self, ec2: Ec2, instance: str, settings: Settings, *, clock: Callable[[], float],
+        dice: Random, wait: Callable[[float], None],
     ) -> None:  # fmt: skip
-        self.ec2, self.instance, self.settings, self.prefixes = ec2, instance, settings, prefixes
+        self.ec2, self.instance, self.settings = ec2, instance, settings
         self._clock, self._dice, self._wait = clock, dice, wait
-        self.most = ec2.instances[instance].kind.ipv4_per_eni - 1  # GetENIIPv4Limit
+        self._machine = ec2.instances[instance]
+        self._most = self._machine.kind.ipv4_per_eni - 1  # GetENIIPv4Limit
+        self.primary = self._machine.enis[0]
         self.calls: list[Call] = []
 
     def call(self, action: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -62,7 +64,7 @@ class AwsClient:
                 self._wait(self.calls[-1].took_s)
             few = 2**attempt <= SDK_MAX_BACKOFF_S
             self._wait(self._dice.random() * 2**attempt if few else SDK_MAX_BACKOFF_S)
-        raise AssertionError  # the last attempt returned or raised
+        raise AssertionError  # not reached: the last attempt returns or raises
 
     def again(
         self, action: Callable[[], R], first_s: float, jitter: float, *, tries: int = TRIES,
@@ -82,12 +84,7 @@ class AwsClient:
 
         The real one lags behind EC2 by seconds; this one doesn't.
         """
-        return list(self.ec2.instances[self.instance].enis)
-
-    @property
-    def primary(self) -> Eni:
-        """The ENI the instance was launched with."""
-        return self.ec2.instances[self.instance].enis[0]
+        return list(self._machine.enis)
 
     def describe(self, eni_ids: Iterable[str]) -> list[Eni]:
         """What EC2 knows of ENIs."""
@@ -100,8 +97,8 @@ class AwsClient:
 
     def tags(self) -> dict[str, str]:
         """What every managed ENI is tagged with."""
-        settings = self.settings
-        return eni_tags(self.instance, settings.cluster_name, settings.additional_eni_tags or {})
+        additional = self.settings.additional_eni_tags or {}
+        return eni_tags(self.instance, self.settings.cluster_name, additional)
 
     def tag(self, eni: Eni) -> None:
         """TagENI: add the tags an ENI lacks."""
@@ -110,20 +107,20 @@ class AwsClient:
             tag = self.ec2.create_tags
             self.again(lambda: self.call(tag, eni.eni_id, lacking), 0.5, 0.3, tries=5)
 
-    def alloc_eni(self, groups: Sequence[str], subnet: str, count: int) -> str:
+    def alloc_eni(self, config: EniConfig | None, count: int) -> str:
         """AllocENI: create an ENI with ``count`` addresses or prefixes and attach it; its id.
 
-        ``groups`` and ``subnet`` are an ENIConfig's, empty without. Raises EkslearnError; what was
-        made in vain is deleted.
+        ``config`` is given with custom networking. Raises EkslearnError; what was made in vain is
+        deleted.
         """
-        eni_id = self._create(groups, subnet, count).eni_id
+        eni_id = self._create(config, count).eni_id
         try:
             machine = self.call(self.ec2.describe_instances, self.instance)
             used = {eni.device_index for eni in machine.enis if eni.network_card == 0}
-            free = [number for number in range(DEVICES) if number not in used]
-            if not free:
+            free = next((number for number in range(DEVICES) if number not in used), None)
+            if free is None:
                 raise EkslearnError("awsGetFreeDeviceNumber: no available device number")
-            self.call(self.ec2.attach_network_interface, eni_id, self.instance, free[0])
+            self.call(self.ec2.attach_network_interface, eni_id, self.instance, free)
         except EkslearnError:
             self._delete(eni_id)
             raise
@@ -135,17 +132,18 @@ class AwsClient:
             raise
         return eni_id
 
-    def _create(self, groups: Sequence[str], name: str, count: int) -> Eni:
+    def _create(self, config: EniConfig | None, count: int) -> Eni:
         """createENI: in the ENIConfig's subnet, or where the tags allow it, the emptiest first."""
-        vpc, own = self.ec2.vpc, self.primary.subnet
-        cluster, subnets = self.settings.cluster_name, [own]
-        if self.settings.custom_networking:
-            subnets = [each for each in vpc.subnets.values() if name in (each.name, each.subnet_id)]
+        vpc, own, cluster = self.ec2.vpc, self.primary.subnet, self.settings.cluster_name
+        subnets, groups = [own], self.primary.security_groups
+        if config:
+            subnets = [subnet for subnet in vpc.subnets.values()
+                       if config.subnet in (subnet.name, subnet.subnet_id)]  # fmt: skip
+            groups = [vpc.security_groups[name] for name in config.security_groups] or groups
         elif self.settings.subnet_discovery:
-            emptiest = sorted(self._subnets(), key=lambda each: -each.free)
             subnets = [
                 subnet
-                for subnet in emptiest
+                for subnet in self._subnets()
                 if subnet_usable(subnet.tags, primary=subnet is own, cluster=cluster)
             ]
         elif self.excluded(self.primary):
@@ -153,52 +151,51 @@ class AwsClient:
         if not subnets:
             raise EkslearnError("no valid subnets available for ENI creation")
         tags = {CREATED_TAG: rfc3339(int(self._clock()))} | self.tags()
-        wanted = [vpc.security_groups[group] for group in groups] or self.primary.security_groups
-        kind = "prefix_count" if self.prefixes else "secondary_count"
-        number: Any = {kind: min(count, self.most)}
-        for subnet in subnets:
+        kind = "prefix_count" if self.settings.prefix_delegation else "secondary_count"
+        ask: Any = {kind: min(count, self._most), "tags": tags}
+        ask["description"] = f"aws-K8S-{self.instance}"
+        for subnet in sorted(subnets, key=lambda subnet: -subnet.free):
             try:
-                return self.call(
-                    self.ec2.create_network_interface, subnet, wanted,
-                    description=f"aws-K8S-{self.instance}", tags=tags, **number,
-                )  # fmt: skip
+                return self.call(self.ec2.create_network_interface, subnet, groups, **ask)
             except Ec2Error as error:
                 refusal = error
         raise refusal
 
     def _subnets(self) -> list[Subnet]:
-        return self.call(self.ec2.describe_subnets, zone=self.ec2.instances[self.instance].zone)
+        return self.call(self.ec2.describe_subnets, zone=self._machine.zone)
 
     def wait_attached(self, eni_id: str, count: int) -> Eni:
         """WaitForENIAndIPsAttached: until the metadata service shows an ENI and its addresses.
 
         After twelve tries fewer are taken too: one address, or (as the code has it) two prefixes.
         """
-        found: list[Eni] = []
 
-        def look() -> Eni:
-            found[:] = [eni for eni in self.metadata() if eni.eni_id == eni_id]
-            if not found or len(self._cidrs(found[0])) < max(count, 1):
+        seen: list[Eni] = []
+
+        def cidrs() -> int:
+            prefixes = self.settings.prefix_delegation
+            return len((seen[0].prefixes if prefixes else seen[0].secondary) if seen else [])
+
+        def look() -> None:
+            seen[:] = [eni for eni in self.metadata() if eni.eni_id == eni_id]
+            if cidrs() < max(count, 1):
                 raise EkslearnError("waitForENIAndIPsAttached: giving up trying to retrieve ENIs"
                                     " from metadata service")  # fmt: skip
-            return found[0]
 
         try:
-            return self.again(look, 0.1, 0.15)
+            self.again(look, 0.1, 0.15)
         except EkslearnError:
-            if found and len(self._cidrs(found[0])) > self.prefixes:
-                return found[0]
-            raise
-
-    def _cidrs(self, eni: Eni) -> Sequence[object]:
-        return eni.prefixes if self.prefixes else eni.secondary
+            if cidrs() <= self.settings.prefix_delegation:
+                raise
+        return seen[0]
 
     def alloc_addresses(self, eni_id: str, count: int) -> list[IPv4Network]:
         """AllocIPAddresses: ``count`` more addresses or prefixes, at most an ENI's; none for 0."""
-        if (count := min(count, self.most)) < 1:
+        if count < 1:
             return []
-        number: Any = {"prefix_count" if self.prefixes else "count": count}
-        got = self.call(self.ec2.assign_private_ip_addresses, eni_id, **number)
+        kind = "prefix_count" if self.settings.prefix_delegation else "count"
+        ask: Any = {kind: min(count, self._most)}
+        got = self.call(self.ec2.assign_private_ip_addresses, eni_id, **ask)
         return [IPv4Network(each) for each in got]
 
     def dealloc(self, eni_id: str, cidrs: Iterable[IPv4Network]) -> None:
@@ -211,6 +208,7 @@ class AwsClient:
 
     def free_eni(self, eni_id: str) -> None:
         """FreeENI: detach an ENI, wait, delete it. Raises NotDetached if it stays attached."""
+        detach = self.ec2.detach_network_interface
         try:
             attachment = self.describe([eni_id])[0].attachment_id
         except Ec2Error as error:
@@ -220,7 +218,6 @@ class AwsClient:
         if not attachment:
             raise NotDetached("failed to get ENI's attachment id")
         try:
-            detach = self.ec2.detach_network_interface
             self.again(lambda: self.call(detach, attachment), 0.2, 0.15)
         except Ec2Error as error:
             raise NotDetached("unable to detach ENI from EC2 instance, giving up") from error

@@ -21,7 +21,6 @@ from ekslearn.errors import EkslearnError
 from . import names
 
 MIN_ENI_AGE_S = 60  # minENILifeTime
-EMPTY_CIDR_DELAY_S = 5  # deallocateEmptyCIDR
 IPS_PER_PREFIX, PREFIX_LENGTH, PREFIXES_AT_A_TIME = 16, 28, 1  # GetPrefixDelegationDefaults
 CHECKPOINT_VERSION = "vpc-cni-ipam/1"
 KEY_NAMES = ("networkName", "containerID", "ifName")
@@ -134,14 +133,13 @@ class DataStore:
 
     def __init__(
         self, *, clock: Callable[[], float], dice: Random, prefix_delegation: bool = False,
-        cooldown_s: float = 30.0, card: int = 0, save: Callable[[], object] = bool,  # does nothing
+        cooldown_s: float = 30.0, card: int = 0, save: Callable[[], object] = bool,
     ) -> None:  # fmt: skip
         self._clock, self._dice, self.save = clock, dice, save
         self.prefix_delegation, self.cooldown_s, self.card = prefix_delegation, cooldown_s, card
         self.enis: dict[str, StoredEni] = {}
         self.total = self.prefixes = 0
         self._held: dict[PodKey, Held] = {}
-        self._emptied: list[tuple[float, StoredEni, Cidr]] = []
 
     @property
     def assigned(self) -> int:
@@ -268,14 +266,6 @@ class DataStore:
         cidrs = (cidr for eni in self.enis.values() for cidr in eni.cidrs.values())
         return sum(cidr.prefix and not cidr.assigned for cidr in cidrs)
 
-    def drop_emptied(self) -> None:
-        """Forget CIDRs of excluded ENIs whose last pod left 5 s ago; ``total`` keeps them."""
-        now, waiting = self._clock(), self._emptied
-        self._emptied = [item for item in waiting if now < item[0]]
-        for due, eni, cidr in waiting:
-            if due <= now and eni.excluded and not cidr.assigned:
-                eni.cidrs.pop(cidr.network, None)
-
     # pods
 
     def assign(self, key: PodKey, namespace: str = "", pod: str = "") -> Held:
@@ -302,8 +292,6 @@ class DataStore:
         self.save()
         held = self._held.pop(key)
         held.cidr.addresses[held.info.address] = held.info.freed(self._clock())
-        if held.eni.excluded and not held.cidr.assigned:
-            self._emptied.append((self._clock() + EMPTY_CIDR_DELAY_S, held.eni, held.cidr))
         return held
 
     def allocations(self) -> list[Held]:

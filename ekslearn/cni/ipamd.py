@@ -110,14 +110,14 @@ class Ipamd:
         self.max_pods, self.eniconfig = max_pods, eniconfig
         self.unschedulable = self.terminating = False
         self.client = AwsClient(
-            ec2, instance, self.settings, prefixes=prefixes, clock=clock, dice=dice, wait=host.wait
+            ec2, instance, self.settings, clock=clock, dice=dice, wait=host.wait
         )
         self.store = DataStore(
             clock=clock, dice=dice, prefix_delegation=prefixes, cooldown_s=settings.ip_cooldown_s
         )
         self.decisions: list[Decision] = []
         self.primary_ips: dict[str, str] = {}
-        self.freed: dict[str, float] = {}  # reconcileCooldownCache
+        self.freed: dict[IPv4Network, float] = {}  # reconcileCooldownCache
         self._unmanaged: set[str] = set()
         self._last_full: float | None = None
         self._last_action = self._last_decrease = float("-inf")
@@ -134,19 +134,15 @@ class Ipamd:
         with self._deciding("start"):
             for eni in self._discover():
                 set_up = partial(self._set_up, eni)
-                try:
-                    self.client.again(set_up, SETUP_PAUSE_S, 0, tries=SETUP_TRIES, growth=1)
-                except EkslearnError as error:
-                    self._did.append(f"{eni.eni_id} isn't set up: {error}")
+                again = partial(self.client.again, set_up, SETUP_PAUSE_S, 0, tries=SETUP_TRIES)
+                self._try(partial(again, growth=1), f"{eni.eni_id} isn't set up")
             if checkpoint:
                 self.restore(checkpoint)
             for stored in self.store.any_order(self.store.enis.values()):
-                other = not self.settings.prefix_delegation
+                mode = self.settings.prefix_delegation
                 self._give_back(stored, [each.network for each in self.store.freeable_cidrs(stored)
-                                         if stored.excluded or each.prefix == other])  # fmt: skip
-            if not self._provisions:
-                return
-            if self._check(*pool.too_low(self.pool())):
+                                         if stored.excluded or each.prefix != mode])  # fmt: skip
+            if self._provisions and self._check(*pool.too_low(self.pool())):
                 self.grow()
                 if self.settings.custom_networking and not self.store.stats().total_ips:
                     raise EkslearnError("Failed to attach any ENIs for custom networking")
@@ -160,7 +156,7 @@ class Ipamd:
         self.host.wait(HALF_TURN_S)
         if self.clock() - self._last_action > RECONCILE_EVERY_S or self._trunk_awaited:
             with self._deciding("reconcile"):
-                self._reconcile()
+                self.reconcile()
 
     def assign(self, namespace: str, pod: str, container_id: str) -> Assignment:
         """Give a pod an address (AddNetwork); raises NoAddress if the store has none left."""
@@ -212,20 +208,14 @@ class Ipamd:
 
     def _update_pool(self) -> None:
         """UpdateIPPoolIfRequired; the counts are those from before anything is done."""
-        self.store.drop_emptied()
-        now, before = self.clock(), self.pool()
+        before, since = self.pool(), self.clock() - self._last_decrease
+        words = f"{since:.1f} s since the last decrease <= {DECREASE_EVERY_S} s"
+        skip = Check("shouldSkipDataStorePoolDecrease", since <= DECREASE_EVERY_S, words)
         if self._check(*pool.too_low(before)):
-            try:
-                self.grow()
-            except EkslearnError as error:
-                self._did.append(f"the pool didn't grow: {error}")
-        elif self._check(pool.too_high(before)):
-            since = now - self._last_decrease
-            words = f"{since:.1f} s since the last decrease <= {DECREASE_EVERY_S} s"
-            skip = Check("shouldSkipDataStorePoolDecrease", since <= DECREASE_EVERY_S, words)
-            if not self._check(skip):
-                self.shrink()
-                self._last_decrease = self._last_action = self.clock()
+            self._try(self.grow, "the pool didn't grow")
+        elif self._check(pool.too_high(before)) and not self._check(skip):
+            self.shrink()
+            self._last_decrease = self._last_action = self.clock()
         if self._check(pool.may_free_eni(before, freeable=self.store.freeable_eni_exists())):
             self.free_eni()
 
@@ -245,29 +235,24 @@ class Ipamd:
         if not added:
             if not self._check(pool.has_room(self.pool(), trunk_awaited=self._trunk_awaited)):
                 return
-            try:
-                self._add_eni()
-            except EkslearnError as error:
-                self._subnet_full(error)
-                self._did.append(f"no new ENI: {error}")
+            if refusal := self._try(self._add_eni, "no new ENI"):
+                self._subnet_full(refusal)
                 return
         self._last_action = self.clock()
 
     def _add_cidrs(self) -> bool:
         """TryAssignIPs, tryAssignPrefixes: all that is wanted goes to the first ENI with room."""
         now, custom = self.pool(), self.settings.custom_networking
-        if not (count := pool.wanted(now)):
-            return False
-        for eni in self.store.allocatable_enis(now.slots, skip_primary=custom):
+        enis = self.store.allocatable_enis(now.slots, skip_primary=custom)
+        for eni in enis if pool.wanted(now) else ():
+            count = min(pool.wanted(now), now.slots - len(eni.cidrs))
             try:
-                got = self._alloc(eni.eni_id, min(count, now.slots - len(eni.cidrs)))
+                self._take_in(eni.eni_id, self._alloc(eni.eni_id, count))
+                return True
             except Ec2Error as error:
-                if self.settings.subnet_discovery and pool.subnet_full(error.code):
-                    self._did.append(f"{eni.eni_id} gets no more: {error}")
-                    continue
-                raise
-            self._take_in(eni.eni_id, got)
-            return True
+                if not (self.settings.subnet_discovery and pool.subnet_full(error.code)):
+                    raise
+                self._did.append(f"{eni.eni_id} gets no more: {error}")
         return False
 
     def _alloc(self, eni_id: str, count: int) -> list[IPv4Network]:
@@ -278,20 +263,16 @@ class Ipamd:
             except Ec2Error as error:
                 refusal = error
                 if pool.eni_full(error.code):
-                    eni = self.client.describe([eni_id])[0]
-                    return _networks(eni, self.settings.prefix_delegation)
+                    return self._true(eni_id, self.settings.prefix_delegation)
         raise refusal
 
     def _add_eni(self) -> None:
         """TryAllocateENI."""
-        groups: tuple[str, ...] = ()
-        subnet = ""
-        if self.settings.custom_networking:
-            if self.eniconfig is None:
-                raise EkslearnError("eniconfig: eniconfig is not available")
-            groups, subnet = self.eniconfig.security_groups, self.eniconfig.subnet
+        config = self.eniconfig if self.settings.custom_networking else None
+        if self.settings.custom_networking and config is None:
+            raise EkslearnError("eniconfig: eniconfig is not available")
         if count := pool.wanted(self.pool()):
-            eni_id = self.client.alloc_eni(groups, subnet, count)
+            eni_id = self.client.alloc_eni(config, count)
             self._set_up(self.client.wait_attached(eni_id, count))
 
     def shrink(self) -> None:
@@ -299,7 +280,7 @@ class Ipamd:
         over = pool.surplus(self.pool())
         for eni in self.store.any_order(self.store.enis.values()):
             cidrs = [cidr.network for cidr in self.store.freeable_cidrs(eni)][: max(over, 0)]
-            self.freed |= dict.fromkeys(map(str, cidrs), self.clock())
+            self.freed |= dict.fromkeys(cidrs, self.clock())
             self._give_back(eni, cidrs)
             over -= len(cidrs)
 
@@ -308,72 +289,66 @@ class Ipamd:
         if not self._may_act():
             return
         env = self.settings
-        eni, kept = self.store.remove_unused_eni(
-            env.warm_ip_target, env.minimum_ip_target, env.warm_prefix_target
-        )
-        self._checks += [Check("getDeletableENI", False, f"{eni_id}: {why}")
-                         for eni_id, why in kept.items()]  # fmt: skip
+        targets = env.warm_ip_target, env.minimum_ip_target, env.warm_prefix_target
+        eni, kept = self.store.remove_unused_eni(*targets)
+        for eni_id, why in kept.items():
+            self._check(Check("getDeletableENI", False, f"{eni_id}: {why}"))
         if eni is None:
             return
-        self._check(Check("getDeletableENI", True, f"{eni.eni_id}: nothing keeps it"))
-        try:
-            self.client.free_eni(eni.eni_id)
-        except EkslearnError as error:
-            self._did.append(f"{eni.eni_id} isn't freed: {error}")
-            if isinstance(error, NotDetached):
-                return
-        self.host.detached(eni.eni_id)
-        self.host.delete_rules_by_source(self.primary_ips.pop(eni.eni_id, ""))
-        self._did.append(f"freed {eni.eni_id}")
+        eni_id = eni.eni_id
+        self._check(Check("getDeletableENI", True, f"{eni_id}: nothing keeps it"))
+        error = self._try(partial(self.client.free_eni, eni_id), f"{eni_id} isn't freed")
+        if isinstance(error, NotDetached):
+            return
+        if all(each.eni_id != eni_id for each in self.client.metadata()):
+            self.host.detached(eni_id)
+        self.host.delete_rules_by_source(self.primary_ips.pop(eni_id, ""))
+        self._did.append(f"freed {eni_id}")
 
     # Reconcile
 
-    def _reconcile(self) -> None:
+    def reconcile(self) -> None:
         """NodeIPPoolReconcile: compare store and metadata, and ask EC2 where they differ."""
-        attached = self.client.metadata()
-        if not attached:
+        enis = [eni for eni in self.client.metadata() if eni.eni_id not in self._unmanaged]
+        if not enis:
             self._did.append("the metadata service lists no ENI: nothing is reconciled")
             return
-        managed = [eni for eni in attached if eni.eni_id not in self._unmanaged]
-        if any(eni.eni_id not in self.store.enis for eni in managed):
-            managed = self._discover()
-        gone = set(self.store.enis) - {eni.eni_id for eni in managed}
-        for eni in managed:
-            try:
-                if eni.eni_id in self.store.enis:
-                    for prefix in (False, True):
-                        self._reconcile_eni(eni, prefix)
-                else:
-                    self._set_up(eni)
-            except EkslearnError as error:
-                self._did.append(f"{eni.eni_id} isn't reconciled: {error}")
-        for eni_id in gone:
+        if any(eni.eni_id not in self.store.enis for eni in enis):
+            enis = self._discover()
+        gone = self.store.enis.keys() - {eni.eni_id for eni in enis}
+        for eni in enis:
+            mend = self._reconcile_eni if eni.eni_id in self.store.enis else self._set_up
+            self._try(partial(mend, eni), f"{eni.eni_id} isn't reconciled")
+        for eni_id in sorted(gone):
             pods = self.store.enis[eni_id].pods
             self.store.remove_eni(eni_id, force=True)
             self.primary_ips.pop(eni_id, None)
             self._did.append(f"{eni_id} is attached no more: removed, with {pods} pods' addresses")
         self._last_action = self.clock()
 
-    def _reconcile_eni(self, eni: Eni, prefix: bool) -> None:
-        """EniIPPoolReconcile: only what EC2 itself says takes a CIDR away."""
-        cidrs = self.store.enis[eni.eni_id].cidrs.values()
-        known = {cidr.network for cidr in cidrs if cidr.prefix == prefix}
-        seen, true = set(_networks(eni, prefix)), None
-        if seen != known:
-            seen = true = set(_networks(self.client.describe([eni.eni_id])[0], prefix))
-        real = set()
-        for network in sorted(seen):
-            found, fresh = pool.recently_freed(self.clock(), self.freed, str(network))
-            if found and not fresh:
-                true = true or set(_networks(self.client.describe([eni.eni_id])[0], prefix))
-                if network in true:
-                    del self.freed[str(network)]
-            if not fresh and (not found or str(network) not in self.freed):
-                real.add(network)
-        self._take_in(eni.eni_id, sorted(real - known))
-        for network in sorted(known - real):
-            self.store.del_cidr(eni.eni_id, network, force=True)
-            self._did.append(f"{eni.eni_id} hasn't {network} any more: removed")
+    def _reconcile_eni(self, eni: Eni) -> None:
+        """EniIPPoolReconcile, eniPrefixPoolReconcile: only EC2's word takes a CIDR away."""
+        for prefix in (False, True):
+            cidrs = self.store.enis[eni.eni_id].cidrs.values()
+            known = {cidr.network for cidr in cidrs if cidr.prefix == prefix}
+            seen, asked = _networks(eni, prefix), False
+            if not pool.similar(known, seen):
+                seen, asked = self._true(eni.eni_id, prefix), True
+            freed = {each: pool.recently_freed(self.clock(), self.freed, each) for each in seen}
+            if not asked and any(found and not fresh for found, fresh in freed.values()):
+                true = self._true(eni.eni_id, prefix)
+                seen = [each for each in seen if not freed[each][0] or each in true]
+            real = {each for each in seen if not freed[each][1]}
+            for network in real & self.freed.keys():
+                del self.freed[network]
+            self._take_in(eni.eni_id, sorted(real - known))
+            for network in sorted(known - real):
+                self.store.del_cidr(eni.eni_id, network, force=True)
+                self._did.append(f"{eni.eni_id} hasn't {network} any more: removed")
+
+    def _true(self, eni_id: str, prefix: bool) -> list[IPv4Network]:
+        """What EC2 says is on an ENI."""
+        return _networks(self.client.describe([eni_id])[0], prefix)
 
     # What these share
 
@@ -394,6 +369,15 @@ class Ipamd:
                 calls=tuple(self.client.calls[calls:]),
             ))  # fmt: skip
 
+    def _try(self, action: Callable[[], object], words: str) -> EkslearnError | None:
+        """Do something; if it is refused, note why, and go on."""
+        try:
+            action()
+        except EkslearnError as error:
+            self._did.append(f"{words}: {error}")
+            return error
+        return None
+
     def _check(self, *checks: Check) -> bool:
         self._checks += checks
         return checks[-1].holds
@@ -404,8 +388,8 @@ class Ipamd:
 
     @property
     def _trunk_awaited(self) -> bool:
-        trunks = [eni for eni in self.store.enis.values() if eni.trunk]
-        return self.settings.enable_pod_eni and not trunks
+        there = any(eni.trunk for eni in self.store.enis.values())
+        return self.settings.enable_pod_eni and not there
 
     def _may_act(self) -> bool:
         """IsENIAttachmentAllowed: not on the way out, nor on a cordoned node unless told so."""
@@ -468,17 +452,23 @@ class Ipamd:
         """Out of the store first, then off the ENI; EC2's refusal changes nothing more."""
         for network in cidrs:
             self.store.del_cidr(eni.eni_id, network)
-        try:
-            self.client.dealloc(eni.eni_id, cidrs)
-        except EkslearnError as error:
-            self._did.append(f"{eni.eni_id}: {error}")
         if cidrs:
             self._did.append(f"{eni.eni_id} gives back {' '.join(map(str, cidrs))}")
+            self._try(partial(self.client.dealloc, eni.eni_id, cidrs), f"{eni.eni_id} keeps them")
 
     def _assignment(self, held: Held) -> Assignment:
         return Assignment(held.info.address, held.eni.device, self.store.card, held.eni.table)
 
 
 def _networks(eni: Eni, prefix: bool) -> list[IPv4Network]:
-    """An ENI's prefixes, or its secondary addresses as /32s."""
-    return [IPv4Network(each) for each in (eni.prefixes if prefix else eni.secondary)]
+    """An ENI's prefixes, or its addresses but the primary one, which never enters the pool."""
+    cidrs = eni.prefixes if prefix else [each for each in eni.secondary if each != eni.primary]
+    return [IPv4Network(each) for each in cidrs]
+
+
+def stale_pod_commands(ip: str) -> list[str]:
+    """What a node runs to forget a pod that is gone (PruneStaleAllocations), missing rules or not.
+
+    The rule from the pod may be in any table.
+    """
+    return [f"ip rule del prio 512 to {ip} lookup main", f"ip rule del prio 1536 from {ip}"]

@@ -84,6 +84,5 @@ def vlan_table(vlan_id: int) -> int:
 
 def subnet_gateway(network: Network) -> Ip:
     """Where the VPC's router answers: the subnet's second address, in IPv6 always fe80:ec2::1."""
-    if isinstance(network, IPv6Network):
-        return IPv6Address("fe80:ec2::1")
-    return network.network_address + 1
+    router = IPv6Address("fe80:ec2::1")
+    return router if isinstance(network, IPv6Network) else network.network_address + 1

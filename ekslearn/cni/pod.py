@@ -48,8 +48,8 @@ def branch_pod_lines(
     mode, device, table = settings.enforcing_mode, vlan_link(vlan_id), vlan_table(vlan_id)
     veth = host_veth(namespace, pod, veth_prefix(settings.veth_prefix, mode, branch=True))
     command = _command(ip)
-    done = [text.delete(rule, command) for rule in text.rules_in(rules)
-            if text.priority_of(rule) == text.VLAN and f" iif {veth} " in rule]  # fmt: skip
+    old = f"{text.VLAN}: from all iif {veth} "
+    done = [text.delete(rule, command) for rule in text.rules_in(rules) if rule.startswith(old)]
     done += [f"ip link del {device}"] if device in links else []
     done.append(f"ip link add link {trunk} name {device} address {eni_mac} type vlan id {vlan_id}")
     done += [*ipv6_sysctls(device), f"ip link set {device} up"]
@@ -73,7 +73,7 @@ def branch_pod_gone_lines(
     device, table = vlan_link(vlan_id), vlan_table(vlan_id)
     done = [f"ip link del {device}"] if device in links else []
     done += [text.delete(rule, _command(ip)) for rule in text.rules_in(rules)
-             if text.priority_of(rule) == text.VLAN and text.table_of(rule) == table]  # fmt: skip
+             if rule.startswith(f"{text.VLAN}: ") and text.table_of(rule) == table]  # fmt: skip
     return lines(node, done + _address_gone(ip, table, rules, routes))
 
 

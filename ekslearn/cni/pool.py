@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Network
 from typing import NamedTuple
 
 from ekslearn.errors import EkslearnError
@@ -207,14 +207,16 @@ def paused(now: float, last_full: float | None) -> Check:
     return Check(name, since <= SUBNET_FULL_PAUSE_S, words)
 
 
-def recently_freed(now: float, freed: Mapping[str, float], cidr: str) -> tuple[bool, bool]:
+def recently_freed(
+    now: float, freed: Mapping[IPv4Network, float], cidr: IPv4Network
+) -> tuple[bool, bool]:
     """RecentlyFreed: whether a CIDR is in the cache of those given back, and still fresh."""
     return cidr in freed, cidr in freed and now - freed[cidr] < RECONCILE_COOLDOWN_S
 
 
-def same_addresses(store: Collection[IPv4Address], secondary: Collection[IPv4Address]) -> bool:
-    """IPsSimilar: whether the store and the instance metadata name the same addresses."""
-    return len(store) == len(secondary) and set(store) == set(secondary)
+def similar(store: Collection[IPv4Network], seen: Collection[IPv4Network]) -> bool:
+    """IPsSimilar: whether store and metadata name the same CIDRs, primary addresses left out."""
+    return len(store) == len(seen) and set(store) == set(seen)
 
 
 def _other_cluster(tags: Mapping[str, str], cluster: str) -> bool:

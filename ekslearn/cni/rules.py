@@ -7,7 +7,6 @@ A rule is written here as ``ip rule show`` prints it ("1536: from 10.0.1.42 look
 from __future__ import annotations
 
 import re
-from ipaddress import ip_interface, ip_network
 
 from .names import MAIN, Network
 
@@ -21,7 +20,8 @@ EXTERNAL_SERVICE = 1535
 FROM_POD = 1536
 FROM_ENI = 32765
 
-TABLES = {MAIN: "main", 255: "local", 253: "default"}
+LOCAL = 255
+TABLES = {MAIN: "main", LOCAL: "local", 253: "default"}
 
 
 def ip_command(version: int) -> str:
@@ -34,11 +34,6 @@ def shown(net: Network) -> str:
     if not net.prefixlen:
         return "default"
     return str(net.network_address) if net.prefixlen == net.max_prefixlen else str(net)
-
-
-def one(ip: str) -> str:
-    """An address, with or without a prefix length, as ``ip`` prints it alone."""
-    return str(ip_interface(ip).ip)
 
 
 def rule(priority: int, selector: str, table: int) -> str:
@@ -55,21 +50,16 @@ def rules_in(listing: str) -> list[str]:
     return [line for line in lines if line]
 
 
-def priority_of(text: str) -> int:
-    """The priority of a rule."""
-    return int(text.partition(":")[0])
-
-
 def table_of(text: str) -> int:
     """The table a rule looks up."""
-    word = text.rpartition("lookup ")[2].split()[0]
+    word = text.rpartition("lookup ")[2]
     return next((number for number, name in TABLES.items() if name == word), 0) or int(word)
 
 
-def source_of(text: str) -> Network | None:
-    """The source a rule asks for, None for any."""
-    found = re.search(r"from (\S+)", text)
-    return ip_network(found[1]) if found and found[1] != "all" else None
+def by_source(listing: str, source: str) -> list[str]:
+    """The rules whose source is ``source``, an address with or without a prefix length."""
+    start = re.compile(rf"\d+: from {re.escape(source.partition('/')[0])}[/ ]")
+    return [text for text in rules_in(listing) if start.match(text)]
 
 
 def add(text: str, command: str = "ip") -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from ipaddress import IPv4Network
@@ -22,7 +22,10 @@ MTU_LIMITS = {4: (576, DEFAULT_MTU), 6: (1280, DEFAULT_MTU)}  # bytes
 TRUE, FALSE = "1 t T TRUE true True".split(), "0 f F FALSE false False".split()  # ParseBool of Go
 MODES = ("strict", "standard")
 POLICY_MODES = ("none", "standard", "strict")
-# Variables that change neither a packet's way nor the pool: logs, metrics, names, tags.
+ENI_CONFIG = "k8s.amazonaws.com/eniConfig"
+# What each kind of SNAT adds to the rule.
+RANDOM = {"prng": " --random-fully", "hashrandom": " --random", "none": ""}
+# Variables that change neither a packet's way nor the pool: logs, metrics, names.
 WITHOUT_EFFECT = (
     "AWS_VPC_K8S_CNI_BACKING_STORE AWS_VPC_K8S_CNI_CONFIGURE_RPFILTER "
     "AWS_VPC_K8S_CNI_LOGLEVEL AWS_VPC_K8S_CNI_LOG_FILE AWS_VPC_K8S_PLUGIN_LOG_FILE "
@@ -70,6 +73,10 @@ def _cidrs(text: str) -> tuple[IPv4Network, ...]:
     return tuple(found)
 
 
+def _one_of(words: Collection[str]) -> Callable[[str], str | None]:
+    return lambda text: text if text in words else None
+
+
 def _tags(text: str) -> dict[str, str] | None:
     """Tags as a JSON object; AWS keeps keys with k8s.amazonaws.com to itself."""
     try:
@@ -81,10 +88,6 @@ def _tags(text: str) -> dict[str, str] | None:
     return {key: value for key, value in found.items() if "k8s.amazonaws.com" not in key}
 
 
-def _one_of(*words: str) -> Callable[[str], str | None]:
-    return lambda text: text if text in words else None
-
-
 def pod_mtu(text: str) -> int:
     """The MTU of a pod's veth in bytes, as the plugin reads it out of its conflist."""
     low, high = MTU_LIMITS[4]
@@ -94,8 +97,7 @@ def pod_mtu(text: str) -> int:
 
 def _env(name: str, read: Callable[[str], Any], default: Any, manifest: str = "") -> Any:
     """A field with the variable it stands for, and that variable's value in the manifest."""
-    told = {"env": name, "read": read, "manifest": manifest}
-    return field(default=default, metadata=told)
+    return field(default=default, metadata={"env": name, "read": read, "manifest": manifest})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,15 +114,13 @@ class Settings:
     )
     node_port_support: bool = _env("AWS_VPC_CNI_NODE_PORT_SUPPORT", _flag, True, "true")
     connmark: int = _env("AWS_VPC_K8S_CNI_CONNMARK", _mark, 0x80)
-    randomize_snat: str = _env(
-        "AWS_VPC_K8S_CNI_RANDOMIZESNAT", _one_of("prng", "hashrandom", "none"), "prng", "prng"
-    )
+    randomize_snat: str = _env("AWS_VPC_K8S_CNI_RANDOMIZESNAT", _one_of(RANDOM), "prng", "prng")
     veth_prefix: str = _env("AWS_VPC_K8S_CNI_VETHPREFIX", str, "eni", "eni")
     eni_mtu: int = _env("AWS_VPC_ENI_MTU", _whole, DEFAULT_MTU, "9001")
     pod_mtu: int = _env("POD_MTU", pod_mtu, 0)
     external_service_cidrs: tuple[IPv4Network, ...] = _env("AWS_EXTERNAL_SERVICE_CIDRS", _cidrs, ())
     enable_pod_eni: bool = _env("ENABLE_POD_ENI", _flag, False, "false")
-    enforcing_mode: str = _env("POD_SECURITY_GROUP_ENFORCING_MODE", _one_of(*MODES), "strict")
+    enforcing_mode: str = _env("POD_SECURITY_GROUP_ENFORCING_MODE", _one_of(MODES), "strict")
     disable_tcp_early_demux: bool = _env("DISABLE_TCP_EARLY_DEMUX", _flag, False, "false")
     enable_ipv4: bool = _env("ENABLE_IPv4", _flag, False, "true")
     enable_ipv6: bool = _env("ENABLE_IPv6", _flag, False, "false")
@@ -133,10 +133,8 @@ class Settings:
     max_eni: int = _env("MAX_ENI", _whole, -1)
     prefix_delegation: bool = _env("ENABLE_PREFIX_DELEGATION", _flag, False, "false")
     custom_networking: bool = _env("AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", _flag, False, "false")
-    eni_config_label: str = _env("ENI_CONFIG_LABEL_DEF", str, "k8s.amazonaws.com/eniConfig")
-    eni_config_annotation: str = _env(
-        "ENI_CONFIG_ANNOTATION_DEF", str, "k8s.amazonaws.com/eniConfig"
-    )
+    eni_config_label: str = _env("ENI_CONFIG_LABEL_DEF", str, ENI_CONFIG)
+    eni_config_annotation: str = _env("ENI_CONFIG_ANNOTATION_DEF", str, ENI_CONFIG)
     subnet_discovery: bool = _env("ENABLE_SUBNET_DISCOVERY", _flag, True, "true")
     manage_enis_non_schedulable: bool = _env("AWS_MANAGE_ENIS_NON_SCHEDULABLE", _flag, False)
     manage_untagged_eni: bool = _env("MANAGE_UNTAGGED_ENI", _flag, True)
@@ -147,17 +145,12 @@ class Settings:
     disable_network_resource_provisioning: bool = _env(
         "DISABLE_NETWORK_RESOURCE_PROVISIONING", _flag, False, "false"
     )
+    imds_only: bool = _env("ENABLE_IMDS_ONLY_MODE", _flag, False, "false")
     cluster_name: str = _env("CLUSTER_NAME", str, "")
     additional_eni_tags: Mapping[str, str] | None = _env("ADDITIONAL_ENI_TAGS", _tags, None)
-    imds_only: bool = _env("ENABLE_IMDS_ONLY_MODE", _flag, False, "false")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pod_mtu", self.pod_mtu or self.eni_mtu)
-
-    @property
-    def snat_exclusions(self) -> tuple[IPv4Network, ...]:
-        """The CIDRs that aren't translated besides the VPC's own; none where nothing is."""
-        return () if self.external_snat else self.exclude_snat_cidrs
 
     @property
     def strict(self) -> bool:
@@ -177,6 +170,8 @@ def parse(env: Mapping[str, str]) -> Settings:
         value = each.metadata["read"](env[name]) if env.get(name) else None
         if value is not None:
             found[each.name] = value
+    if found.get("external_snat"):
+        found.pop("exclude_snat_cidrs", None)  # nothing is translated (GetExcludeSNATCIDRs)
     return Settings(**found)
 
 
@@ -203,37 +198,35 @@ def read(env: Mapping[str, str], *, manifest: bool = True) -> Settings:
 def _check(env: Mapping[str, str]) -> None:
     """What the entrypoint and ipamd refuse before they start."""
     prefix = env.get("AWS_VPC_K8S_CNI_VETHPREFIX", "")
-    if len(prefix) > 4 or prefix in ("eth", "vlan", "lo"):
-        _refuse("AWS_VPC_K8S_CNI_VETHPREFIX", prefix, "at most 4 letters, and not eth, vlan or lo")
     low, high = MTU_LIMITS[6 if _flag(env.get("ENABLE_IPv6", "")) else 4]
-    for name in ("AWS_VPC_ENI_MTU", "POD_MTU"):
-        found = _whole(env.get(name) or str(high))
-        if found is None or not low <= found <= high:
-            _refuse(name, env[name], f"a number from {low} to {high}")
     mode = env.get("POD_SECURITY_GROUP_ENFORCING_MODE") or "strict"
-    if _flag(env.get("ENABLE_POD_ENI", "")) and mode not in MODES:
-        _refuse("POD_SECURITY_GROUP_ENFORCING_MODE", mode, " or ".join(MODES))
-    cooldown = env.get("IP_COOLDOWN_PERIOD") or "30"
-    if _target(cooldown) is None:
-        _refuse("IP_COOLDOWN_PERIOD", cooldown, "a number of seconds, 0 or more")
+    policy = env.get("NETWORK_POLICY_ENFORCING_MODE") or "none"
     targets = ("WARM_PREFIX_TARGET", "WARM_IP_TARGET", "MINIMUM_IP_TARGET")
     none_set = all((env.get(name) or "0") <= "0" for name in targets)  # it compares the texts
-    if _flag(env.get("ENABLE_PREFIX_DELEGATION", "")) and none_set:
-        _refuse("ENABLE_PREFIX_DELEGATION", "true", f"with one of {', '.join(targets)} above 0")
-    policy = env.get("NETWORK_POLICY_ENFORCING_MODE", "")
-    if policy and policy not in POLICY_MODES:
-        _refuse("NETWORK_POLICY_ENFORCING_MODE", policy, ", ".join(POLICY_MODES))
-
-
-def _refuse(name: str, value: str, right: str) -> None:
-    raise EkslearnError(f"aws-node doesn't start with {name}={value}: it would be {right}")
+    for name, wrong, right in (
+        ("AWS_VPC_K8S_CNI_VETHPREFIX", len(prefix) > 4 or prefix in ("eth", "vlan", "lo"),
+         "at most 4 letters, and not eth, vlan or lo"),
+        *((name, not low <= (_whole(env.get(name) or str(high)) or 0) <= high,
+           f"a number of bytes from {low} to {high}") for name in ("AWS_VPC_ENI_MTU", "POD_MTU")),
+        ("POD_SECURITY_GROUP_ENFORCING_MODE",
+         _flag(env.get("ENABLE_POD_ENI", "")) and mode not in MODES, " or ".join(MODES)),
+        ("IP_COOLDOWN_PERIOD", _target(env.get("IP_COOLDOWN_PERIOD") or "30") is None,
+         "a number of seconds, 0 or more"),
+        ("ENABLE_PREFIX_DELEGATION",
+         _flag(env.get("ENABLE_PREFIX_DELEGATION", "")) and none_set,
+         f"with one of {', '.join(targets)} above 0"),
+        ("NETWORK_POLICY_ENFORCING_MODE", policy not in POLICY_MODES, ", ".join(POLICY_MODES)),
+    ):  # fmt: skip
+        if wrong:
+            raise EkslearnError(f"aws-node doesn't start with {name}={env[name]}: "
+                                f"it would be {right}")  # fmt: skip
 
 
 def config_refusal(settings: Settings, *, prefixes: bool) -> str:
     """Why ipamd doesn't start with these settings, empty if it does (isConfigValid).
 
     ``prefixes`` says whether the instance can have any. One that can't makes ipamd fall back to
-    single addresses in an IPv4 cluster; see ``prefixes_in_use``.
+    single addresses in an IPv4 cluster.
     """
     if settings.enable_ipv4 == settings.enable_ipv6:
         both = "both" if settings.enable_ipv4 else "neither"
@@ -243,11 +236,6 @@ def config_refusal(settings: Settings, *, prefixes: bool) -> str:
     if settings.enable_ipv6 and settings.custom_networking:
         return "an IPv6 cluster has no custom networking"
     return ""
-
-
-def prefixes_in_use(settings: Settings, *, prefixes: bool) -> bool:
-    """Whether pods get their addresses from prefixes on an instance that can (or can't)."""
-    return settings.prefix_delegation and prefixes
 
 
 def netconf(plugin: Mapping[str, str]) -> dict[str, str]:

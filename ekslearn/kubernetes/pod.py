@@ -8,7 +8,7 @@ and move no packet; a host port would, and is refused.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import IPv4Address
 
 from ..document import Node, short
 from ..errors import NotModelled
@@ -52,16 +52,16 @@ def read_pod(manifest: Node) -> Pod:
     if spec is None:
         manifest.refuse("a Pod needs a spec")
     namespace, host = metadata.at("namespace"), spec.at("hostNetwork")
-    containers = spec.at("containers")
+    ip = manifest.at("status", "podIP")
     return Pod(
         name=name.name(),
         namespace=namespace.name() if namespace else "default",
         node=spec.text("nodeName"),
         host_network=host.truth() if host else False,
-        containers=tuple(map(_container, containers.expect(list))) if containers else (),
-        ip=_address(manifest.at("status", "podIP")),
-        labels=_texts(metadata.at("labels")),
-        annotations=_texts(metadata.at("annotations")),
+        containers=tuple(map(_container, spec.items("containers"))),
+        ip=ip.address() if ip else None,
+        labels=metadata.texts("labels"),
+        annotations=metadata.texts("annotations"),
     )
 
 
@@ -83,16 +83,3 @@ def _port(node: Node) -> tuple[int, str]:
         node.value["protocol"].refuse(f"the protocol {short(protocol)} isn't modelled; use TCP or"
                                       " UDP", NotModelled)  # fmt: skip
     return number.whole(1, 65535), protocol.lower()
-
-
-def _address(node: Node | None) -> IPv4Address | None:
-    if node is None:
-        return None
-    try:
-        return IPv4Address(node.expect(str))
-    except AddressValueError:
-        node.refuse(f"{short(node.value)} isn't an IPv4 address")
-
-
-def _texts(node: Node | None) -> dict[str, str]:
-    return {key: one.expect(str) for key, one in node.expect(dict).items()} if node else {}

@@ -6,6 +6,7 @@ the real tool (iproute2 6.1, procps 4.0.2). What isn't modelled is refused by na
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Sequence
 
@@ -23,6 +24,7 @@ from .sysctl import sysctl
 from .words import Done, name_of
 
 REFUSED = 125
+PLAIN = re.compile(r"[\w ./:@%+=,!*<>-]*", re.ASCII)  # nothing that shlex would make anything of
 Tool = Callable[[NetworkNamespace, list[str], str], Done]  # a place, the words, standard input
 TOOLS: dict[str, Tool] = {  # ``ekslearn.iptables`` adds the commands of netfilter
     "ip": lambda namespace, words, stdin: ip(namespace, words, run),
@@ -46,7 +48,10 @@ def run(namespace: NetworkNamespace, line: str | Sequence[str], stdin: str = "")
     ``stdin`` is what ``iptables-restore`` reads; the other tools read nothing.
     """
     try:
-        words = shlex.split(line, comments=True) if isinstance(line, str) else list(line)
+        if isinstance(line, str) and not PLAIN.fullmatch(line):
+            words = shlex.split(line, comments=True)
+        else:
+            words = line.split() if isinstance(line, str) else list(line)
     except ValueError as error:
         return Done(stderr=f"ekslearn: {line!r} can't be split into words: {error}\n", status=125)
     if not words:
