@@ -38,6 +38,11 @@ net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.s
 net.ipv4.conf.default.proxy_arp=1""".split()
 
 
+def stage(name: str) -> bool:
+    """Whether a trace's stage is AWS's part."""
+    return name.split()[0] in ("vpc", "internet", "outside", "tgw", "pcx")
+
+
 def prepare() -> list[str]:
     """The switches of the router, set before any port exists."""
     return ["sysctl", "-q", "-w", *BASE]
@@ -66,7 +71,7 @@ class Router:
     """The router's state at the end, for the interfaces that are there by then."""
 
     def __init__(self, cluster: Cluster, ports: Mapping[str, Wire]) -> None:
-        self.vpc = cluster.vpc
+        self.ports, self.vpc = ports, cluster.vpc
         self.subnets = list(self.vpc.subnets.values())
         self.enis: dict[str, Eni] = {}
         self.hosts: dict[str, Sequence[IPv4Address]] = {}
@@ -112,6 +117,7 @@ class Router:
         yield f"route add blackhole default table {INTERNET}"
         for port, addresses in self.hosts.items():
             for each in addresses:
+                yield f"neigh add {each} lladdr {self.ports[port].mac} dev {port} nud permanent"
                 yield f"route add {each} dev {port} mtu {PATH_MTU['igw']} table {INTERNET}"
                 yield f"route add {each} dev {port} mtu {PATH_MTU['tgw']} table {BEYOND}"
 
@@ -192,9 +198,9 @@ class Router:
         for group in dict.fromkeys(one for eni in enis for one in eni.security_groups):
             for end, far, rules in _both(group):
                 for rule in rules:
-                    whom = f"-g {self._chain(rule.group)}{far}" if rule.group else "-j ACCEPT"
-                    cidr = f"{far} {rule.cidr}"
-                    yield f"-A {self._chain(group.name)}{end} {cidr} {_traffic(rule)} {whom}"
+                    whom = f"{far} {rule.cidr} -j ACCEPT"
+                    whom = f"-j {self._chain(rule.group)}{far}" if rule.group else whom
+                    yield f"-A {self._chain(group.name)}{end} {_traffic(rule)} {whom}"
                 members = [eni for eni in enis if group in eni.security_groups]
                 for each in (one for eni in members for one in held(eni)):
                     yield f"-A {self._chain(group.name)}{far} {far} {each} -j ACCEPT"

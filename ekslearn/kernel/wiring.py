@@ -96,6 +96,11 @@ def argv(command: str) -> list[str]:
     ]
 
 
+def notes(lab: Lab) -> list[str]:
+    """What is other than on a real machine, a sentence each."""
+    return []
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """A program to run in a network namespace, with what it reads.

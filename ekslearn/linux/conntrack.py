@@ -227,7 +227,8 @@ class Conntrack:
         """Translate an ICMP error, and backwards the packet it quotes; False drops it."""
         packet = skb.packet
         # A redirect about a translated connection, or one not decided yet, would mislead.
-        decided = "nat" not in self._ns.netfilter.tables or connection.bound != {"target"}
+        chains = self._ns.netfilter.tables.get("nat", {}).values()
+        decided = not any(each.policy for each in chains) or connection.bound != {"target"}
         translated = connection.translates_source or connection.translates_target
         if packet.icmp and packet.icmp[0] == REDIRECT and (translated or not decided):
             return False

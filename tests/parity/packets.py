@@ -121,7 +121,7 @@ class Case:
         groups = [Group(0.0)]
         sent: Counter[tuple[str, str, int]] = Counter()
         for at, place in enumerate(lab.places):
-            lab.namespace(place).sockets.next_port = 40000 + PORTS * at
+            lab.namespace(place).sockets.next_port = 40000 + min(PORTS, 25000 // len(lab.places)) * at
         for question in self.questions:
             near = any(count >= (ERRORS if kind == 3 else 1) for (*_, kind), count in sent.items())
             turned = {key[:2] for key in sent if key[2] == 5}
