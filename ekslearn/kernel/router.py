@@ -1,130 +1,98 @@
 """AWS's part of a cluster on the real kernel: one namespace, ``aws_vpc``, plays all of the VPC.
 
-Every interface that AWS gives a machine is a veth whose other end is ``portN`` here. Written from
-the same words as ``ekslearn.vpc.fabric``, so what it proves about AWS is that both are the same
-words; what a machine's own kernel does with a packet it proves for good. How it works:
+Every interface that AWS gives a machine is a veth whose other end is ``portN`` here. It says the
+same as ``ekslearn.vpc.fabric``, so about AWS it proves nothing but that; what a machine's own
+kernel does with a packet, it proves for good. How it works:
 
-- raw: the subnet's route table chooses a way, which is noted as the packet's mark. Each way has a
-  conntrack zone of its own: what answers by another way is no answer.
-- mangle: no TTL is taken; source check; security groups; network ACLs. nat: igw and NAT gateway.
-- Routes: each address leads to the port of its ENI, with the ENI's MAC; a route's MTU is its way's.
-  ARP, which has no mark, sees the subnet's gateway and the subnet's addresses and nothing else.
+- raw: the subnet's route table chooses a way, kept as the packet's mark. Each way has a conntrack
+  zone of its own: what comes back by another way is no answer.
+- mangle: no TTL is taken; source check, security groups, network ACLs. nat: igw and NAT gateway.
+- Routes: each address leads to its ENI's port, with the ENI's MAC. The MTU is that of the way.
+- ARP has no mark. It sees the subnet's gateway and the subnet's addresses and nothing else.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING
 
-from ekslearn.linux.link import invented_mac
 from ekslearn.vpc.fabric import PATH_MTU, PRIVATE
 from ekslearn.vpc.model import NAT_GATEWAY, Eni, Private
-from ekslearn.vpc.security import NetworkAcl, SecurityGroup, Traffic
+from ekslearn.vpc.security import Traffic
 
 if TYPE_CHECKING:
     from ekslearn.cluster import Cluster, Wire
 
 SPACE = "aws_vpc"  # no Kubernetes name holds an underscore
-NEAR, LOCAL, TRANSIT, IGW, NAT = 1, 2, 4, 8, 16  # ways, as marks: within a subnet, within the VPC …
-WAY = {"local": "local", "igw": "igw", "nat": "nat", "tgw": "transit", "pcx": "transit"}
+# The ways, as marks: within the subnet, within the VPC, and by the gateways. Of those, 4 is what
+# translates nothing, 16 what does.
+MARKS = {"near": 1, "local": 2, "tgw": 4, "pcx": 4 | 8, "igw": 16, "nat": 16 | 32}
 INSIDE, INTERNET, BEYOND, ASKED, FIRST = 1, 2, 3, 99, 100  # tables; a subnet's ARP from FIRST on
-JUMBO = 9216  # bytes a port takes: what the ENI may send at most
-NOT_FORWARDED = "169.254.0.0/16,224.0.0.0/4,255.255.255.255"
+NOT_PUBLIC = ",".join(map(str, PRIVATE))
+NOT_CARRIED = "169.254.0.0/16,224.0.0.0/4,255.255.255.255"
 KNOWN = "-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"
-BASE = """\
-net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0
-net.ipv4.conf.default.proxy_arp=1""".split()
-
-
-def stage(name: str) -> bool:
-    """Whether a trace's stage is AWS's part."""
-    return name.split()[0] in ("vpc", "internet", "outside", "tgw", "pcx")
-
-
-def prepare() -> list[str]:
-    """The switches of the router, set before any port exists."""
-    return ["sysctl", "-q", "-w", *BASE]
-
-
-def plug(port: str, mac: str, namespace: str, interface: str, end_mac: str) -> list[list[str]]:
-    """Let an interface appear in a namespace: the words of commands to run here."""
-    ours, theirs = f"{port} address {mac} mtu {JUMBO}", f"{interface} address {end_mac}"
-    return [f"ip link add {ours} type veth peer name {theirs} netns {namespace}".split(),
-            f"ip link set {port} up".split(),
-            f"sysctl -q -w net.ipv4.neigh.{port}.proxy_delay=0".split()]  # fmt: skip
-
-
-def unplug(port: str) -> list[str]:
-    """Let it disappear."""
-    return ["ip", "link", "del", port]
-
-
-def port_mac(cluster: Cluster, eni_id: str) -> str:
-    """The MAC that the router shows to an ENI, or to a machine outside (no id)."""
-    fabric = cluster.fabric
-    return fabric.router_mac(cluster.vpc.enis[eni_id].subnet) if eni_id else invented_mac("outside")
+# What a machine sends and what it gets: hook, its port's end, the other's address, the rules.
+SIDES = ("PREROUTING", "-i", "-d", "egress"), ("POSTROUTING", "-o", "-s", "ingress")
 
 
 class Router:
-    """The router's state at the end, for the interfaces that are there by then."""
+    """What the router holds at the end, for the interfaces that are there by then."""
 
     def __init__(self, cluster: Cluster, ports: Mapping[str, Wire]) -> None:
-        self.ports, self.vpc = ports, cluster.vpc
-        self.subnets = list(self.vpc.subnets.values())
-        self.enis: dict[str, Eni] = {}
-        self.hosts: dict[str, Sequence[IPv4Address]] = {}
-        for port, wire in ports.items():
-            if wire.eni:
-                self.enis[port] = self.vpc.enis[wire.eni]
-            else:
-                self.hosts[port] = cluster.fabric.outside(wire.place)
+        self.vpc, self.subnets = cluster.vpc, list(cluster.vpc.subnets.values())
+        self.enis = {port: self.vpc.enis[one.eni] for port, one in ports.items() if one.eni}
+        self.at = {port: self.subnets.index(eni.subnet) for port, eni in self.enis.items()}
+        self.hosts = {port: one for port, one in ports.items() if not one.eni}
+        self.outside = cluster.fabric.outside
+        enis = self.vpc.enis.values()
+        self.groups = {one.name: one for eni in enis for one in eni.security_groups}
         self._numbers: dict[str, int] = {}
 
     def batch(self) -> str:
-        """What `ip -batch` reads: addresses, rules, routes and neighbors."""
-        return "\n".join(["link set lo up", *self._rules(), *self._inside(), *self._outside(), ""])
+        """What ``ip -batch`` reads: addresses, rules, routes and neighbors."""
+        return "\n".join(["link set lo up", *self._gateways(), *self._rules(), *self._routes(), ""])
 
-    def _rules(self) -> Iterator[str]:
+    def _gateways(self) -> Iterator[str]:
+        """Who is answered for in a subnet, and outside: there everybody is."""
         for at, subnet in enumerate(self.subnets, FIRST):
             yield f"addr add {subnet.gateway}/32 dev lo"
             yield f"route add local {subnet.gateway} dev lo table {at}"
             yield f"route add throw {subnet.cidr} table {at}"
             yield f"route add blackhole default table {at}"
         yield f"route add default dev lo table {ASKED}"
-        for port in (*self.enis, *self.hosts):
-            eni = self.enis.get(port)
-            table = FIRST + self.subnets.index(eni.subnet) if eni else ASKED
-            yield f"rule add pref 10 iif {port} fwmark 0/0xff lookup {table}"
+
+    def _rules(self) -> Iterator[str]:
+        for port, at in self.at.items():
+            yield f"rule add pref 10 iif {port} fwmark 0/0xff lookup {FIRST + at}"
+        for port in self.hosts:  # what machines outside say to each other isn't modelled
+            yield f"rule add pref 10 iif {port} fwmark 0/0xff lookup {ASKED}"
+            yield f"rule add pref 40 iif {port} blackhole"
         yield f"rule add pref 20 lookup {INSIDE}"
         yield "rule add pref 30 lookup local"
         yield "rule del pref 0"
-        yield f"rule add pref 40 fwmark {TRANSIT}/0xff lookup {BEYOND}"
-        yield f"rule add pref 50 lookup {INTERNET}"
+        yield f"rule add pref 50 fwmark {MARKS['tgw']:#x}/{MARKS['tgw']:#x} lookup {BEYOND}"
+        yield f"rule add pref 60 lookup {INTERNET}"
 
-    def _inside(self) -> Iterator[str]:
+    def _routes(self) -> Iterator[str]:
         for cidr in self.vpc.cidrs:
             yield f"route add blackhole {cidr} table {INSIDE}"
         for port, eni in self.enis.items():
             for what in held(eni):
-                own = f"src {eni.subnet.gateway} mtu {PATH_MTU['local']} table {INSIDE}"
-                yield f"route add {what} dev {port} {own}"
+                rest = f"dev {port} src {eni.subnet.gateway} mtu {PATH_MTU['local']}"
+                yield f"route add {what} {rest} table {INSIDE}"
                 for each in what if isinstance(what, IPv4Network) else [what]:
                     yield f"neigh add {each} lladdr {eni.mac} dev {port} nud permanent"
-
-    def _outside(self) -> Iterator[str]:
-        yield f"route add blackhole default table {INTERNET}"
-        for port, addresses in self.hosts.items():
-            for each in addresses:
-                yield f"neigh add {each} lladdr {self.ports[port].mac} dev {port} nud permanent"
-                yield f"route add {each} dev {port} mtu {PATH_MTU['igw']} table {INTERNET}"
-                yield f"route add {each} dev {port} mtu {PATH_MTU['tgw']} table {BEYOND}"
-
-    # Filters and translations
+        for table, mtu in (INTERNET, PATH_MTU["igw"]), (BEYOND, PATH_MTU["tgw"]):
+            yield f"route add default dev lo mtu {mtu} table {table}"  # nobody; FORWARD drops it
+            for port, wire in self.hosts.items():
+                for each in self.outside(wire.place):
+                    yield f"route add {each} dev {port} mtu {mtu} table {table}"
+                    yield f"neigh replace {each} lladdr {wire.mac} dev {port} nud permanent"
 
     def tables(self) -> str:
-        """What `iptables-restore` reads."""
+        """What ``iptables-restore`` reads."""
         text = []
         for table, rules in ("raw", self._ways), ("mangle", self._filters), ("nat", self._edge):
             rows = "\n".join(rules())
@@ -134,90 +102,85 @@ class Router:
 
     def _ways(self) -> Iterator[str]:
         """By which way a packet goes: the subnets' route tables."""
-        private = ",".join(map(str, PRIVATE))
-        for port, eni in self.enis.items():
-            yield f"-A PREROUTING -i {port} -g table{self.subnets.index(eni.subnet)}"
+        yield from (f"-A PREROUTING -i {port} -g table{at}" for port, at in self.at.items())
         yield from (f"-A PREROUTING -i {port} -g outside" for port in self.hosts)
         yield f"-A outside -d {NAT_GATEWAY} -g nat"
         for at, subnet in enumerate(self.subnets):
-            yield f"-A table{at} -d {NOT_FORWARDED} -j DROP"
+            yield f"-A table{at} -d {NOT_CARRIED} -j DROP"
             yield f"-A table{at} -d {subnet.cidr} -g near"
             yield f"-A outside -d {subnet.cidr} -g into{at}"
             for route in subnet.table.routes:
-                yield f"-A table{at} -d {route.destination} -g {WAY[route.target]}"
-                way = "-g transit" if WAY[route.target] == "transit" else "-j DROP"
+                yield f"-A table{at} -d {route.destination} -g {route.target}"
+                way = f"-g {route.target}" if route.target in ("tgw", "pcx") else "-j DROP"
                 yield f"-A into{at} -s {route.destination} {way}"
             yield from (f"-A {chain}{at} -j DROP" for chain in ("table", "into"))
         yield from (f"-A outside -d {cidr} -j DROP" for cidr in self.vpc.cidrs)
-        yield f"-A outside -s {private} -j DROP"
+        yield f"-A outside -s {NOT_PUBLIC} -j DROP"
         yield "-A outside -g igw"
-        yield from (f"-A {way} -d {private} -j DROP" for way in ("igw", "nat"))
-        yield f"-A igw -d {NAT_GATEWAY} -j CT --zone {NAT}"
-        for way, mark, zone in (("near", NEAR, LOCAL), ("local", LOCAL, LOCAL), ("igw", IGW, IGW),
-                                ("transit", TRANSIT, TRANSIT), ("nat", NAT, NAT)):  # fmt: skip
+        yield f"-A igw -d {NAT_GATEWAY} -g nat"
+        for way, mark in MARKS.items():
             yield f"-A {way} -j MARK --set-mark {mark}"
-            yield f"-A {way} -j CT --zone {zone}"
+            yield f"-A {way} -j CT --zone {max(mark, MARKS['local'])}"
             yield f"-A {way} -j ACCEPT"
 
     def _filters(self) -> Iterator[str]:
-        """Source check, security groups and network ACLs, where the packet looks as it does."""
+        """What AWS drops, each where the packet looks as AWS sees it."""
+        far = f"-m mark ! --mark {MARKS['near']}"
+        nat, tgw, igw = (f"-m mark --mark {MARKS[way]}" for way in ("nat", "tgw", "igw"))
         yield "-A PREROUTING -j TTL --ttl-inc 1"
-        yield f"-A PREROUTING -m mark --mark {NAT} -m conntrack --ctstate INVALID -j DROP"
+        yield f"-A PREROUTING {nat} -m conntrack --ctstate INVALID -j DROP"
+        yield f"-A PREROUTING {tgw} -m length --length {PATH_MTU['tgw'] + 1}: -j DROP"
+        yield "-A FORWARD -o lo -j DROP"
         for port in self.hosts:
+            yield f"-A FORWARD -o {port} -m mark --mark 16/16 -d {NOT_PUBLIC} -j DROP"
+        checked = [port for port, eni in self.enis.items() if eni.source_dest_check]
+        for port in (*checked, *self.hosts):
             yield f"-A PREROUTING -i {port} -m rpfilter --invert -j DROP"
-            yield f"-A FORWARD -i {port} -g from-outside"
-            yield f"-A from-outside -o {port} -j DROP"
         for port, eni in self.enis.items():
-            if eni.source_dest_check:
-                yield f"-A PREROUTING -i {port} -m rpfilter --invert -j DROP"
             public = f"! -s {eni.primary}" if eni.public_ip else ""
-            yield f"-A FORWARD -i {port} -m mark --mark {IGW} {public} -j DROP"
-            at = self.subnets.index(eni.subnet)
-            for chain, end in (("FORWARD", "-i"), ("POSTROUTING", "-o")):
-                if eni.subnet.nacl:
-                    yield f"-A {chain} {end} {port} -m mark ! --mark {NEAR} -j acl{at}{end}"
-        yield "-A POSTROUTING -m mark --mark 0 -j ACCEPT"
-        yield from self._security_groups()
-        for at, subnet in enumerate(self.subnets):
-            for end, far, rules in _both(subnet.nacl):
-                for rule in rules:
+            yield f"-A FORWARD -i {port} {igw} {public} -j DROP"
+            yield f"-A FORWARD -i {port} {far} -j acl{self.at[port]}-i"
+            yield f"-A POSTROUTING -o {port} {far} -j acl{self.at[port]}-o"
+        yield "-A POSTROUTING -m mark --mark 0 -j ACCEPT"  # the router's own: an ICMP error
+        for port, eni in self.enis.items():
+            for hook, end, _, _ in SIDES if eni.security_groups else ():
+                yield f"-A {hook} {end} {port} {KNOWN}"
+                for group in eni.security_groups:
+                    yield f"-A {hook} {end} {port} -j {self._chain(group.name)}{end}"
+                yield f"-A {hook} {end} {port} -j DROP"
+        yield from self._books()
+
+    def _books(self) -> Iterator[str]:
+        """A chain for each side of a network ACL or security group, and one of who is in it."""
+        acls = [(at, one.nacl) for at, one in enumerate(self.subnets) if one.nacl]
+        for _, end, far, side in SIDES:
+            for at, acl in acls:
+                for rule in getattr(acl, side):
                     verdict = "RETURN" if rule.allow else "DROP"
                     yield f"-A acl{at}{end} {far} {rule.cidr} {_traffic(rule)} -j {verdict}"
                 yield f"-A acl{at}{end} -j DROP"
-
-    def _security_groups(self) -> Iterator[str]:
-        for port, eni in self.enis.items():
-            for hook, end in ("PREROUTING", "-i"), ("POSTROUTING", "-o"):
-                if eni.security_groups:
-                    yield f"-A {hook} {end} {port} {KNOWN}"
-                for group in eni.security_groups:
-                    yield f"-A {hook} {end} {port} -j {self._chain(group.name)}{end}"
-                if eni.security_groups:
-                    yield f"-A {hook} {end} {port} -j DROP"
-        enis = self.vpc.enis.values()
-        for group in dict.fromkeys(one for eni in enis for one in eni.security_groups):
-            for end, far, rules in _both(group):
-                for rule in rules:
+            for eni in self.vpc.enis.values():
+                for name in (self._chain(group.name) for group in eni.security_groups):
+                    yield from (f"-A {name}{far} {far} {ip} -j ACCEPT" for ip in held(eni))
+            for name, group in self.groups.items():
+                for rule in getattr(group, side):
                     whom = f"{far} {rule.cidr} -j ACCEPT"
                     whom = f"-j {self._chain(rule.group)}{far}" if rule.group else whom
-                    yield f"-A {self._chain(group.name)}{end} {_traffic(rule)} {whom}"
-                members = [eni for eni in enis if group in eni.security_groups]
-                for each in (one for eni in members for one in held(eni)):
-                    yield f"-A {self._chain(group.name)}{far} {far} {each} -j ACCEPT"
+                    yield f"-A {self._chain(name)}{end} {_traffic(rule)} {whom}"
 
     def _chain(self, group: str) -> str:
-        """A chain's name for a security group, whose own may be too long for one."""
+        """A chain's name for a security group; its own may be too long for one."""
         return f"sg{self._numbers.setdefault(group, len(self._numbers))}"
 
     def _edge(self) -> Iterator[str]:
         """The internet gateway, one to one, and the NAT gateway."""
-        yield from (f"-A PREROUTING -m mark --mark {mark} -j public" for mark in (IGW, NAT))
+        igw, nat = (f"-m mark --mark {MARKS[way]}" for way in ("igw", "nat"))
         for eni in self.enis.values():
             if eni.public_ip:
-                yield f"-A public -d {eni.public_ip} -j DNAT --to-destination {eni.primary}"
-                source = f"-s {eni.primary} -j SNAT --to-source {eni.public_ip}"
-                yield f"-A POSTROUTING -m mark --mark {IGW} {source}"
-        yield f"-A POSTROUTING -m mark --mark {NAT} -j SNAT --to-source {NAT_GATEWAY}"
+                target, source = f"-d {eni.public_ip} -j DNAT", f"-s {eni.primary} -j SNAT"
+                yield f"-A PREROUTING -m mark --mark 16/16 {target} --to-destination {eni.primary}"
+                yield f"-A POSTROUTING {igw} {source} --to-source {eni.public_ip}"
+        yield f"-A POSTROUTING {nat} -j SNAT --to-source {NAT_GATEWAY}"
 
 
 def held(eni: Eni) -> list[Private]:
@@ -225,20 +188,10 @@ def held(eni: Eni) -> list[Private]:
     return [eni.primary, *eni.secondary, *eni.prefixes]
 
 
-def _both(rules: SecurityGroup | NetworkAcl | None) -> Iterator[tuple[str, str, Sequence[Any]]]:
-    """Rules for what comes from a port and for what goes to one; and where the far end stands."""
-    if rules:
-        yield "-i", "-d", rules.egress
-        yield "-o", "-s", rules.ingress
-
-
 def _traffic(rule: Traffic) -> str:
     """A rule's protocol and ports."""
-    if rule.protocol == "all":
-        return ""
-    first, last = rule.from_port, rule.to_port
-    if first is None:
-        return f"-p {rule.protocol}"
-    if rule.protocol == "icmp":
-        return f"-p icmp --icmp-type {first}" + ("" if last is None else f"/{last}")
-    return f"-p {rule.protocol} --dport {first}:{first if last is None else last}"
+    ends = [str(each) for each in (rule.from_port, rule.to_port) if each is not None]
+    text = "" if rule.protocol == "all" else f"-p {rule.protocol}"
+    if rule.protocol == "icmp" and ends:
+        return f"{text} --icmp-type {'/'.join(ends)}"
+    return f"{text} --dport {':'.join(ends)}" if ends else text

@@ -11,6 +11,11 @@ from ekslearn import data_path
 from ekslearn.cluster import Cluster, Lab, Wire
 from ekslearn.errors import EkslearnError
 from ekslearn.kernel import router
+from ekslearn.linux.link import invented_mac
+
+JUMBO = 9216  # bytes: the most an ENI can be set to
+SWITCHES = ("net.ipv4.ip_forward=1", "net.ipv4.conf.all.send_redirects=0",
+            "net.ipv4.conf.default.send_redirects=0", "net.ipv4.conf.default.proxy_arp=1")  # fmt: skip
 
 
 def netns(place: str) -> str:
@@ -130,7 +135,7 @@ class _Plugging:
         self._ports: dict[str, Wire] = {}  # what is plugged in, by the router's interface
 
     def commands(self) -> Iterator[Command]:
-        yield self._aws(router.prepare())
+        yield self._aws(["sysctl", "-q", "-w", *SWITCHES])
         wires = list(enumerate(self._cluster.wires))
         for at, line in enumerate([*self._cluster.lines, ""]):
             for number, wire in wires:
@@ -150,13 +155,19 @@ class _Plugging:
 
     def _plug(self, port: str, wire: Wire) -> Iterator[Command]:
         self._ports[port] = wire
-        mac = router.port_mac(self._cluster, wire.eni)
-        for words in router.plug(port, mac, netns(wire.place), wire.interface, wire.mac):
-            yield self._aws(words)
+        mac, eni = invented_mac("outside"), self._cluster.vpc.enis.get(wire.eni)
+        if eni:
+            mac = self._cluster.fabric.router_mac(eni.subnet)
+        ours, theirs = f"{port} address {mac} mtu {JUMBO}", f"{wire.interface} address {wire.mac}"
+        for words in (
+            f"ip link add {ours} type veth peer name {theirs} netns {netns(wire.place)}",
+            f"ip link set {port} up", f"sysctl -q -w net.ipv4.neigh.{port}.proxy_delay=0",
+        ):  # fmt: skip
+            yield self._aws(words.split())
 
     def _unplug(self, port: str) -> Iterator[Command]:
         del self._ports[port]
-        yield self._aws(router.unplug(port))
+        yield self._aws(["ip", "link", "del", port])
 
     def _line(self, at: int, line: str) -> Iterator[Command]:
         place, words = split(line)

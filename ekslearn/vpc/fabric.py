@@ -16,6 +16,7 @@ from ipaddress import IPv4Address, IPv4Network
 from ..linux.conntrack import Tuple, tuple_of
 from ..linux.ip import FRAGMENTATION_NEEDED, QUOTED_BYTES
 from ..linux.link import Link, invented_mac
+from ..linux.neighbor import VLAN_HEADER
 from ..linux.packet import UNREACHABLE, Arp, Frame, Packet
 from ..linux.world import Decision, World
 from .model import Eni, Vpc
@@ -243,6 +244,10 @@ class Fabric:
             self._deliver(to, Frame(eni.mac, mac or self.router_mac(eni.subnet), packet))
 
     def _deliver(self, link: Link, frame: Frame) -> None:
+        packet = frame.payload
+        if isinstance(packet, Packet) and packet.size > link.mtu + VLAN_HEADER:
+            self._note(link, "vpc", f"{link.name} takes {link.mtu} bytes", packet, lost=True)
+            return
         self.world.later(link.namespace.receive, link, frame)
 
     def _acl(self, link: Link, subnet: Subnet, way: str, packet: Packet) -> bool:
@@ -289,7 +294,7 @@ class Fabric:
             size=min(packet.size, QUOTED_BYTES) + 28,
         )  # fmt: skip
         eni = self._enis.get(link)
-        if packet.is_error:
+        if packet.is_error or target == "tgw":
             return False
         if eni:
             self._enter(link, eni, error)
