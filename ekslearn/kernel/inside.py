@@ -112,7 +112,7 @@ class Inside:
         """Replace what is there: namespaces, commands run one after the other, listeners."""
         self.clear()
         self.add(namespaces)
-        done = [space.spawn(*command) for command in commands]
+        done = space.spawn_all(commands)
         for place, name, where in listeners:
             self.listeners.open(place, name, where)
         return done

@@ -7,6 +7,8 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
+import shlex
 import socket
 import struct
 import subprocess
@@ -14,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
 
 from ekslearn.kernel.wiring import base_sysctls
@@ -95,6 +98,33 @@ def spawn_here(words: Sequence[str], text: str = "") -> tuple[str, str, int]:
             file.seek(0)
             texts.append(file.read().decode(errors="replace"))
     return texts[0], texts[1], os.waitstatus_to_exitcode(status)
+
+
+def spawn_all(commands: Iterable[tuple[str, Sequence[str], str]]) -> list[tuple[str, str, int]]:
+    """``spawn`` for one (name, words, text) after the other.
+
+    What stands together in one namespace and is `ip`'s is one `ip -batch`: ten times as fast.
+    """
+    found = []
+    for (name, batch), group in groupby(commands, key=lambda one: (one[0], _for_batch(one[1]))):
+        left = list(group)
+        while batch and len(left) > 1:
+            text = "".join(shlex.join(words[1:]) + "\n" for _, words, _ in left)
+            out, err, status = spawn(name, ["ip", "-batch", "-"], text)
+            stopped = re.search(r"^Command failed -:(\d+)$", err, re.M)
+            done = int(stopped[1]) - 1 if stopped else len(left)
+            if out or (status and not stopped):
+                raise OSError(errno.EIO, f"ip -batch in {name}: {out or err}")
+            found += [("", "", 0)] * done
+            left = left[done:]
+            if left:  # what failed did nothing: alone it says how
+                found.append(spawn(*left.pop(0)))
+        found += [spawn(*one) for one in left]
+    return found
+
+
+def _for_batch(words: Sequence[str]) -> bool:
+    return words[0] == "ip" and len(words) > 1 and words[1] != "netns" and words[1][0] != "-"
 
 
 def write_sysctl(key: str, value: str) -> None:

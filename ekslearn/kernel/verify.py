@@ -26,6 +26,7 @@ LISTINGS = ("ip link show", "ip addr show", "ip rule show", "ip route show table
 LIMITED = {(3, 0), (3, 1), (3, 13), (5, 0), (5, 1)}  # ICMP the kernel limits for each source
 MOST = 1000  # probes of one verify; of a lab that has more to ask, so many are drawn
 KERNEL, AWS = "kernel", "AWS as documented"  # whose word the right side is
+PARTS = ("vpc", "internet", "outside", "tgw", "pcx")  # stages of a trace that are AWS's
 EDGES = ("vpc igw", "vpc nat", "vpc mtu")  # stages at which AWS changes or makes a packet
 FEW = 10  # disagreements that may be a stall of the machine
 AT_ONCE = {3: 4, 5: 1}  # how many of a type one source gets before the limit can show
@@ -207,7 +208,7 @@ def compare(lab: Lab, wanted: list[Question], world: World) -> list[Row]:
 
 def by_aws(trace: Trace) -> bool:
     """Whether AWS dropped, answered or translated the probe, or what came of it."""
-    steps = [step for step in trace.steps if router.stage(step.stage)]
+    steps = [step for step in trace.steps if step.stage.split()[0] in PARTS]
     return any(step.stage in EDGES or step.decision in trace.reason for step in steps)
 
 
@@ -369,5 +370,5 @@ def _as_eni(cluster: Cluster, place: str, text: str) -> str:
         if wire.place == place:
             name = re.escape(wire.interface)
             text = re.sub(rf"(^\d+: {name})@if\d+", r"\1", text, flags=re.M)
-            text = re.sub(rf"( dev {name} lladdr )\S+(?! PERMANENT)", r"\1AWS's", text)
+            text = re.sub(rf"( dev {name} lladdr )\S+(?= (?!PERMANENT))", r"\1AWS's", text)
     return text
