@@ -67,6 +67,14 @@ def parser() -> Parser:
         "SCENARIO",
     )
     one.add_argument("--json", action="store_true", help="print one object a line")
+    one = add(
+        "import",
+        "read a real node's log bundle (eks-log-collector's folder or .tar.gz) into a scenario",
+    )
+    one.add_argument("what", choices=["node"], help="a node")
+    one.add_argument("source", metavar="FILE_OR_FOLDER")
+    one.add_argument("--output", metavar="FILE", help="write the scenario there, not on the screen")
+    one.add_argument("--instance-type", default="", metavar="TYPE", help="which no bundle says")
     kernel = add("kernel", "the same wiring on this machine's real kernel")
     kernel.add_argument(
         "action",
@@ -108,6 +116,8 @@ def dispatch(argv: list[str]) -> int:
             "exec needs -- and a command behind it, as in: ekslearn exec one-node"
             " host -- ip route show"
         )
+    if args.verb == "import":
+        return take_in(args.source, args.output, args.instance_type)
     lab = ekslearn.load(args.scenario)
     if args.verb == "exec":
         return execute(lab, args.place, rest or [])
@@ -126,6 +136,26 @@ def execute(lab: Lab, place: str, command: Sequence[str]) -> int:
     sys.stdout.write(done.stdout)
     sys.stderr.write(done.stderr)
     return done.status
+
+
+def take_in(source: str, output: str | None, kind: str) -> int:
+    """Read a bundle; the scenario goes to ``output``, what the bundle lacks to standard error."""
+    from ekslearn.bundle import read_bundle
+
+    text, notes = read_bundle(source, kind=kind)
+    for note in notes:
+        print(f"ekslearn: {note}", file=sys.stderr)
+    if output is None:
+        sys.stdout.write(text)
+        return 0
+    try:
+        with open(output, "x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise EkslearnError(
+            f"{output}: can't be written: {(error.strerror or '').lower()}"
+        ) from None
+    return 0
 
 
 def describe(trace: Trace) -> str:

@@ -11,26 +11,24 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface
 from typing import TYPE_CHECKING, TypeVar
 
-from . import data_path, tools
 from . import iptables as iptables  # adds its commands to the tools
-from .cni import names
+from . import tools
 from .cni import node as host
-from .cni import pod as wiring
-from .cni.datastore import CHECKPOINT_VERSION
-from .cni.ipamd import INTERFACE, NETWORK, Ipamd, NoAddress
+from .cni.ipamd import NoAddress
 from .cni.pool import EniConfig, eniconfig_for
 from .cni.settings import Settings
 from .errors import EkslearnError, KernelError
-from .kubernetes import Pod
+from .kubernetes import Pod, SecurityGroupPolicy
 from .linux import NetworkNamespace, World
 from .linux.link import invented_mac
+from .machine import Machine, PinnedEni
 from .tools import Done
 from .vpc.ec2 import Ec2
 from .vpc.fabric import Fabric
-from .vpc.instance import InstanceType, instance_type, max_pods
+from .vpc.instance import InstanceType, instance_type
 from .vpc.model import Eni, Vpc
 from .vpc.security import SecurityGroup
 
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 End = tuple[str, str]
 # Listings of `ip`: what they ask changes nothing, even where they print nothing.
-RULES, ROUTES = "ip rule show", "ip route show table all"
 READS = re.compile(r"ip(\s+-\S+)*\s+\S+(\s+(sh|sho|show|l|li|lis|list|lst|g|ge|get)\b.*)?")
 
 
@@ -173,85 +170,6 @@ class Wire:
     until: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PinnedEni:
-    """An ENI with the addresses it has on a real node; ``subnet`` empty is the node's own."""
-
-    device: int
-    primary: IPv4Address
-    subnet: str = ""
-    secondary: tuple[IPv4Address, ...] = ()
-    prefixes: tuple[IPv4Network, ...] = ()
-
-
-class Machine:
-    """A node: an EC2 instance and the ipamd that runs on it, for which it is the host.
-
-    ``time`` is the node's own: what waits on one node holds up no other.
-    """
-
-    def __init__(
-        self, cluster: Cluster, name: str, kind: InstanceType, interfaces: Sequence[str],
-        pods: int | None,
-    ) -> None:  # fmt: skip
-        self.name, self.kind, self._interfaces, self._cluster = name, kind, interfaces, cluster
-        settings = cluster.settings
-        self.max_pods = pods if pods is not None else max_pods(
-            kind, prefixes=settings.prefix_delegation, custom_networking=settings.custom_networking,
-            capped=settings.prefix_delegation,
-        )  # fmt: skip
-        self.time = cluster.world.clock
-        self.expected: list[str] = []
-        self.ipamd: Ipamd
-
-    def interface(self, device: int) -> str:
-        """What the node calls the ENI of a device index: eth1, unless the scenario names it."""
-        return self._interfaces[device] if device < len(self._interfaces) else f"eth{device}"
-
-    def now(self) -> float:
-        """The node's time, in seconds."""
-        return self.time
-
-    # What ipamd asks of its host
-
-    def wait(self, seconds: float) -> None:
-        """Something takes so long."""
-        self.time += seconds
-
-    def attached(self, eni: Eni, device: int, table: int) -> None:
-        """An ENI is to be set up: plugged in, if it has only just appeared, and wired."""
-        cluster, interface = self._cluster, self.interface(device)
-        if interface not in self.veths():
-            cluster.plug(self.name, interface, eni)
-        link = cluster.namespace(self.name).links[interface]
-        cluster.wire(host.eni_lines(
-            self.name, interface, primary_ip=str(eni.primary), subnet=str(eni.subnet.cidr),
-            table=table, mtu=cluster.settings.eni_mtu, trunk=eni.interface_type == "trunk",
-            addresses=[str(each.interface) for each in link.addresses],
-            routes=cluster.shows(self.name, ROUTES), rules=cluster.shows(self.name, RULES),
-        ))  # fmt: skip
-
-    def detached(self, eni_id: str) -> None:
-        """An ENI has gone."""
-        self._cluster.unplug(eni_id)
-
-    def veths(self) -> set[str]:
-        """The names of the links there are, and of those that pinned pods are about to have."""
-        return {*self._cluster.namespace(self.name).links, *self.expected}
-
-    def delete_rules_by_source(self, ip: str) -> None:
-        """Delete the rules of an ENI that is given up."""
-        rules = self._cluster.shows(self.name, RULES)
-        self._cluster.wire(host.eni_gone_lines(self.name, ip, rules))
-
-    def forget_pod(self, ip: str) -> None:
-        """Delete the rules of a pod that is gone."""
-        self._cluster.wire(wiring.pod_gone_lines(
-            self.name, ip=ip, table=names.MAIN, rules=self._cluster.shows(self.name, RULES),
-            routes=self._cluster.shows(self.name, ROUTES),
-        ))  # fmt: skip
-
-
 class Cluster(Lab):
     """Nodes, their pods and other machines in one VPC, wired as the VPC CNI wires them.
 
@@ -261,11 +179,11 @@ class Cluster(Lab):
 
     def __init__(
         self, name: str, vpc: Vpc, settings: Settings, *, connmark: str = "nft", seed: int = 0,
-        eniconfigs: Sequence[EniConfig] = (),
+        eniconfigs: Sequence[EniConfig] = (), policies: Sequence[SecurityGroupPolicy] = (),
     ) -> None:  # fmt: skip
         super().__init__(name, (), seed=seed)
         self.vpc, self.settings, self.connmark = vpc, settings, connmark
-        self.eniconfigs = eniconfigs
+        self.eniconfigs, self.policies = eniconfigs, policies
         self.machines: dict[str, Machine] = {}
         self.pods: dict[str, Pod] = {}
         self.pending: dict[str, str] = {}  # a pod without address: what kubelet says
@@ -336,27 +254,12 @@ class Cluster(Lab):
 
         ``enis`` pins what ipamd would otherwise ask EC2 for: then nothing more is asked for.
         """
-        machine = Machine(self, name, kind, interfaces, pods)
+        machine = Machine(self, name, kind, interfaces=interfaces, pods=pods)
         self.machines[name] = machine
-        first = machine.interface(0)
-        own = next((one for one in enis if not one.device), None)
-        eni = self._launch(name, machine.kind, subnet, own.primary if own else None, first, groups)
-        switches = data_path("node-sysctls.conf").read_text(encoding="utf-8").splitlines()
-        rows = (line.partition("#")[0].replace(" ", "") for line in switches)
-        self.wire(f"{name}$ sysctl -w {row}" for row in rows if row)
-        self.wire(host.init_lines(name, first, self.settings))
-        self.wire(host.host_lines(
-            name, first, str(eni.primary), self.vpc.cidrs, self.settings, backend=self.connmark,
-        ))  # fmt: skip
-        for one in sorted(enis, key=lambda each: each.device):
-            self._pin(one, eni)
-        pinned = self.settings.disable_network_resource_provisioning or bool(enis)
-        machine.ipamd = Ipamd(
-            replace(self.settings, disable_network_resource_provisioning=pinned), self.ec2,
-            eni.instance, machine.kind, host=machine, clock=machine.now, dice=self.world.random,
-            max_pods=machine.max_pods, eniconfig=self._eniconfig(labels or {}),
-        )  # fmt: skip
-        self._act(machine, machine.ipamd.start)
+        own = next((one.primary for one in enis if not one.device), None)
+        eni = self._launch(name, kind, subnet, own, machine.interface(0), groups)
+        config = self._eniconfig(labels or {})
+        self._act(machine, machine.start, eni, enis, config)
         return machine
 
     def _eniconfig(self, labels: Mapping[str, str]) -> EniConfig | None:
@@ -368,20 +271,6 @@ class Cluster(Lab):
             label_key=self.settings.eni_config_label,
             annotation_key=self.settings.eni_config_annotation,
         )  # fmt: skip
-
-    def _pin(self, pinned: PinnedEni, primary: Eni) -> None:
-        """Give a node's ENI the addresses that a scenario pins, or attach one that has them."""
-        if not pinned.device:
-            self.ec2.assign_private_ip_addresses(
-                primary.eni_id, addresses=pinned.secondary, prefixes=pinned.prefixes
-            )
-            return
-        made = self.ec2.create_network_interface(
-            self.vpc.subnets[pinned.subnet] if pinned.subnet else primary.subnet,
-            primary.security_groups, private_ip=pinned.primary, secondary=pinned.secondary,
-            prefixes=pinned.prefixes, description=f"aws-K8S-{primary.instance}",
-        )  # fmt: skip
-        self.ec2.attach_network_interface(made.eni_id, primary.instance, pinned.device)
 
     def add_host(
         self, name: str, addresses: Sequence[IPv4Address], subnet: str = "",
@@ -441,13 +330,7 @@ class Cluster(Lab):
         if self.pending.pop(place, None) or self.aliases.pop(place, None):
             return
         machine = self.machines[pod.node]
-        had = self._act(machine, machine.ipamd.release, pod.namespace, pod.name, place)
-        self.wire(wiring.pod_gone_lines(
-            machine.name, ip=str(had.ip), table=had.table, rules=self.shows(machine.name, RULES),
-            routes=self.shows(machine.name, ROUTES),
-        ))  # fmt: skip
-        # With the pod's namespace its veth goes; a line can only take the veth.
-        self.wire([f"{machine.name}$ ip link del {self._veth(pod)}"])
+        self._act(machine, machine.disconnect, pod)
         del self.world.namespaces[place]
 
     def _schedule(self, pod: Pod) -> Machine | None:
@@ -462,40 +345,28 @@ class Cluster(Lab):
         return min(room, key=lambda each: count[each.name], default=None)
 
     def _address(self, machine: Machine, pod: Pod) -> None:
-        """Ask ipamd for an address, as kubelet does again and again, and wire the pod."""
-        veth = self._veth(pod)
-        if pod.ip:  # as after a restart of ipamd, whose checkpoint says who has what
-            machine.expected = [veth]
-            machine.ipamd.restore({"version": CHECKPOINT_VERSION, "allocations": [{
-                "ipv4": str(pod.ip), "networkName": NETWORK, "containerID": pod.place,
-                "ifName": INTERFACE,
-                "metadata": {"k8sPodNamespace": pod.namespace, "k8sPodName": pod.name},
-            }]})  # fmt: skip
-            machine.expected = []
+        """Have a pod wired; kubelet asks again and again, so one without address waits."""
+        groups = [
+            self.vpc.security_groups[name] for policy in self.policies if policy.selects(pod)
+            for name in policy.groups
+        ]  # fmt: skip
+        self.pending.pop(pod.place, None)
         try:
-            given = self._act(machine, machine.ipamd.assign, pod.namespace, pod.name, pod.place)
+            self._act(machine, machine.connect, pod, groups)
         except NoAddress as error:
             self.pending[pod.place] = str(error)
             return
-        if pod.ip and given.ip != pod.ip:
-            raise EkslearnError(f"{pod.ip} is no free address of an ENI of {machine.name}")
-        self.pending.pop(pod.place, None)
-        NetworkNamespace(self.world, pod.place)
-        self.wire([f"{pod.place}$ ip link set lo up"])
-        self.wire(wiring.pod_lines(
-            machine.name, pod.place, namespace=pod.namespace, pod=pod.name, ip=str(given.ip),
-            table=given.table, host_mac=invented_mac(machine.name, veth),
-            pod_mac=invented_mac(pod.place, "eth0"), settings=self.settings,
-        ))  # fmt: skip
         self._start(pod)
-
-    def _veth(self, pod: Pod) -> str:
-        return names.host_veth(pod.namespace, pod.name, self.settings.veth_prefix)
 
     def _start(self, pod: Pod) -> None:
         for container in pod.containers:
             for port, protocol in container.ports:
                 self.listen(pod.place, f"0.0.0.0:{port}/{protocol}", process=container.name)
+
+    def restart_cni(self, node: str, settings: Settings) -> None:
+        """Restart a node's aws-node container with other settings, as a change of them does."""
+        machine = self.machines[node]
+        self._act(machine, machine.restart, settings)
 
     # Time
 

@@ -12,19 +12,21 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from .cluster import Cluster, Lab, PinnedEni, socket_of
+from .cluster import Cluster, Lab, socket_of
 from .cni.pool import EniConfig
 from .cni.settings import read as read_settings
 from .document import LIMIT, Composer, Node, files, read, short
 from .errors import EkslearnError, NotModelled
-from .kubernetes import read_pod
+from .kubernetes import read_pod, read_policy
+from .machine import PinnedEni
 from .vpc.instance import instance_type
 from .vpc.model import Vpc
 from .vpc.security import ANYWHERE, SecurityGroup, SecurityRule
 from .vpc.subnet import Subnet
 
 API = "ekslearn/v1"
-MANIFESTS = [("v1", "Pod"), ("crd.k8s.amazonaws.com/v1alpha1", "ENIConfig")]
+MANIFESTS = [("v1", "Pod"), ("crd.k8s.amazonaws.com/v1alpha1", "ENIConfig"),
+             ("vpcresources.k8s.aws/v1beta1", "SecurityGroupPolicy")]  # fmt: skip
 
 
 # A listener to be: where it was written, place, "0.0.0.0:80/tcp", its address, its process.
@@ -116,23 +118,27 @@ def cluster(document: Node, manifests: list[Node]) -> Cluster:
     spec.fields("vpc", "nodes", optional=("cni", "connmark", "serviceCIDR", "hosts", "commands"))
     with (spec.at("cni") or spec).placed():
         settings = read_settings(spec.texts("cni"))
-    configs = [one for one in manifests if kind_of(one)[1] == "ENIConfig"]
+    kinds = {kind: [one for one in manifests if kind_of(one)[1] == kind] for _, kind in MANIFESTS}
+    vpc = vpc_of(spec.value["vpc"])
+    for one in kinds["SecurityGroupPolicy"]:
+        for group in one.items("spec", "securityGroups", "groupIds"):
+            group.known(vpc.security_groups, "security group")
     made = Cluster(
-        top["metadata"].fields("name")["name"].name(), vpc_of(spec.value["vpc"]), settings,
+        top["metadata"].fields("name")["name"].name(), vpc, settings,
         connmark=spec.choice("nft", "iptables", path=("connmark",)),
         eniconfigs=[EniConfig(
             name=one.text("metadata", "name"), subnet=one.text("spec", "subnet"),
             security_groups=tuple(each.expect(str) for each in one.items("spec", "securityGroups")),
-        ) for one in configs],
+        ) for one in kinds["ENIConfig"]],
+        policies=[read_policy(one) for one in kinds["SecurityGroupPolicy"]],
     )  # fmt: skip
     for node in spec.items("nodes"):
         add_node(made, node)
     for node in spec.items("hosts"):
         add_host(made, node)
-    for manifest in manifests:
-        if kind_of(manifest)[1] == "Pod":
-            with manifest.placed():
-                made.add_pod(read_pod(manifest))
+    for manifest in kinds["Pod"]:
+        with manifest.placed():
+            made.add_pod(read_pod(manifest))
     made.settle()
     for line in spec.items("commands"):
         command(made, line)

@@ -71,7 +71,7 @@ def test_a_pod_of_the_second_eni_leaves_by_it_and_without_its_rule_by_the_first(
     assert leaves_by() == "eth0"
     trace = made.trace(second, "default/far:80")
     assert trace.verdict == "dropped"
-    assert "is no address of eni-" in trace.reason
+    assert "is no address of the ENI it comes from" in trace.reason
 
 
 def test_a_pod_without_address_says_what_kubelet_says() -> None:
@@ -199,7 +199,7 @@ BAD = {
     ),
     "route target": (
         ("zone: us-east-1a}", "zone: us-east-1a, routes: [{destination: 0.0.0.0/0, target: x}]}"),
-        "8: spec.vpc.subnets[0].routes[0].target: the route table of private-a: 'x' is no target",
+        "8: spec.vpc.subnets[0].routes[0].target: private-a has a route to 'x'; targets are igw",
     ),
     "full subnet": (
         ("name: node-b, instanceType: t3.small, subnet: private-b",

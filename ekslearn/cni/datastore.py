@@ -208,7 +208,7 @@ class DataStore:
         free_wanted = warm_prefixes if self.prefix_delegation else 0
         tests: list[tuple[object, str]] = [
             (eni.primary, "it is the primary ENI"),
-            (age < MIN_ENI_AGE_S, f"in the store for {age:.0f} s < {MIN_ENI_AGE_S} s"),
+            (age < MIN_ENI_AGE_S, f"in the store for {age:.1f} s < {MIN_ENI_AGE_S} s"),
             (any(info.cooling(now, self.cooldown_s) for info in infos), "it has a cooling address"),
             (eni.pods, f"it has {eni.pods} pods"),
             (spare < warm, f"the others' {spare} unassigned addresses < WARM_IP_TARGET {warm}"),

@@ -120,7 +120,8 @@ class Ipamd:
         self.freed: dict[IPv4Network, float] = {}  # reconcileCooldownCache
         self._unmanaged: set[str] = set()
         self._last_full: float | None = None
-        self._last_action = self._last_decrease = float("-inf")
+        self._last_decrease: float | None = None
+        self._last_action = float("-inf")
         self._checks: list[Check] = []
         self._did: list[str] = []
 
@@ -208,9 +209,9 @@ class Ipamd:
 
     def _update_pool(self) -> None:
         """UpdateIPPoolIfRequired; the counts are those from before anything is done."""
-        before, since = self.pool(), self.clock() - self._last_decrease
-        words = f"{since:.1f} s since the last decrease <= {DECREASE_EVERY_S} s"
-        skip = Check("shouldSkipDataStorePoolDecrease", since <= DECREASE_EVERY_S, words)
+        before, name = self.pool(), "shouldSkipDataStorePoolDecrease"
+        last, every = self._last_decrease, DECREASE_EVERY_S
+        skip = pool.within(name, self.clock(), last, every, "decrease")
         if self._check(*pool.too_low(before)):
             self._try(self.grow, "the pool didn't grow")
         elif self._check(pool.too_high(before)) and not self._check(skip):

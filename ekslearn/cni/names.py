@@ -82,7 +82,12 @@ def vlan_table(vlan_id: int) -> int:
     return vlan_id + 100
 
 
+def next_address(address: Ip) -> Ip:
+    """The address behind another one."""
+    return address + 1
+
+
 def subnet_gateway(network: Network) -> Ip:
     """Where the VPC's router answers: the subnet's second address, in IPv6 always fe80:ec2::1."""
     router = IPv6Address("fe80:ec2::1")
-    return router if isinstance(network, IPv6Network) else network.network_address + 1
+    return router if network.version == 6 else next_address(network.network_address)

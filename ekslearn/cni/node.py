@@ -21,7 +21,7 @@ from .settings import RANDOM, Settings
 
 SNAT, CONNMARK = "AWS-SNAT-CHAIN-0", "AWS-CONNMARK-CHAIN-0"
 NFT = "ip aws-cni"
-# The addresses that pods have for egress in the family that isn't the cluster's, and who keeps them.
+# The pods' addresses for egress in the family that isn't the cluster's, and who keeps them.
 NODE_LOCAL = {"v4": ("iptables", "169.254.172.0/22"), "v6": ("ip6tables", "fd00::ac:00/118")}
 HOOK = "type nat hook prerouting priority -90; policy accept;"
 ATTEMPTS, INTERVAL_S = 5, 3.0  # to find an ENI's interface
@@ -67,7 +67,7 @@ def connmark_backend(version: str) -> str:
 def host_lines(
     place: str, interface: str, primary_ip: str, vpc_cidrs: Sequence[IPv4Network],
     settings: Settings, *, backend: str, random_fully: bool = True, nat: str = "",
-    mangle: str = "", filters: str = "", rules: str = "", nft: str = "",
+    mangle: str = "", filters: str = "", rules: str = ip.KERNELS_OWN, nft: str = "",
 ) -> list[str]:  # fmt: skip
     """Set the node up when ipamd starts (SetupHostNetwork); then come ``stale_chain_lines``.
 
@@ -84,9 +84,8 @@ def host_lines(
     if settings.node_port_support or not settings.external_snat:
         done.append(ip.add(by_main, command))
     if settings.strict:
-        first = ip.rule(0, "from all", ip.LOCAL)
         done += ip.add_missing(ip.rule(ip.LOCAL_MOVED, "from all", ip.LOCAL), there, command)
-        done += [ip.delete(first, command)] if first in there else []
+        done += [ip.delete(ip.KERNELS_OWN, command)] if ip.KERNELS_OWN in there else []
     return lines(place, done) + snat_update_lines(
         place, interface, primary_ip, vpc_cidrs, settings, backend=backend,
         random_fully=random_fully, nat=nat, mangle=mangle, nft=nft,
@@ -295,10 +294,12 @@ def eni_lines(
     command, gateway = ip.ip_command(net.version), str(subnet_gateway(net))
     broadcast = "brd + " if net.version == 4 and net.prefixlen < 31 else ""
     done = [f"ip link set {interface} mtu {mtu}", f"ip link set {interface} up"]
-    done += [f"{command} addr del {each} dev {interface}" for each in addresses
-             if not ip_interface(each).is_link_local]  # fmt: skip
+    old = [each for each in addresses if not ip_interface(each).is_link_local]
+    done += [f"{command} addr del {each} dev {interface}" for each in old]
     done.append(f"{command} addr add {primary_ip}/{net.prefixlen} {broadcast}dev {interface}")
     held = [(route["dst"], route.get("dev"), route["table"]) for route in ip.routes_in(routes)]
+    if old and len(old) == len(addresses) and net.version == 4:
+        held = []  # they went with the last address (fib_disable_ip)
     for dst, rest in ip.gateway_routes(interface, gateway, table):
         there = (dst, interface, str(table)) in held
         done += [f"{command} route del {dst} {rest}"] if there else []

@@ -48,8 +48,10 @@ def branch_pod_lines(
     mode, device, table = settings.enforcing_mode, vlan_link(vlan_id), vlan_table(vlan_id)
     veth = host_veth(namespace, pod, veth_prefix(settings.veth_prefix, mode, branch=True))
     command = _command(ip)
-    old = f"{text.VLAN}: from all iif {veth} "
-    done = [text.delete(rule, command) for rule in text.rules_in(rules) if rule.startswith(old)]
+    there = text.rules_in(rules)
+    old = [rule for rule in there if rule.startswith(f"{text.VLAN}: from all iif {veth} ")]
+    there = [rule for rule in there if rule not in old]
+    done = [text.delete(rule, command) for rule in old]
     done += [f"ip link del {device}"] if device in links else []
     done.append(f"ip link add link {trunk} name {device} address {eni_mac} type vlan id {vlan_id}")
     done += [*ipv6_sysctls(device), f"ip link set {device} up"]
@@ -59,7 +61,7 @@ def branch_pod_lines(
         done.append(f"{command} route replace {ip} dev {veth} scope link table {table}")
         for interface in (device, veth):
             rule = text.rule(text.VLAN, f"from all iif {interface}", table)
-            done += text.add_missing(rule, text.rules_in(rules), command)
+            done += text.add_missing(rule, there, command)
     else:
         done += _by_address(veth, ip, table, rules)
     return _veth_lines(node, pod_place, veth, ip, (host_mac, pod_mac), settings.pod_mtu, 0,
@@ -111,7 +113,7 @@ def _veth_lines(
     length = ip_network(ip).prefixlen
     pod += [f"{command} route add default via {gateway} dev {end}{in_table}",
             f"{command} addr add {ip}/{length} dev {end}",
-            f"ip neigh add {gateway} lladdr {macs[0]} dev {end} nud permanent"]  # fmt: skip
+            f"{command} neigh add {gateway} lladdr {macs[0]} dev {end} nud permanent"]  # fmt: skip
     return lines(node, host) + lines(pod_place, pod)
 
 

@@ -197,14 +197,18 @@ def eni_full(code: str) -> bool:
     return code == "PrivateIpAddressLimitExceeded"
 
 
+def within(name: str, now: float, then: float | None, limit_s: int, what: str) -> Check:
+    """Whether something happened no longer than ``limit_s`` ago; the comparison is <=."""
+    if then is None:
+        return Check(name, False, f"no {what} so far")
+    since = now - then
+    return Check(name, since <= limit_s, f"{since:.1f} s since the last {what} <= {limit_s} s")
+
+
 def paused(now: float, last_full: float | None) -> Check:
-    """inInsufficientCidrCoolingPeriod: for 120 s after a subnet was full; compared by <=."""
+    """inInsufficientCidrCoolingPeriod: for 120 s after a subnet was full."""
     name = "inInsufficientCidrCoolingPeriod"
-    if last_full is None:
-        return Check(name, False, "no subnet has been full")
-    since = now - last_full
-    words = f"{since:.1f} s since a subnet was full <= {SUBNET_FULL_PAUSE_S} s"
-    return Check(name, since <= SUBNET_FULL_PAUSE_S, words)
+    return within(name, now, last_full, SUBNET_FULL_PAUSE_S, "full subnet")
 
 
 def recently_freed(

@@ -21,6 +21,7 @@ FROM_POD = 1536
 FROM_ENI = 32765
 
 LOCAL = 255
+KERNELS_OWN = "0: from all lookup local"  # and the two behind, which nobody moves
 TABLES = {MAIN: "main", LOCAL: "local", 253: "default"}
 
 

@@ -7,6 +7,7 @@ an outline in INK.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 INK, MUTED, CHOSEN, PACKET = "#000000", "#6E6E6E", "#0072B2", "#D55E00"
@@ -39,6 +40,7 @@ STYLE: Any = {
 }
 
 
+@cache
 def width_of(text: str, size: float, *, mono: bool = False, bold: bool = False) -> float:
     """How wide ``text`` is in the fonts that are measured with."""
     from matplotlib.font_manager import FontProperties

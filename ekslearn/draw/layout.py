@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ekslearn.cluster import Lab
 
 Point = tuple[float, float]
+Spot = tuple[str, str | None]  # a place, and the interface if it is at one
 Cell = tuple[int, int, int]  # group of places that hang together, column in it, row
 
 MARGIN, PAD, HEAD = 12.0, 12.0, 34.0  # around the picture; inside a box; a box's title
@@ -117,6 +118,10 @@ class Layout:
         middle = self.boxes[place].middle
         port = self.ports.get((place, interface)) if interface else None
         return (middle,) if port is None else (middle, port.inner, port.at)
+
+    def beyond(self, one: Spot, other: Spot) -> tuple[Point, ...]:
+        """The points from one place to another that no cable joins: straight."""
+        return (self.way(*one)[-1], self.way(*other)[-1])
 
 
 def graph_of(lab: Lab) -> nx.MultiGraph:

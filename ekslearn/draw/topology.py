@@ -12,6 +12,7 @@ import html
 import io
 import re
 import textwrap
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
@@ -19,7 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Rectangle
 from matplotlib.path import Path
 
-from ekslearn.draw.display import show
+from ekslearn.cluster import Cluster
+from ekslearn.draw.display import show as display
 from ekslearn.draw.grammar import (
     ENI_FILL,
     INK,
@@ -39,6 +41,9 @@ from ekslearn.draw.grammar import (
 )
 from ekslearn.draw.journey import Stop, journey
 from ekslearn.draw.layout import PAD, Box, Layout, Point, Port, Wire, graph_of, lay_out
+from ekslearn.draw.shown import shown
+from ekslearn.draw.vpc_layout import VpcLayout, lay_out_vpc
+from ekslearn.draw.vpc_marks import paint
 from ekslearn.draw.words import describe, verdict
 
 if TYPE_CHECKING:
@@ -56,8 +61,11 @@ class Drawing:
     As the last line of a notebook's cell it shows the picture and prints the words.
     """
 
-    def __init__(self, figure: Figure, layout: Layout, title: str, words: str) -> None:
+    def __init__(
+        self, figure: Figure, layout: Layout, title: str, words: str, named: tuple[str, ...] = ()
+    ) -> None:
         self.figure, self.layout, self.title, self.words = figure, layout, title, words
+        self.named = named  # the places it was told to show
         self.svg = to_svg(figure, title, words)
 
     def __repr__(self) -> str:
@@ -75,18 +83,27 @@ class Drawing:
         )
 
     def _ipython_display_(self) -> None:
-        show(self.img(), repr(self), self.words)
+        display(self.img(), repr(self), self.words)
 
 
 def draw_lab(
-    lab: Lab, *, trace: Trace | None = None, width: float = 620, like: Drawing | None = None
+    lab: Lab,
+    *,
+    trace: Trace | None = None,
+    width: float = 620,
+    like: Drawing | None = None,
+    show: Iterable[str] = (),
 ) -> Drawing:
-    """Draw the places, interfaces, addresses and cables of ``lab``.
+    """Draw the places, interfaces, addresses and cables of ``lab``; of a cluster, its VPC too.
 
     ``trace`` draws a packet's way into the picture. ``width`` (CSS pixels) is the least the
-    picture takes; ``like`` keeps every place in the cell where another picture had it.
+    picture takes; ``like`` keeps every place in the cell where another picture had it. Where a
+    cluster has more nodes and pods than fit, those that ``trace`` meets and that ``show`` names
+    are shown. Raises EkslearnError for a name that isn't there.
     """
-    layout = lay_out(graph_of(lab), width=width, cells=like.layout.cells if like else None)
+    kept = [place for place in like.named if place in lab.places] if like else []
+    named = seen(lab, trace, [*kept, *show])
+    layout, title = plan(lab, named, width, like)
     with matplotlib.rc_context(STYLE):
         caption = [] if trace is None else textwrap.wrap(verdict(trace), int(layout.width / 8.4))
         height = layout.height + (LINE * len(caption) + 8 if caption else 0)
@@ -96,10 +113,13 @@ def draw_lab(
         ax.axis("off")
         for wire in layout.wires:
             draw_wire(ax, wire)
-        for box in layout.boxes.values():
-            draw_box(ax, box)
+        if isinstance(layout, VpcLayout):
+            paint(ax, layout)
+        else:
+            for box in layout.boxes.values():
+                draw_box(ax, box)
         if trace is not None:
-            draw_way(ax, journey(layout, trace))
+            draw_way(ax, journey(layout, trace), 2.2 if isinstance(layout, VpcLayout) else 0.0)
         for n, line in enumerate(caption):
             ax.text(
                 20,
@@ -111,12 +131,25 @@ def draw_lab(
             )
         for patch in ax.patches:
             patch.set_clip_on(False)
-        return Drawing(
-            figure,
-            layout,
-            f"{lab.name}: network namespaces and the cables between them",
-            describe(lab, trace=trace),
-        )
+        words = describe(lab, trace=trace, show=named)
+        return Drawing(figure, layout, title, words, named)
+
+
+def plan(lab: Lab, named: Iterable[str], width: float, like: Drawing | None) -> tuple[Layout, str]:
+    """Where everything stands, and what the picture is called."""
+    if isinstance(lab, Cluster):
+        return lay_out_vpc(
+            shown(lab, named), width=width
+        ), f"{lab.name}: a VPC, its nodes, their pods"
+    cells = like.layout.cells if like else None
+    layout = lay_out(graph_of(lab), width=width, cells=cells)
+    return layout, f"{lab.name}: network namespaces and the cables between them"
+
+
+def seen(lab: Lab, trace: Trace | None, show: Iterable[str]) -> tuple[str, ...]:
+    """The places that are named and those that a trace meets; EkslearnError for one not there."""
+    met = [event.place for event in trace.events] if trace else []
+    return tuple(dict.fromkeys(lab.namespace(place).name for place in [*show, *met]))
 
 
 def draw_box(ax: Axes, box: Box) -> None:
@@ -229,11 +262,14 @@ def draw_wire(ax: Axes, wire: Wire) -> None:
     )
 
 
-def draw_way(ax: Axes, stops: tuple[Stop, ...]) -> None:
-    """A packet's way: the request solid, the reply dashed beside it, a diamond where it ended."""
-    for leg, dash, aside in (("request", "solid", -2.2), ("reply", (0, (3, 2)), 2.2)):
+def draw_way(ax: Axes, stops: tuple[Stop, ...], across: float = 0.0) -> None:
+    """A packet's way: the request solid, the reply dashed beside it, a diamond where it ended.
+
+    ``across`` is how far the two stand apart where they go up and down.
+    """
+    for leg, dash, aside in (("request", "solid", -1), ("reply", (0, (3, 2)), 1)):
         mine = [stop for stop in stops if stop.event.leg == leg]
-        points = [(x, y + aside) for stop in mine for x, y in stop.way]
+        points = [(x + across * aside, y + 2.2 * aside) for stop in mine for x, y in stop.way]
         if len(points) > 1:
             ax.add_patch(
                 PathPatch(
@@ -272,8 +308,8 @@ def to_svg(figure: Figure, title: str, words: str) -> str:
     svg = re.sub(r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r' id="(figure|axes|patch|text|line2d)_\d+"', "", svg)
     svg = re.sub(r"\s*<!--.*?-->", "", svg, flags=re.DOTALL)
-    for measured, shown in SHOWN.items():
-        svg = svg.replace(f"'{measured}'", shown.replace("'", "&apos;"))
+    for measured, instead in SHOWN.items():
+        svg = svg.replace(f"'{measured}'", instead.replace("'", "&apos;"))
     width, height = figure.get_size_inches() * 72
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
+
+from ekslearn.cluster import Cluster
+from ekslearn.draw.shown import count, shown, words_of
+
+__all__ = ["count", "describe", "verdict"]
 
 if TYPE_CHECKING:
     from ekslearn.cluster import Lab
     from ekslearn.trace import Trace
 
 
-def count(number: int, noun: str) -> str:
-    """``2 veth pairs``: a number with its noun.
+def describe(lab: Lab, *, trace: Trace | None = None, show: Iterable[str] = ()) -> str:
+    """Every place, interface, address and cable that the picture of ``lab`` shows.
 
-    >>> count(1, "veth pair"), count(2, "veth pair")
-    ('1 veth pair', '2 veth pairs')
+    ``show`` names places that a picture of a large cluster has to show.
     """
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+    lines = words_of(shown(lab, show)) if isinstance(lab, Cluster) else lab_lines(lab)
+    if trace is not None:
+        lines.append(f"  drawn in: {verdict(trace)}")
+    return "\n".join(lines)
 
 
-def describe(lab: Lab, *, trace: Trace | None = None) -> str:
-    """Every place, interface, address and cable that the picture of ``lab`` shows."""
+def lab_lines(lab: Lab) -> list[str]:
+    """The same for bare namespaces."""
     order = {place: n for n, place in enumerate(lab.places)}
     pairs = [sorted(pair, key=lambda end: (order[end[0]], end[1])) for pair in lab.links()]
     lines = [
@@ -37,10 +45,7 @@ def describe(lab: Lab, *, trace: Trace | None = None) -> str:
             + (f" ({one.process})" if one.process else "")
             for one in lab.namespace(place).sockets.listeners
         ]
-    lines += [f"  veth: {a[1]} in {a[0]} = {b[1]} in {b[0]}" for a, b in sorted(pairs)]
-    if trace is not None:
-        lines.append(f"  drawn in: {verdict(trace)}")
-    return "\n".join(lines)
+    return lines + [f"  veth: {a[1]} in {a[0]} = {b[1]} in {b[0]}" for a, b in sorted(pairs)]
 
 
 def verdict(trace: Trace) -> str:

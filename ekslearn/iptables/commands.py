@@ -12,7 +12,7 @@ from dataclasses import replace
 from ..linux import netfilter as nf
 from ..linux.namespace import NetworkNamespace
 from ..tools.words import Done
-from .line import PROTOCOLS, Line, check_chain_name, read_line
+from .line import PROTOCOLS, Line, check_chain_name, check_table, read_line
 from .rows import Trouble, listed, name_of, object_if, refuse, refused, saved
 
 VERSION = "1.8.9 (nf_tables)"
@@ -274,13 +274,6 @@ def _walk(chains: Chains, hook: str, path: tuple[str, ...]) -> str:
 # Running
 
 
-def _table(name: str) -> str:
-    if name in refused("table"):
-        refuse(f'the table "{name}"')
-    object_if(name not in nf.BUILT_IN, f"table '{name}' does not exist", "table")
-    return name
-
-
 def _copied(namespace: NetworkNamespace, table: str) -> Chains:
     chains = namespace.netfilter.tables.get(table, {})
     return {name: replace(chain, rules=list(chain.rules)) for name, chain in chains.items()}
@@ -297,7 +290,7 @@ def iptables(namespace: NetworkNamespace, words: list[str]) -> Done:
     """Run ``iptables`` with ``words``."""
     try:
         line = read_line(words)
-        chains = _copied(namespace, _table(line.table))
+        chains = _copied(namespace, line.table)
         _check_targets(line, chains)
         if line.command in "LS":
             return Done(_list(line, chains))
@@ -341,7 +334,7 @@ def iptables_restore(namespace: NetworkNamespace, words: list[str], text: str) -
                 table = row[1:].strip()
                 if table not in nf.BUILT_IN and table not in refused("table"):
                     raise Trouble(f"iptables-restore: line {at} table name '{table}' invalid")
-                _table(table)
+                check_table(table)
                 chains = _copied(namespace, table) if kept else {}
             elif row[0] == ":" and table:
                 lines += _declare(row, chains, table, at)

@@ -12,6 +12,10 @@ from ..tools.words import Done, Words
 NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17}
 TIMEOUTS = {"icmp": 30, "udp": 30, "SYN_SENT": 120, "SYN_RECV": 60, "CLOSE": 10}  # seconds
 
+# The options of -L that want one end translated, or either.
+TRANSLATED = {"-n": "s", "--src-nat": "s", "-g": "d", "--dst-nat": "d", "-j": "sd",
+              "--any-nat": "sd"}  # fmt: skip
+
 
 def connection_text(connection: Connection) -> str:
     """One line of ``conntrack -L``."""
@@ -32,14 +36,17 @@ def _tuple(found: Tuple) -> str:
 
 
 def conntrack(namespace: NetworkNamespace, words: list[str]) -> Done:
-    """Run ``conntrack -L`` (or -F, which forgets every connection)."""
-    flags = [word for word in words if word not in ("-n", "--any-nat")]
-    if flags in (["-F"], ["--flush"]):
+    """Run ``conntrack -L``, of all or with -n, -g, -j; or -F, which forgets every connection."""
+    if words in (["-F"], ["--flush"]):
         namespace.conntrack.flush()
         stderr = "conntrack v1.4.7 (conntrack-tools): connection tracking table has been emptied.\n"
         return Done(stderr=stderr)
-    if flags not in (["-L"], ["--dump"], ["-L", "conntrack"]):
-        Words([], "conntrack").refuse("anything but -L and -F")
-    lines = [connection_text(each) for each in namespace.conntrack.connections]
+    wanted = [word for at, word in enumerate(words) if at and (at, word) != (1, "conntrack")]
+    if words[:1] not in (["-L"], ["--dump"]) or wanted[1:] or not {*wanted} <= {*TRANSLATED}:
+        Words([], "conntrack").refuse(f'"{" ".join(words)}" (-L with -n, -g or -j, and -F are)')
+    ends = TRANSLATED[wanted[0]] if wanted else ""
+    lines = [connection_text(each) for each in namespace.conntrack.connections
+             if not ends or ("s" in ends and each.translates_source)
+             or ("d" in ends and each.translates_target)]  # fmt: skip
     stderr = f"conntrack v1.4.7 (conntrack-tools): {len(lines)} flow entries have been shown.\n"
     return Done("".join(line + "\n" for line in lines), stderr)

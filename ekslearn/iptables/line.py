@@ -170,6 +170,13 @@ def _command(line: Line, queue: Words, letter: str, argument: str | None, no: bo
         line.second = second or ""
 
 
+def check_table(name: str) -> None:
+    """Complain about a table that isn't there."""
+    if name in refused("table"):
+        refuse(f'the table "{name}"')
+    object_if(name not in nf.BUILT_IN, f"table '{name}' does not exist", "table")
+
+
 def check_chain_name(name: str) -> None:
     """What iptables objects to in a new chain's name (parse_chain)."""
     targets = ("", "ACCEPT", "DROP", "RETURN", *TARGETS, *refused("target"))
@@ -264,6 +271,7 @@ def _check(line: Line, queue: Words, no: bool) -> None:
     for letter, hooks in (("o", ("PREROUTING", "INPUT")), ("i", ("POSTROUTING", "OUTPUT"))):
         wrong = letter in line.given and line.chain in hooks
         object_if(wrong, f"Can't use -{letter} with {line.chain}\n")
+    check_table(line.table)
     line.rules = list(_rules(line, nets)) if by_rule else []
 
 

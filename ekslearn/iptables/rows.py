@@ -237,11 +237,8 @@ def _build_ports(protocol: str, given: Given) -> Iterator[nf.Match]:
     for side, word in sides.items():
         low, high = given.get(word, ALL_PORTS)
         negated = f"! {word}" in given
-        alone = len(given.keys() & set(sides.values())) == 1
-        if alone and negated and 0 == low < high < ALL_PORTS[1]:
+        if negated and 0 == low < high < ALL_PORTS[1]:
             low, high, negated = high + 1, ALL_PORTS[1], False  # as nft writes it
-        elif alone and negated and 0 < low < high == ALL_PORTS[1]:
-            low, high, negated = 0, low - 1, False
         if (low, high) != ALL_PORTS:
             yield nf.Port(protocol=protocol, side=side, low=low, high=high, negated=negated)
         elif negated:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -25,10 +26,12 @@ from ekslearn.kernel.probe import Probe, Round
 from ekslearn.kernel.router import SPACE
 
 # What no wire shows, set on every interface before probes go out: a neighbor that doesn't answer
-# is given up after 2 x 20 ms, proxy ARP answers at once (arp(7); a kernel waits up to 0.8 s), and
-# what was learned isn't asked again within the minute.
+# is given up after 2 x 20 ms, proxy ARP answers at once (arp(7); a kernel waits up to 0.8 s),
+# what was learned isn't asked again within the minute, and what ARP says next is believed at once
+# (a kernel keeps to the first word for a second: locktime, in arp_process; -1 is less than a tick).
 NEIGHBOR = {"retrans_time_ms": "20", "mcast_solicit": "2", "ucast_solicit": "2",
-            "mcast_resolicit": "0", "proxy_delay": "0", "delay_first_probe_time": "60"}  # fmt: skip
+            "mcast_resolicit": "0", "proxy_delay": "0", "delay_first_probe_time": "60",
+            "locktime": "-1"}  # fmt: skip
 # For each namespace: whoever is root here may send ICMP echoes.
 PING = ("net.ipv4.ping_group_range", "0 0")
 
@@ -57,9 +60,14 @@ class Inside:
             space.remove(self.namespaces.pop())
 
     def run(self, namespace: str, words: list[str]) -> tuple[str, str, int]:
-        """Run a program: its output, its errors, its status."""
+        """Run a program, the listeners going on: its output, its errors, its status."""
         space.settle([namespace])
-        return space.run(namespace, words)
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(space.run, namespace, words)
+            while not done.done():
+                for key, _ in self.selector.select(0.002):
+                    key.data()
+            return done.result()
 
     def settle(self) -> None:
         """Wait until every carrier is known."""

@@ -272,8 +272,10 @@ def undrawn(lines: Iterable[str], known: set[int]) -> Iterator[str]:
 def model_says(trace: Trace) -> Iterator[str]:
     """What a wire would show of a trace, a line each, and what the asking process gets."""
     for leg in ("request", "reply"):
-        for one in getattr(trace, leg):
-            yield _sighting(leg, one.place, one.interface, one.direction, one)
+        yield from _redirected_once(
+            _sighting(leg, one.place, one.interface, one.direction, one)
+            for one in getattr(trace, leg)
+        )
     yield f"outcome {_outcome(trace)}"
     if trace.verdict == "delivered" and trace.request and trace.request[-1].protocol != "icmp":
         last = trace.request[-1]
@@ -283,9 +285,11 @@ def model_says(trace: Trace) -> Iterator[str]:
 def kernel_says(seen: Seen, place_of: dict[str, str]) -> Iterator[str]:
     """The same lines from what was captured."""
     for leg in ("request", "reply"):
-        for namespace, interface, direction, packet in seen.packets:
-            if packet.leg == leg:
-                yield _sighting(leg, place_of[namespace], interface, direction, packet)
+        yield from _redirected_once(
+            _sighting(leg, place_of[namespace], interface, direction, packet)
+            for namespace, interface, direction, packet in seen.packets
+            if packet.leg == leg
+        )
     outcome = seen.outcome
     # The sender's own firewall, or a veth whose other end takes less: gone all the same.
     if outcome in ("error EPERM", "error ENOBUFS"):
@@ -293,6 +297,21 @@ def kernel_says(seen: Seen, place_of: dict[str, str]) -> Iterator[str]:
     yield f"outcome {'error' if outcome.startswith('error ') else outcome}"
     if seen.answer:
         yield f"answer {seen.answer}"
+
+
+def _redirected_once(lines: Iterable[str]) -> Iterator[str]:
+    """The lines, a redirect that is sent again for the same probe left out.
+
+    A loop brings a packet back to the same router within microseconds, and the kernel sends one
+    source at most one redirect in 20 ms (net/ipv4/route.c, ip_rt_send_redirect).
+    """
+    redirects = set()
+    for line in lines:
+        if " icmp 5/" in line:
+            if line in redirects:
+                continue
+            redirects.add(line)
+        yield line
 
 
 def _sighting(leg: str, place: str, interface: str, direction: str, one: object) -> str:

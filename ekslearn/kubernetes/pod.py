@@ -44,6 +44,35 @@ class Pod:
         return f"{self.namespace}/{self.name}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecurityGroupPolicy:
+    """Gives the pods of a namespace that bear all of ``labels`` security groups of their own.
+
+    Source: the VPC resource controller's SecurityGroupPolicy, vpcresources.k8s.aws/v1beta1.
+    """
+
+    namespace: str
+    labels: dict[str, str]
+    groups: tuple[str, ...]
+
+    def selects(self, pod: Pod) -> bool:
+        """Whether it is about this pod; a pod on its node's network is never selected."""
+        mine = pod.namespace == self.namespace and not pod.host_network
+        return mine and self.labels.items() <= pod.labels.items()
+
+
+def read_policy(manifest: Node) -> SecurityGroupPolicy:
+    """The policy of one manifest; EkslearnError if it can't be one."""
+    groups = manifest.items("spec", "securityGroups", "groupIds")
+    if not groups:
+        manifest.refuse("a SecurityGroupPolicy needs spec.securityGroups.groupIds")
+    return SecurityGroupPolicy(
+        namespace=manifest.text("metadata", "namespace", default="default"),
+        labels=manifest.texts("spec", "podSelector", "matchLabels"),
+        groups=tuple(each.expect(str) for each in groups),
+    )
+
+
 def read_pod(manifest: Node) -> Pod:
     """The pod of one manifest; EkslearnError, with file, line and field, if it can't be one."""
     metadata, spec = manifest.at("metadata"), manifest.at("spec")

@@ -16,7 +16,6 @@ from .link import LINK, Link
 from .netfilter import ORDER
 from .packet import REDIRECT, TIME_EXCEEDED, UNREACHABLE, Packet, Skb
 from .route import Flow, Learned, Lookup, Route
-from .sysctl import TCP_EARLY_DEMUX
 
 if TYPE_CHECKING:
     from .namespace import NetworkNamespace
@@ -90,7 +89,7 @@ class Ip:
             skb.redirect = arrival.redirect
             self.forward(skb, arrival.route)
         else:
-            skb.local, skb.broadcast = True, arrival.verdict == "broadcast"
+            skb.local, skb.broadcast = True, skb.broadcast or arrival.verdict == "broadcast"
             self.deliver(skb)
 
     @staticmethod
@@ -191,9 +190,13 @@ class Ip:
         packet, link = skb.packet, route.dev
         assert link is not None  # the routing decision chose a route with a link
         # A socket here waits for it and has it already; such a packet isn't forwarded (ip_forward).
-        early = {"udp": 1, "tcp": self._ns.sysctls[TCP_EARLY_DEMUX]}.get(packet.protocol)
+        tcp = self._ns.sysctls["net.ipv4.tcp_early_demux"]
+        early = packet.protocol == "udp" or (packet.protocol == "tcp" and tcp)
         if early and any(client.asked(packet) for client in self._ns.sockets.clients):
             self._ns.drop(skb, "forward", "early demux: it belongs to a socket of this namespace")
+            return
+        if skb.broadcast:
+            self._ns.drop(skb, "forward", "a frame for everybody isn't forwarded")
             return
         if packet.ttl <= 1:
             self._ns.drop(skb, "forward", "the TTL is used up")
@@ -244,7 +247,8 @@ class Ip:
         chosen = src or route.src or ns.select_address(route.dev, route.via, route.scope)
         if chosen and chosen.is_loopback and route.dev.kind != "loopback":
             return Departure(lookup, EINVAL)  # 127/8 never leaves (__mkroute_output)
-        return Departure(lookup, 0, chosen or NOBODY, route.dev, gateway, route.kind == "broadcast")
+        to_all = route.kind == "broadcast" or dst == ALL_HOSTS
+        return Departure(lookup, 0, chosen or NOBODY, route.dev, gateway, to_all)
 
     def send(
         self, packet: Packet, *, binding: Binding | None = None, any_source: bool = False

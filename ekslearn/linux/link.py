@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from .packet import Frame, Skb
 
@@ -46,8 +46,9 @@ class Address:
 class Link:
     """One network interface of one namespace.
 
-    ``kind`` is "loopback", "veth" or "ethernet"; ``peer`` is a veth's other end, ``segment``
-    what an Ethernet link is plugged into. MTU is in bytes.
+    ``kind`` is "loopback", "veth", "ethernet" or "vlan"; ``peer`` is a veth's other end,
+    ``segment`` what an Ethernet link, or the one under a VLAN device, is plugged into. MTU is in
+    bytes.
     """
 
     def __init__(self, namespace: NetworkNamespace, name: str, kind: str, mac: str = "") -> None:
@@ -62,6 +63,8 @@ class Link:
         self.over_dead = False
         self.peer: Link | None = None
         self.segment: Wire | None = None
+        self.parent: Link | None = None  # of a VLAN device, with the VLAN's number
+        self.vlan = 0
         self.addresses: list[Address] = []
 
     @property
@@ -69,7 +72,7 @@ class Link:
         """Whether a frame can leave: for a veth, both ends are up."""
         if self.kind == "veth":
             return self.up and self.peer is not None and self.peer.up
-        return self.up
+        return self.up and (self.parent is None or self.parent.up)
 
     def settle_ends(self) -> None:
         """Note, for both ends, whether what carries them is dead: a carrier came or went.
@@ -96,26 +99,30 @@ class Link:
         through a veth whose ends are in one namespace; anywhere else it is lost.
         """
         kept = skb if self.kind == "loopback" else None
-        world = self.namespace.world
+        far = self if self.kind == "loopback" else self.peer
         if self.segment:
             self.segment.carry(self, frame)
-            return
-        far = [self] if self.kind == "loopback" else [self.peer] if self.peer else []
-        for link in far:
-            if skb and link.namespace is self.namespace and not kept:
-                world.later(link.namespace.receive, link, frame, Skb(skb.packet, mark=skb.mark))
-            else:
-                world.later(link.namespace.receive, link, frame, kept)
+        elif far:
+            if skb and far.namespace is self.namespace and not kept:
+                kept = Skb(skb.packet, mark=skb.mark)
+            self.namespace.world.later(far.namespace.receive, far, frame, kept)
 
 
-class Wire(Protocol):
+class Wire:
     """What an Ethernet link can be plugged into."""
 
     def carry(self, link: Link, frame: Frame) -> None:
         """Take a frame that ``link`` sends to wherever it is to go."""
+        raise NotImplementedError  # every wire does it in its own way
+
+    def joined(self, link: Link) -> None:
+        """A VLAN device was made on a link that is plugged in here."""
+
+    def unplug(self, link: Link) -> None:
+        """A link is gone."""
 
 
-class Segment:
+class Segment(Wire):
     """One Ethernet wire or switch: every link plugged in hears every frame."""
 
     def __init__(self, *links: Link) -> None:

@@ -65,6 +65,14 @@ class NetworkNamespace:
         near.settle_ends()
         return near, far
 
+    def add_vlan(self, name: str, mac: str, parent: Link, vlan: int) -> Link:
+        """Add a VLAN device on an Ethernet link; KernelError as for any link."""
+        link = self.add_link(name, "vlan", mac or parent.mac)
+        link.parent, link.vlan, link.mtu = parent, vlan, parent.mtu
+        if parent.segment:
+            parent.segment.joined(link)
+        return link
+
     def _adopt(self, link: Link) -> None:
         taken = {other.index for other in self.links.values()}
         if not link.index or link.index in taken:
@@ -78,7 +86,11 @@ class NetworkNamespace:
         self.sysctls.add_interface(link.name)
 
     def remove_link(self, link: Link) -> None:
-        """Delete a link and, for a veth, its other end."""
+        """Delete a link and, for a veth, its other end; with a trunk its VLAN devices go."""
+        for other in [each for each in self.links.values() if each.parent is link]:
+            self.remove_link(other)
+        if link.parent and link.segment:
+            link.segment.unplug(link)
         for end in (link, link.peer) if link.peer else (link,):
             end.namespace._let_go(end)
             end.peer = None
@@ -333,7 +345,8 @@ class NetworkNamespace:
         elif isinstance(frame.payload, Arp):
             self.neighbors.receive(link, frame.payload)
         else:
-            self.ip.receive(Skb(frame.payload, mark=skb.mark if skb else 0), link)
+            mark, to_all = skb.mark if skb else 0, frame.dst == BROADCAST_MAC
+            self.ip.receive(Skb(frame.payload, mark=mark, broadcast=to_all), link)
 
     def sight(self, link: Link, way: str, packet: Packet) -> None:
         """Tell the recorder that a packet passed a link."""

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from ..errors import KernelError
+from .ip import LOOPBACK
 from .packet import ECHO_REPLY, ECHO_REQUEST, UNREACHABLE, Packet, Skb
 
 if TYPE_CHECKING:
@@ -44,21 +45,16 @@ class Client:
 
     def asked(self, packet: Packet) -> bool:
         """Whether ``packet`` belongs to this question, judged by addresses, ports and id."""
-        question = self.question
-        if packet.quoted:
-            return self.question_key(packet.quoted) == self.question_key(question)
-        if packet.protocol != question.protocol:
-            return False
-        if packet.protocol == "icmp":
-            return packet.icmp == (ECHO_REPLY, 0) and packet.ident == question.ident
-        back = (packet.src, packet.sport, packet.dst, packet.dport)
-        return back == (question.dst, question.dport, question.src, question.sport)
+        question, about = self.question, packet.quoted
+        if question.protocol == "icmp":  # whatever address was asked (ping_lookup)
+            told, kind = (about, ECHO_REQUEST) if about else (packet, ECHO_REPLY)
+            return told.icmp == (kind, 0) and told.ident == question.ident
+        return self.ends(about or packet.answer()) == self.ends(question)
 
     @staticmethod
-    def question_key(packet: Packet) -> tuple[object, ...]:
-        """What identifies a question when an ICMP error quotes it."""
-        ports = (packet.sport, packet.dport, packet.ident, packet.icmp)  # icmp: ping_err
-        return (packet.protocol, packet.src, packet.dst, *ports)
+    def ends(packet: Packet) -> tuple[object, ...]:
+        """Protocol, addresses and ports: what a TCP or UDP question is known by."""
+        return (packet.protocol, packet.src, packet.dst, packet.sport, packet.dport)
 
 
 class Sockets:
@@ -92,6 +88,7 @@ class Sockets:
         A TCP SYN, a UDP datagram or an ICMP echo request, from the next port or id.
         """
         number, self.next_port = self.next_port, self.next_port + 1
+        dst = dst if int(dst) else LOOPBACK  # nobody's address stands for this host (connect)
         leaving = self._ns.ip.departure(dst)
         packet = Packet(src=leaving.src, dst=dst, protocol=protocol, ttl=ttl)
         if protocol == "icmp":
@@ -117,7 +114,7 @@ class Sockets:
         """Give a packet to the socket it is for, or answer as the kernel does where none is."""
         packet = skb.packet
         if packet.icmp == (ECHO_REQUEST, 0):
-            if skb.broadcast:
+            if skb.broadcast and self._ns.address_kind(packet.dst) != "local":
                 self._ns.drop(skb, "deliver", "an echo request to a broadcast isn't answered")
                 return
             self._ns.note(skb, "deliver", "the kernel answers the echo request", None)

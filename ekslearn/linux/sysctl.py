@@ -5,7 +5,7 @@ Source: Documentation/networking/ip-sysctl.rst and include/linux/inetdevice.h of
 
 from __future__ import annotations
 
-CONF, TCP_EARLY_DEMUX = "net.ipv4.conf.", "net.ipv4.tcp_early_demux"
+CONF = "net.ipv4.conf."
 # Per-interface switches, with the value a new network namespace starts from.
 INTERFACE_DEFAULTS = {
     "accept_local": 0, "accept_redirects": 1, "arp_ignore": 0, "forwarding": 0,
@@ -21,7 +21,7 @@ class Sysctls:
     """The values of one namespace; keys as ``sysctl`` spells them, values whole numbers."""
 
     def __init__(self) -> None:
-        self._values: dict[str, int] = {TCP_EARLY_DEMUX: 1}
+        self._values: dict[str, int] = {"net.ipv4.tcp_early_demux": 1}
         for owner in ("all", "default"):
             for key, value in INTERFACE_DEFAULTS.items():
                 self._values[f"{CONF}{owner}.{key}"] = value

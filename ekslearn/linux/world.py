@@ -9,25 +9,9 @@ from random import Random
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from .conntrack import Connection
     from .link import Link
     from .namespace import NetworkNamespace
-    from .neighbor import Neighbor
-    from .netfilter import Walk
-    from .packet import Arp, Packet
-    from .route import Lookup
-
-
-class Worded(Protocol):
-    """A deciding row that isn't the kernel's, in words: ``passed_over`` has those before it."""
-
-    @property
-    def text(self) -> str:
-        """The row itself."""
-
-    @property
-    def passed_over(self) -> tuple[str, ...]:
-        """The rows looked at and not chosen, each with the reason."""
+    from .packet import Packet
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +19,13 @@ class Decision:
     """One thing a namespace decided about a packet: at which stage, what, and by which row.
 
     ``row`` is a Lookup, a Walk, a Neighbor, a Connection, an Arp message, or None where no table
-    decided; where something outside the kernel did, whatever can say so in a text.
+    decided; where something outside the kernel did, an object with ``text`` and ``passed_over``.
     """
 
     namespace: NetworkNamespace
     stage: str
     verdict: str
-    row: Lookup | Walk | Neighbor | Connection | Arp | Worded | None
+    row: object
     packet: Packet | None
     mark: int = 0
     lost: bool = False

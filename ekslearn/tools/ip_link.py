@@ -32,7 +32,12 @@ from .words import (
 )  # fmt: skip
 
 # In bytes: a veth's (drivers/net/veth.c, ETH_MIN_MTU .. ETH_MAX_MTU), an ENI's (the ENA device's).
-MTU_LIMITS = {"veth": (68, 65535), "ethernet": (68, 9216), "loopback": (68, 1 << 31)}
+MTU_LIMITS = {
+    "veth": (68, 65535),
+    "ethernet": (68, 9216),
+    "vlan": (0, 65535),
+    "loopback": (68, 1 << 31),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ def _state(link: Link) -> str:
 def _name(link: Link) -> str:
     peer = link.peer
     if peer is None:
-        return link.name
+        return f"{link.name}@{link.parent.name}" if link.parent else link.name
     return f"{link.name}@{peer.name if peer.namespace is link.namespace else f'if{peer.index}'}"
 
 
@@ -142,7 +147,7 @@ LINK = (
     Row("mtu", "mtu", reading(lambda word: number(word, 1 << 31), 'Invalid "mtu" value\n'),
         once=True),
     Row("netns", "netns", _netns, once=True),
-    Row("ty*pe", "kind"),
+    Row("ty*pe", "kind"), Row("l*ink", "parent", once=True),
     refused("ip link"),
 )  # fmt: skip
 NAMED = Row("dev", "dev", interface_name('"dev" not a valid ifname', 127), once=True)
@@ -170,8 +175,9 @@ def _existing(namespace: NetworkNamespace, words: Words) -> dict[str, Any]:
     found = _parse(namespace, words)
     if not found["dev"]:
         give_up('Not enough information: "dev" argument is required.')
-    if "kind" in found:
-        words.refuse('"type"')
+    for key, word in (("kind", '"type"'), ("parent", '"link"')):
+        if key in found:
+            words.refuse(word)
     if found["dev"] in namespace.links and isinstance(found.get("mac"), bytes):
         give_up(f"Invalid address length {len(found['mac'])} - must be 6 bytes", 1)
     found["link"] = link_named(namespace, found["dev"])
@@ -220,6 +226,10 @@ def _add(namespace: NetworkNamespace, words: Words, style: Style) -> str:
     kind = near.get("kind", "")
     if not kind:
         give_up('Not enough information: "type" argument is required', 1)
+    if kind == "vlan" and "parent" in near:
+        return _add_vlan(namespace, near, words)
+    if "parent" in near:
+        words.refuse('"link"')
     if kind in refused_words()["ip link type"].split():
         words.refuse(f'"type {kind}"')
     far: dict[str, Any] = {}
@@ -247,6 +257,18 @@ def _add(namespace: NetworkNamespace, words: Words, style: Style) -> str:
     ends = home.add_veth(name, near.get("mac", ""), away, peer, far.get("mac", ""))
     for link, found in zip(ends, (near, far), strict=True):
         apply(link.namespace, link, {key: found[key] for key in ("mtu", "up") if key in found})
+    return ""
+
+
+def _add_vlan(namespace: NetworkNamespace, found: dict[str, Any], words: Words) -> str:
+    """A VLAN device on an ENI: ``... type vlan id N``."""
+    parent = link_named(namespace, found["parent"])
+    if parent.segment is None or words.take() != "id" or "mac" not in found or not found["dev"]:
+        words.refuse("a VLAN device other than `link ENI name NAME address MAC type vlan id N`")
+    vlan = number(words.take(), 4095)
+    if vlan is None or words:
+        give_up('Error: argument "id" is wrong: id is invalid\n', 255)
+    namespace.add_vlan(found["dev"], found["mac"], parent, vlan)
     return ""
 
 

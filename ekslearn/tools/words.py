@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -119,6 +119,15 @@ class Words:
 Reader = Callable[[Words], Any]
 
 
+@lru_cache(10_000)
+def _fits(names: str, word: str) -> bool:
+    for name in names.split():
+        short, star, rest = name.partition("*")
+        if word == name or (star and word.startswith(short) and (short + rest).startswith(word)):
+            return True
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One option of a tool.
@@ -138,13 +147,7 @@ class Row:
 
     def fits(self, word: str) -> bool:
         """Whether ``word`` is this option, spelled out or shortened."""
-        for name in self.names.split():
-            short, star, rest = name.partition("*")
-            if word == name or (
-                star and word.startswith(short) and (short + rest).startswith(word)
-            ):
-                return True
-        return False
+        return _fits(self.names, word)
 
     @property
     def word(self) -> str:

@@ -1,7 +1,8 @@
 """EC2's API, as far as the VPC CNI calls it: one method for each action, with EC2's own errors.
 
-Source: Amazon EC2 API reference and "Error codes for the Amazon EC2 API". Every call is recorded
-with the time it takes; the clock is the caller's, and so is waiting for an answer.
+Source: Amazon EC2 API reference and "Error codes for the Amazon EC2 API"; data/ec2_errors.csv has
+the sentences. Every call is recorded with the time it takes; the clock is the caller's, and so is
+waiting for an answer.
 """
 
 from __future__ import annotations
@@ -13,13 +14,11 @@ from functools import wraps
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from ..errors import EkslearnError
-from ..linux.link import invented_mac
 from .error import Ec2Error, aws_id, ec2_refuses
-from .instance import InstanceType, instance_type
-from .model import Eni, Private, Vpc
+from .instance import InstanceType, instance_type, instance_types
+from .model import Eni, Vpc
 from .security import SecurityGroup
-from .subnet import BLOCK, Subnet
+from .subnet import BLOCK, Private, Subnet
 
 # Seconds a call takes. AWS publishes none: the model's own, of the size that CNI logs show.
 LATENCY: Mapping[str, float] = {
@@ -28,22 +27,9 @@ LATENCY: Mapping[str, float] = {
     "UnassignPrivateIpAddresses": 0.4, "DeleteNetworkInterface": 0.3,
 }  # fmt: skip
 USUAL_LATENCY = 0.15
-OTHER_ZONE = (
-    "You may not attach a network interface to an instance if they are not in the same"
-    " availability zone"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """A token bucket: how many calls it holds, and how many a second come back."""
-
-    size: float
-    refill: float
-
-
-# "Request throttling for the Amazon EC2 API": Describe* and the rest; a bucket for each action.
-READING, CHANGING = Rate(100, 20), Rate(50, 5)
+# Token buckets, one for each action: how many calls one holds, and how many come back a second
+# ("Request throttling for the Amazon EC2 API", the general rates for Describe* and for changes).
+READING, CHANGING = (100.0, 20.0), (50.0, 5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +43,7 @@ class Call:
     error: str = ""
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Instance:
     """An EC2 instance; ``enis`` are those attached, which is what its metadata service lists."""
 
@@ -98,20 +84,19 @@ class Ec2:
     """The EC2 of one account in one Region, with one VPC.
 
     ``clock`` tells the seconds; a call doesn't move it: who calls waits for ``calls[-1].took_s``.
-    ``latency`` overrides what single actions take. ``rates`` gives actions their token buckets
-    (None: nothing is throttled); a bucket is the account's, so all nodes share it. What is
-    returned is EC2's own record, not a copy.
+    ``latency`` overrides what single actions take. ``rates`` gives single actions another token
+    bucket, (size, refill a second), than READING or CHANGING; without it nothing is throttled. A
+    bucket is the account's: all nodes share it. What is returned is EC2's own record, no copy.
     """
 
     def __init__(
         self, vpc: Vpc, *, clock: Callable[[], float], latency: Mapping[str, float] | None = None,
-        rates: Mapping[str, Rate] | None = None, throttled: bool = False,
+        rates: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:  # fmt: skip
         self.vpc = vpc
         self.clock = clock
         self.latency = {**LATENCY, **(latency or {})}
-        self.rates = dict(rates or {})
-        self.throttled = throttled or bool(rates)
+        self.rates = rates
         self.calls: list[Call] = []
         self.instances: dict[str, Instance] = {}
         self._tokens: dict[str, tuple[float, float]] = {}  # what a bucket held, and when
@@ -119,14 +104,14 @@ class Ec2:
 
     def admit(self, name: str) -> None:
         """Take a token for a call; Ec2Error RequestLimitExceeded if the bucket is empty."""
-        if not self.throttled:
+        if self.rates is None:
             return
-        rate = self.rates.get(name, READING if name.startswith("Describe") else CHANGING)
+        size, refill = self.rates.get(name, READING if name.startswith("Describe") else CHANGING)
         now = self.clock()
-        held, since = self._tokens.get(name, (rate.size, now))
-        held = min(rate.size, held + (now - since) * rate.refill)
-        self._tokens[name] = (held - 1 if held >= 1 else held, now)
-        ec2_refuses(held < 1, "RequestLimitExceeded", "Request limit exceeded.")
+        held, since = self._tokens.get(name, (size, now))
+        held = min(size, held + (now - since) * refill)
+        self._tokens[name] = (held - (held >= 1), now)
+        ec2_refuses(held < 1, "throttled")
 
     # Reading
 
@@ -143,8 +128,8 @@ class Ec2:
     @_action
     def describe_instance_types(self, name: str) -> InstanceType:
         """One instance type; Ec2Error InvalidInstanceType."""
-        return _kind(name, "InvalidInstanceType",
-                     f"The following supplied instance types do not exist: [{name}]")  # fmt: skip
+        ec2_refuses(name not in instance_types(), "no type", name)
+        return instance_type(name)
 
     @_action
     def describe_network_interfaces(
@@ -153,27 +138,21 @@ class Ec2:
         """ENIs by id, or those attached to an instance; InvalidNetworkInterfaceID.NotFound."""
         if eni_ids is not None:
             return [self._eni(eni_id) for eni_id in eni_ids]
-        enis = self.vpc.enis.values()
-        return [eni for eni in enis if instance is None or eni.instance == instance]
+        return list(self._instance(instance).enis if instance else self.vpc.enis.values())
 
     # Changing
 
     @_action
     def run_instances(
-        self, name: str, kind: InstanceType | str, subnet: Subnet, *,
+        self, name: str, kind: InstanceType, subnet: Subnet, *,
         private_ip: IPv4Address | None = None, groups: Sequence[SecurityGroup] = (),
     ) -> Eni:  # fmt: skip
         """Launch an instance; its primary ENI. A subnet with a route to igw gives it a public IP.
 
-        Raises Ec2Error: InvalidParameterValue for an unknown type, and whatever an address can
-        cause.
+        Raises Ec2Error, whatever an address can cause.
         """
-        if isinstance(kind, str):
-            kind = _kind(kind, "InvalidParameterValue",
-                         f"Invalid value '{kind}' for InstanceType.")  # fmt: skip
-        made = Instance(instance_id=aws_id("i", self.vpc.name, name), name=name, kind=kind,
-                        zone=subnet.zone)  # fmt: skip
-        eni = self._create(aws_id("eni", self.vpc.name, name), subnet, groups, private_ip)
+        made = Instance(aws_id("i", self.vpc.name, name), name, kind, subnet.zone)
+        eni = self.vpc.add_eni(aws_id("eni", self.vpc.name, name), subnet, groups, private_ip)
         eni.delete_on_termination = True
         self.instances[made.instance_id] = made
         self._attach(eni, made, 0, 0)
@@ -193,12 +172,10 @@ class Ec2:
         Where fewer addresses are free than the prefixes need, EC2 says InvalidParameterValue and
         not InsufficientCidrBlocks (amazon-vpc-cni-k8s issue 3105, cilium pull request 31016).
         """
-        full = prefix_count and subnet.free < BLOCK * prefix_count + 1
-        said = "There aren't sufficient free Ipv4 addresses or prefixes"
-        ec2_refuses(full, "InvalidParameterValue", said)
+        ec2_refuses(prefix_count and subnet.free < BLOCK * prefix_count + 1, "too few")
         number = self._made[description] = self._made.get(description, 0) + 1
         eni_id = aws_id("eni", self.vpc.name, description, str(number))
-        eni = self._create(eni_id, subnet, groups, private_ip)
+        eni = self.vpc.add_eni(eni_id, subnet, groups, private_ip)
         eni.description, eni.tags = description, dict(tags or {})
         try:
             self._assign(eni, secondary_count, prefix_count, secondary, prefixes)
@@ -219,19 +196,15 @@ class Ec2:
         """
         eni, machine = self._eni(eni_id), self._instance(instance)
         kind = machine.kind
-        said = f"Interface: [{eni_id}] in use."
-        ec2_refuses(eni.attached, "InvalidNetworkInterface.InUse", said)
-        ec2_refuses(eni.subnet.zone != machine.zone, "InvalidParameterCombination", OTHER_ZONE)
+        ec2_refuses(eni.attached, "eni attached", eni_id)
+        ec2_refuses(eni.subnet.zone != machine.zone, "other zone")
         limits = (kind.enis, *kind.network_cards[1:])
-        said = f"Invalid value '{network_card}' for networkCardIndex on {kind.name}"
-        ec2_refuses(not 0 <= network_card < len(limits), "InvalidParameterValue", said)
+        ec2_refuses(not 0 <= network_card < len(limits), "no card", network_card, kind.name)
         there = [each for each in machine.enis if each.network_card == network_card]
-        said = (f"Instance '{instance}' already has an interface attached at device index"
-                f" '{device_index}'.")  # fmt: skip
-        used = any(each.device_index == device_index for each in there)
-        ec2_refuses(used, "InvalidParameterValue", said)
-        said = f"Interface count {len(machine.enis) + 1} exceeds the limit for {kind.name}"
-        ec2_refuses(len(there) >= limits[network_card], "AttachmentLimitExceeded", said)
+        used = [each.device_index for each in there]
+        ec2_refuses(device_index in used, "index used", instance, device_index)
+        full = len(there) >= limits[network_card]
+        ec2_refuses(full, "eni limit", len(machine.enis) + 1, kind.name)
         self._check_slots(kind, eni.slots_used, bool(eni.prefixes))
         return self._attach(eni, machine, device_index, network_card)
 
@@ -241,13 +214,12 @@ class Ec2:
         source_dest_check: bool | None = None, groups: Sequence[SecurityGroup] | None = None,
     ) -> None:  # fmt: skip
         """Change what is named of an ENI."""
-        eni = self._eni(eni_id)
-        if delete_on_termination is not None:
-            eni.delete_on_termination = delete_on_termination
-        if source_dest_check is not None:
-            eni.source_dest_check = source_dest_check
-        if groups is not None:
-            eni.security_groups = list(groups)
+        named = {"delete_on_termination": delete_on_termination,
+                 "source_dest_check": source_dest_check,
+                 "security_groups": None if groups is None else list(groups)}  # fmt: skip
+        for attribute, value in named.items():
+            if value is not None:
+                setattr(self._eni(eni_id), attribute, value)
 
     @_action
     def assign_private_ip_addresses(
@@ -269,11 +241,9 @@ class Ec2:
         """Take addresses or prefixes from an ENI, all of them or none."""
         eni = self._eni(eni_id)
         wanted: dict[Private, None] = dict.fromkeys([*addresses, *prefixes])
-        said = "The primary IP address of an interface cannot be unassigned"
-        ec2_refuses(eni.primary in wanted, "InvalidParameterValue", said)
+        ec2_refuses(eni.primary in wanted, "primary stays")
         strange = wanted.keys() - {*eni.secondary, *eni.prefixes}
-        said = f"Some of the specified addresses are not assigned to interface {eni_id}"
-        ec2_refuses(strange, "InvalidParameterValue", said)
+        ec2_refuses(strange, "not assigned", eni_id)
         for what in wanted:
             self.vpc.release(eni, what)
 
@@ -281,12 +251,9 @@ class Ec2:
     def detach_network_interface(self, attachment_id: str) -> None:
         """Detach an ENI; InvalidAttachmentID.NotFound, OperationNotPermitted for device 0."""
         held = {eni.attachment_id: eni for eni in self.vpc.enis.values() if eni.attached}
-        said = f"The attachment ID '{attachment_id}' does not exist"
-        ec2_refuses(attachment_id not in held, "InvalidAttachmentID.NotFound", said)
+        ec2_refuses(attachment_id not in held, "no attachment", attachment_id)
         eni = held[attachment_id]
-        said = "The network interface at device index 0 cannot be detached."
-        primary = eni.device_index == eni.network_card == 0
-        ec2_refuses(primary, "OperationNotPermitted", said)
+        ec2_refuses(eni.device_index == eni.network_card == 0, "device 0")
         self._instance(eni.instance).enis.remove(eni)
         eni.instance, eni.attachment_id, eni.device_index, eni.network_card = "", "", 0, 0
 
@@ -294,8 +261,7 @@ class Ec2:
     def delete_network_interface(self, eni_id: str) -> None:
         """Delete an ENI that nothing holds; InvalidParameterValue if something does."""
         eni = self._eni(eni_id)
-        said = f"Network interface '{eni_id}' is currently in use."
-        ec2_refuses(eni.attached, "InvalidParameterValue", said)
+        ec2_refuses(eni.attached, "eni in use", eni_id)
         self.vpc.remove_eni(eni)
 
     @_action
@@ -306,22 +272,12 @@ class Ec2:
     # What the actions share
 
     def _eni(self, eni_id: str) -> Eni:
-        said = f"The networkInterface ID '{eni_id}' does not exist"
-        ec2_refuses(eni_id not in self.vpc.enis, "InvalidNetworkInterfaceID.NotFound", said)
+        ec2_refuses(eni_id not in self.vpc.enis, "no eni", eni_id)
         return self.vpc.enis[eni_id]
 
     def _instance(self, instance_id: str) -> Instance:
-        said = f"The instance ID '{instance_id}' does not exist"
-        ec2_refuses(instance_id not in self.instances, "InvalidInstanceID.NotFound", said)
+        ec2_refuses(instance_id not in self.instances, "no instance", instance_id)
         return self.instances[instance_id]
-
-    def _create(self, eni_id: str, subnet: Subnet, groups: Sequence[SecurityGroup],
-                private_ip: IPv4Address | None) -> Eni:  # fmt: skip
-        primary = subnet.take(private_ip)
-        return self.vpc.add_eni(Eni(
-            eni_id=eni_id, subnet=subnet, mac=invented_mac(eni_id), primary=primary,
-            security_groups=list(groups),
-        ))  # fmt: skip
 
     @staticmethod
     def _attach(eni: Eni, machine: Instance, device_index: int, network_card: int) -> str:
@@ -333,19 +289,14 @@ class Ec2:
 
     @staticmethod
     def _check_slots(kind: InstanceType, slots: int, prefixes: bool) -> None:
-        said = f"{kind.name} can't have prefixes: it isn't built on the Nitro System"
-        unfit = prefixes and not kind.prefix_delegation  # code and sentence are the model's own
-        ec2_refuses(unfit, "InvalidParameterCombination", said)
-        said = "Number of private addresses will exceed limit."
-        ec2_refuses(slots > kind.ipv4_per_eni, "PrivateIpAddressLimitExceeded", said)
+        ec2_refuses(prefixes and not kind.prefix_delegation, "no prefixes", kind.name)
+        ec2_refuses(slots > kind.ipv4_per_eni, "address limit")
 
     def _assign(
         self, eni: Eni, count: int, prefix_count: int, addresses: Sequence[IPv4Address],
         prefixes: Sequence[IPv4Network],
     ) -> list[Private]:  # fmt: skip
-        both = (count and addresses) or (prefix_count and prefixes)
-        said = "Name addresses or ask for a number of them, not both"  # the sentence is ours
-        ec2_refuses(both, "InvalidParameterCombination", said)
+        ec2_refuses((count and addresses) or (prefix_count and prefixes), "both")
         more = count + prefix_count + len(addresses) + len(prefixes)
         if eni.attached:
             kind = self._instance(eni.instance).kind
@@ -363,10 +314,3 @@ class Ec2:
         for what in taken:
             self.vpc.assign(eni, what)
         return taken
-
-
-def _kind(name: str, code: str, said: str) -> InstanceType:
-    try:
-        return instance_type(name)
-    except EkslearnError as error:
-        raise Ec2Error(code, said) from error

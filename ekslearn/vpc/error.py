@@ -1,55 +1,66 @@
-"""EC2's refusals by their own codes, and identifiers of the shape EC2 gives."""
+"""EC2's refusals by their own codes, the tables of data/, and identifiers as EC2 gives them."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
+from functools import cache
 from ipaddress import IPv4Network
 
+from .. import data_path
 from ..errors import EkslearnError
 
 
 class Ec2Error(EkslearnError):
-    """EC2 says no: ``code`` is the name of the error, ``said`` what it adds.
-
-    Codes are those of "Error codes for the Amazon EC2 API". The sentences are the ones that EC2 is
-    known to answer with where somebody has published them; a docstring says where one is ours.
-    """
+    """EC2 says no: ``code`` is the name of the error, ``said`` the sentence it adds."""
 
     def __init__(self, code: str, said: str) -> None:
         super().__init__(f"{code}: {said}")
         self.code = code
         self.said = said
 
-    def __reduce__(self) -> tuple[type[Ec2Error], tuple[str, str]]:
-        return type(self), (self.code, self.said)
+
+def rows(name: str) -> list[dict[str, str]]:
+    """The rows of a table in data/, by its columns' names; lines that begin with # are comments."""
+    with data_path(name).open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+
+
+@cache
+def _refusals() -> dict[str, tuple[str, str]]:
+    return {row["refusal"]: (row["code"], row["sentence"]) for row in rows("ec2_errors.csv")}
+
+
+def ec2_refuses(so: object, refusal: str, *values: object) -> None:
+    """Raise Ec2Error if it is so.
+
+    ``refusal`` is a row of data/ec2_errors.csv, which has the code, the sentence and who has
+    published it.
+    """
+    if so:
+        code, sentence = _refusals()[refusal]
+        raise Ec2Error(code, sentence.format(*values))
 
 
 def aws_id(kind: str, *words: str) -> str:
     """An identifier as EC2 makes them ("eni-" and 17 hex digits), the same on every run.
 
     >>> aws_id("eni", "node-a", "0")
-    'eni-03d0d88ae8ff0f3e9'
+    'eni-0895d36decb8b28fb'
     """
     return f"{kind}-0{hashlib.sha256('/'.join((kind, *words)).encode()).hexdigest()[:16]}"
 
 
-def ec2_refuses(so: object, code: str, said: str) -> None:
-    """Raise Ec2Error if it is so."""
-    if so:
-        raise Ec2Error(code, said)
+def cidr_of(text: str | IPv4Network, size: str = "", what: str = "cidrBlock") -> IPv4Network:
+    """Read a CIDR, with host bits cleared as EC2 does.
 
-
-def cidr_of(text: str | IPv4Network, code: str = "", what: str = "cidrBlock") -> IPv4Network:
-    """Read a CIDR, with host bits cleared as EC2 does; a VPC's or a subnet's is /16 to /28.
-
-    Raises Ec2Error: InvalidParameterValue where it is none, ``code``, if one is given, where its
-    size is wrong. ``what`` is EC2's name for the parameter.
+    ``size`` names the refusal where a VPC's or a subnet's isn't /16 to /28; ``what`` is EC2's
+    name for the parameter.
     """
     try:
         network = IPv4Network(text, strict=False)
     except ValueError:
-        said = f"Value ({text}) for parameter {what} is invalid. This is not a valid CIDR block."
-        raise Ec2Error("InvalidParameterValue", said) from None
-    wrong = code and not 16 <= network.prefixlen <= 28
-    ec2_refuses(wrong, code, f"The CIDR '{text}' is invalid.")
+        ec2_refuses(True, "no cidr", text, what)
+        raise
+    ec2_refuses(size and not 16 <= network.prefixlen <= 28, size, text)
     return network

@@ -5,16 +5,15 @@ The numbers come from EC2's own description (data/instance_types.csv says which 
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 
-from .. import data_path
 from ..errors import EkslearnError
+from .error import rows
+from .subnet import BLOCK
 
 HOST_NETWORK_PODS = 2  # aws-node and kube-proxy, which use the node's own address
-PREFIX_ADDRESSES = 16
 CAP, CAP_LARGE, LARGE_VCPUS = 110, 250, 30  # amazon-eks-ami, max-pods-calculator.sh (AL2)
 
 
@@ -44,14 +43,11 @@ class InstanceType:
 @cache
 def instance_types() -> dict[str, InstanceType]:
     """Every instance type of the data file, by name."""
-    with data_path("instance_types.csv").open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
     return {row["instance_type"]: InstanceType(
         name=row["instance_type"], enis=int(row["enis"]), ipv4_per_eni=int(row["ipv4_per_eni"]),
         hypervisor=row["hypervisor"], bare_metal=row["bare_metal"] == "yes",
-        vcpus=int(row["vcpus"]),
-        network_cards=tuple(int(word) for word in row["network_cards"].split()),
-    ) for row in rows}  # fmt: skip
+        vcpus=int(row["vcpus"]), network_cards=tuple(map(int, row["network_cards"].split())),
+    ) for row in rows("instance_types.csv")}  # fmt: skip
 
 
 def instance_type(name: str) -> InstanceType:
@@ -62,7 +58,7 @@ def instance_type(name: str) -> InstanceType:
     """
     known = instance_types()
     if name not in known:
-        near = ", ".join(get_close_matches(name, known, n=3)) or "m5.large, t3.medium"
+        near = ", ".join(get_close_matches(name, known)) or "m5.large, t3.medium"
         raise EkslearnError(f"EC2 has no instance type {name!r}; there are, for instance, {near}")
     return known[name]
 
@@ -80,8 +76,6 @@ def max_pods(
     >>> max_pods(instance_type("m5.large"), prefixes=True), max_pods(instance_type("t3.small"))
     (434, 11)
     """
-    each = (kind.ipv4_per_eni - 1) * (
-        PREFIX_ADDRESSES if prefixes and kind.prefix_delegation else 1
-    )
+    each = (kind.ipv4_per_eni - 1) * (BLOCK if prefixes and kind.prefix_delegation else 1)
     pods = (kind.enis - custom_networking) * each + HOST_NETWORK_PODS
     return min(pods, CAP_LARGE if kind.vcpus > LARGE_VCPUS else CAP) if capped else pods

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
 from ..errors import EkslearnError
+from ..linux.link import invented_mac
 from .error import cidr_of, ec2_refuses
 from .security import SecurityGroup
-from .subnet import PREFIX, Subnet
+from .subnet import Private, Subnet, prefix_of
 
 # Where the model's public addresses come from: the range for benchmarks (RFC 2544), so that no
 # lesson shows somebody's real one.
@@ -22,16 +24,14 @@ PUBLIC = IPv4Network("198.18.0.0/16")
 NAT_GATEWAY = IPv4Address("198.19.0.1")
 MOST_CIDRS = 5  # Amazon VPC quotas, "IPv4 CIDR blocks per VPC", the default
 
-Private = IPv4Address | IPv4Network  # one address, or a /28 prefix
-
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Eni:
     """EC2's record of an elastic network interface.
 
     ``interface_type`` is EC2's word: interface, trunk or branch (``vlan_id`` and ``trunk`` then
-    say where it hangs). ``instance`` is an instance id, empty while nothing holds the ENI. Its
-    addresses change through the Vpc only, which keeps the index of owners.
+    say where it hangs). ``instance`` is an instance id, empty while nothing holds the ENI.
+    Its addresses change through the Vpc only, which keeps the index of owners.
     """
 
     eni_id: str
@@ -64,11 +64,9 @@ class Eni:
         """Of the instance type's IPv4 addresses per ENI: a prefix takes one slot too."""
         return 1 + len(self.secondary) + len(self.prefixes)
 
-    def owns(self, address: IPv4Address) -> bool:
-        """Whether the source/destination check takes ``address`` for one of this ENI's."""
-        if address == self.primary or address in self.secondary:
-            return True
-        return any(address in prefix for prefix in self.prefixes)
+    def like(self, what: Private) -> list[Any]:
+        """The list for what is of its kind: ``secondary`` or ``prefixes``."""
+        return self.secondary if isinstance(what, IPv4Address) else self.prefixes
 
 
 class Vpc:
@@ -83,8 +81,7 @@ class Vpc:
         self.subnets: dict[str, Subnet] = {}
         self.enis: dict[str, Eni] = {}
         self.security_groups: dict[str, SecurityGroup] = {}
-        self._owners: dict[IPv4Address, Eni] = {}
-        self._prefix_owners: dict[int, Eni] = {}
+        self._owners: dict[Private, Eni] = {}
         self._public: dict[IPv4Address, Eni] = {}
         for cidr in cidrs:
             self.add_cidr(cidr)
@@ -100,12 +97,10 @@ class Vpc:
         Raises Ec2Error: InvalidVpc.Range for a size outside /16 to /28 or an overlap with another
         of its CIDRs (that sentence is ours); CidrLimitExceeded.
         """
-        network = cidr_of(cidr, "InvalidVpc.Range")
+        network = cidr_of(cidr, "vpc size")
         twice = any(network.overlaps(other) for other in self.cidrs)
-        said = f"The CIDR '{network}' conflicts with another CIDR of the VPC"
-        ec2_refuses(twice, "InvalidVpc.Range", said)
-        said = f"This network '{self.name}' has met its maximum number of allowed CIDRs: 5"
-        ec2_refuses(len(self.cidrs) == MOST_CIDRS, "CidrLimitExceeded", said)
+        ec2_refuses(twice, "vpc overlap", network)
+        ec2_refuses(len(self.cidrs) == MOST_CIDRS, "vpc cidrs", self.name, MOST_CIDRS)
         for subnet in self.subnets.values():
             subnet.table.add_local(network)
         self.cidrs.append(network)
@@ -120,76 +115,61 @@ class Vpc:
         if subnet.name in self.subnets:
             raise EkslearnError(f"there are two subnets called {subnet.name}")
         outside = not any(subnet.cidr.subnet_of(cidr) for cidr in self.cidrs)
-        ec2_refuses(outside, "InvalidSubnet.Range", f"The CIDR '{subnet.cidr}' is invalid.")
-        taken = any(subnet.cidr.overlaps(other.cidr) for other in self.subnets.values())
-        said = f"The CIDR '{subnet.cidr}' conflicts with another subnet"
-        ec2_refuses(taken, "InvalidSubnet.Conflict", said)
+        ec2_refuses(outside, "subnet size", subnet.cidr)
+        twice = any(subnet.cidr.overlaps(other.cidr) for other in self.subnets.values())
+        ec2_refuses(twice, "subnet overlap", subnet.cidr)
         for cidr in self.cidrs:
             subnet.table.add_local(cidr)
         self.subnets[subnet.name] = subnet
         return subnet
 
-    def add_security_group(self, group: SecurityGroup) -> SecurityGroup:
+    def add_security_group(self, group: SecurityGroup) -> None:
         """Take a security group in; Ec2Error InvalidGroup.Duplicate for a name twice."""
-        said = f"The security group '{group.name}' already exists for VPC '{self.name}'"
-        ec2_refuses(group.name in self.security_groups, "InvalidGroup.Duplicate", said)
+        twice = group.name in self.security_groups
+        ec2_refuses(twice, "group twice", group.name, self.name)
         self.security_groups[group.name] = group
-        return group
-
-    def subnet_of(self, address: IPv4Address) -> Subnet | None:
-        """The subnet whose CIDR holds ``address``, if any."""
-        return next((each for each in self.subnets.values() if address in each.cidr), None)
 
     # Who has what
 
     def owner(self, address: IPv4Address) -> Eni | None:
         """The ENI that has a private ``address``, attached or not."""
-        block = int(address) >> (32 - PREFIX)
-        return self._owners.get(address) or self._prefix_owners.get(block)
+        return self._owners.get(address) or self._owners.get(prefix_of(address))
 
     def public_owner(self, address: IPv4Address) -> Eni | None:
         """The ENI whose primary address the internet gateway translates to ``address``."""
         return self._public.get(address)
 
-    def add_eni(self, eni: Eni) -> Eni:
-        """Take in an ENI with its primary address, which is taken in its subnet already."""
-        self.enis[eni.eni_id] = eni
-        self._owners[eni.primary] = eni
+    def add_eni(self, eni_id: str, subnet: Subnet, groups: Iterable[SecurityGroup],
+                address: IPv4Address | None) -> Eni:  # fmt: skip
+        """Make an ENI whose primary address is ``address``, or the lowest that is free."""
+        eni = Eni(eni_id=eni_id, subnet=subnet, mac=invented_mac(eni_id),
+                  primary=subnet.take(address), security_groups=list(groups))  # fmt: skip
+        self.enis[eni_id] = self._owners[eni.primary] = eni
         return eni
 
     def remove_eni(self, eni: Eni) -> None:
         """Forget an ENI and give all its addresses back."""
-        held: list[Private] = [*eni.secondary, *eni.prefixes]
+        held: list[Private] = [*eni.secondary, *eni.prefixes, eni.primary]
         for what in held:
-            self.release(eni, what)
+            del self._owners[what]
+            eni.subnet.give_back(what)
         if eni.public_ip:
             del self._public[eni.public_ip]
-        del self._owners[eni.primary], self.enis[eni.eni_id]
-        eni.subnet.give_back(eni.primary)
+        del self.enis[eni.eni_id]
 
     def assign(self, eni: Eni, what: Private) -> None:
         """Note that an ENI has a secondary address or a prefix, taken in its subnet already."""
-        if isinstance(what, IPv4Address):
-            eni.secondary.append(what)
-            self._owners[what] = eni
-        else:
-            eni.prefixes.append(what)
-            self._prefix_owners[int(what[0]) >> (32 - PREFIX)] = eni
+        eni.like(what).append(what)
+        self._owners[what] = eni
 
     def release(self, eni: Eni, what: Private) -> None:
         """Take a secondary address or a prefix from an ENI and give it back to the subnet."""
-        if isinstance(what, IPv4Address):
-            eni.secondary.remove(what)
-            del self._owners[what]
-        else:
-            eni.prefixes.remove(what)
-            del self._prefix_owners[int(what[0]) >> (32 - PREFIX)]
+        eni.like(what).remove(what)
+        del self._owners[what]
         eni.subnet.give_back(what)
 
     def give_public(self, eni: Eni) -> IPv4Address:
-        """Give an ENI's primary address a public one, the next of the model's own range."""
-        eni.public_ip = PUBLIC[1 + len(self._public)]
-        while eni.public_ip in self._public:
-            eni.public_ip += 1
-        self._public[eni.public_ip] = eni
-        return eni.public_ip
+        """Give an ENI's primary address a public one, the lowest free of the model's range."""
+        address = next(each for each in PUBLIC.hosts() if each not in self._public)
+        eni.public_ip, self._public[address] = address, eni
+        return address

@@ -13,12 +13,8 @@ from ipaddress import IPv4Address, IPv4Network
 from ..errors import EkslearnError
 from .error import cidr_of, ec2_refuses
 
-LOCAL = "local"
-TARGETS = ("igw", "nat", "tgw", "pcx")  # the contract's; "local" is implied and can't be written
-INSIDE = (
-    "The destination CIDR block {} is equal to or more specific than one of this VPC's CIDR"
-    " blocks. This route can target only an interface or an instance."
-)
+LOCAL = "local"  # implied; the others are written
+TARGETS = ("igw", "nat", "tgw", "pcx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,37 +37,31 @@ class RouteTable:
         for destination, target in routes:
             self.add(destination, target)
 
-    def add(self, destination: str, target: str) -> VpcRoute:
+    def add(self, destination: str | IPv4Network, target: str) -> VpcRoute:
         """Add a route (CreateRoute).
 
         Raises EkslearnError for a target that isn't modelled, Ec2Error: RouteAlreadyExists;
         InvalidParameterValue for no CIDR, or one that the VPC's own CIDRs hold.
         """
         if target not in TARGETS:
-            raise EkslearnError(
-                f"the route table of {self.name}: {target!r} is no target that is modelled;"
-                f" there are {', '.join(TARGETS)}, and {LOCAL} is implied"
-            )
-        network = cidr_of(destination, what="destinationCidrBlock")
-        twice = any(route.destination == network for route in self.routes)
-        said = f"The route identified by {network} already exists."
-        ec2_refuses(twice, "RouteAlreadyExists", said)
-        self._refuse_inside(network, [r.destination for r in self.routes if r.target == LOCAL])
-        return self._put(VpcRoute(network, target))
+            there = ", ".join(TARGETS)
+            raise EkslearnError(f"{self.name} has a route to {target!r}; targets are {there}")
+        return self._put(VpcRoute(cidr_of(destination, what="destinationCidrBlock"), target))
 
-    def add_local(self, cidr: IPv4Network) -> None:
-        """Lead one of the VPC's own CIDRs to the VPC itself."""
-        for route in self.routes:
-            self._refuse_inside(route.destination, [cidr])
-        self._put(VpcRoute(cidr, LOCAL))
+    def add_local(self, cidr: IPv4Network) -> VpcRoute:
+        """Lead one of the VPC's own CIDRs to the VPC itself, as every table does."""
+        return self._put(VpcRoute(cidr, LOCAL))
 
-    def remove(self, destination: str) -> None:
-        """Delete a route (DeleteRoute); Ec2Error InvalidRoute.NotFound if there is none."""
-        left = [each for each in self.routes
-                if each.target == LOCAL or str(each.destination) != destination]  # fmt: skip
-        said = f"no route with destination-cidr-block {destination} in route table {self.name}"
-        ec2_refuses(len(left) == len(self.routes), "InvalidRoute.NotFound", said)
-        self.routes = left
+    def _put(self, made: VpcRoute) -> VpcRoute:
+        for other in self.routes:
+            same = other.destination == made.destination
+            ec2_refuses(same, "route twice", made.destination)
+            inner, outer = (made, other) if other.target == LOCAL else (other, made)
+            within = outer.target == LOCAL and inner.destination.subnet_of(outer.destination)
+            ec2_refuses(within, "route inside", inner.destination)
+        self.routes.append(made)
+        self.routes.sort(key=lambda each: (-each.destination.prefixlen, each.destination))
+        return made
 
     def lookup(self, address: IPv4Address) -> VpcRoute | None:
         """The route with the longest prefix that holds ``address``, or None."""
@@ -80,13 +70,3 @@ class RouteTable:
     def leads_to(self, target: str) -> bool:
         """Whether any route has this target: what makes a subnet "public" is one to igw."""
         return any(route.target == target for route in self.routes)
-
-    def _put(self, route: VpcRoute) -> VpcRoute:
-        self.routes.append(route)
-        self.routes.sort(key=lambda each: (-each.destination.prefixlen, each.destination))
-        return route
-
-    @staticmethod
-    def _refuse_inside(network: IPv4Network, cidrs: Iterable[IPv4Network]) -> None:
-        inside = any(network.subnet_of(cidr) for cidr in cidrs)
-        ec2_refuses(inside, "InvalidParameterValue", INSIDE.format(network))

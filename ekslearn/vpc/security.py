@@ -1,67 +1,75 @@
 """Security groups, which remember connections, and network ACLs, which don't.
 
 Source: Amazon VPC user guide, "Security group rules" and "Network ACLs"; EC2 user guide, "Security
-group connection tracking". Not modelled: untracked connections, referenced prefix lists.
+group connection tracking". Not modelled: untracked connections, prefix lists.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 
 from ..errors import EkslearnError
 from ..linux.packet import Packet
 from .error import ec2_refuses
 
 ANYWHERE = IPv4Network("0.0.0.0/0")
-PROTOCOLS = ("tcp", "udp", "icmp", "all")
+PROTOCOLS = ("all", "tcp", "udp", "icmp")
+
+
+@dataclass(frozen=True, slots=True)
+class VpcRow:
+    """What decided in the VPC: a route, a rule, a record; and the rows before it, with reasons.
+
+    ``admits`` is False where what it says is that the packet may not pass.
+    """
+
+    text: str
+    passed_over: tuple[str, ...] = ()
+    admits: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Traffic:
-    """What a rule speaks of: a protocol and its ports, for ICMP type and code; None is any."""
+class SecurityRule:
+    """One rule of a security group or a network ACL; EkslearnError for one that can't be.
+
+    The ports are the destination's, for ICMP type and code; None is any. The other end is in
+    ``cidr`` or, for a security group alone, in the security group named ``group``. ``number`` and
+    ``deny`` are a network ACL's.
+    """
 
     protocol: str = "all"
     from_port: int | None = None
     to_port: int | None = None
+    cidr: IPv4Network = ANYWHERE
+    group: str = ""
+    number: int = 0
+    deny: bool = False
 
     def __post_init__(self) -> None:
-        if self.protocol not in PROTOCOLS:
-            known = ", ".join(PROTOCOLS)
-            raise EkslearnError(f"{self.protocol!r} is no protocol of a rule; there are {known}")
-        if self.protocol == "all" and self.from_port is not None:
-            raise EkslearnError("a rule for all protocols has no ports")
+        portless = self.protocol == "all" and self.from_port is not None
+        if self.protocol not in PROTOCOLS or portless:
+            there = "all (without ports), tcp, udp and icmp"
+            raise EkslearnError(
+                f"no rule is for {self.protocol} {self.from_port}; there are {there}"
+            )
 
     def holds(self, packet: Packet) -> bool:
-        """Whether the packet is of this traffic; ports are the destination's."""
-        if self.protocol != "all" and packet.protocol != self.protocol:
-            return False
-        if self.from_port is None:
-            return True
+        """Whether the packet is of the rule's protocol and ports."""
+        if self.protocol not in ("all", packet.protocol) or self.from_port is None:
+            return self.protocol in ("all", packet.protocol)
         if packet.icmp:
-            kind, code = packet.icmp
-            return kind == self.from_port and self.to_port in (None, code)
+            return packet.icmp[0] == self.from_port and self.to_port in (None, packet.icmp[1])
         last = self.from_port if self.to_port is None else self.to_port
         return packet.dport is not None and self.from_port <= packet.dport <= last
 
     def __str__(self) -> str:
-        ends = [str(each) for each in (self.from_port, self.to_port) if each is not None]
-        return " ".join([self.protocol, "-".join(dict.fromkeys(ends))]).strip()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecurityRule(Traffic):
-    """Admit traffic from, or to, a CIDR or whoever is in the security group named ``group``."""
-
-    cidr: IPv4Network = ANYWHERE
-    group: str = ""
-
-    def __str__(self) -> str:
-        return f"{Traffic.__str__(self)} {self.group or self.cidr}"
-
-
-ALL = SecurityRule()
+        verb = "deny" if self.deny else "allow"
+        ports = (str(port) for port in (self.from_port, self.to_port) if port is not None)
+        words = (f"{self.number} {verb}" if self.number else "", self.protocol,
+                 "-".join(dict.fromkeys(ports)), self.group or str(self.cidr))  # fmt: skip
+        return " ".join(word for word in words if word)
 
 
 class SecurityGroup:
@@ -69,84 +77,50 @@ class SecurityGroup:
 
     def __init__(
         self, name: str, ingress: Iterable[SecurityRule] = (),
-        egress: Iterable[SecurityRule] = (ALL,),
+        egress: Iterable[SecurityRule] = (SecurityRule(),),
     ) -> None:  # fmt: skip
         self.name = name
-        self.ingress = list(ingress)
-        self.egress = list(egress)
+        self.rules = {"ingress": list(ingress), "egress": list(egress)}
 
 
-def admitted(
-    groups: Sequence[SecurityGroup], way: str, packet: Packet, peer: Sequence[SecurityGroup] = (),
-) -> tuple[str, tuple[str, ...]]:  # fmt: skip
-    """The rule of any of ``groups`` that admits a packet, as text, empty if none does; and the
-    rules passed over, each with the reason. ``way`` is "ingress" or "egress", ``peer`` the
-    security groups of the ENI at the other end.
-    """
-    far = packet.src if way == "ingress" else packet.dst
-    names = {group.name for group in peer}
-    passed = []
-    for group in groups:
-        for rule in group.ingress if way == "ingress" else group.egress:
-            text = f"{group.name} {way}: {rule}"
-            if not rule.holds(packet):
-                passed.append(f"{text} — it is other traffic")
-            elif rule.group not in names if rule.group else far not in rule.cidr:
-                where = f"in {rule.group}" if rule.group else f"in {rule.cidr}"
-                passed.append(f"{text} — {far} isn't {where}")
-            else:
-                return text, tuple(passed)
-    return "", tuple(passed)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AclRule(Traffic):
-    """One numbered rule of a network ACL: allow or deny traffic from, or to, ``cidr``."""
-
-    number: int
-    allow: bool = True
-    cidr: IPv4Network = ANYWHERE
-
-    def __str__(self) -> str:
-        verb = "allow" if self.allow else "deny"
-        return f"{self.number} {verb} {Traffic.__str__(self)} {self.cidr}"
-
-
-class NetworkAcl:
+class NetworkAcl(SecurityGroup):
     """Numbered rules for what enters and leaves a subnet: the lowest that matches decides.
 
-    It remembers nothing: an answer needs a rule for the asker's port, 1024 to 65535.
+    It remembers nothing: an answer needs a rule for the asker's port, 1024 to 65535. Raises
+    Ec2Error: NetworkAclEntryAlreadyExists for a number twice, InvalidParameterValue for one that
+    isn't 1 to 32766.
     """
 
     def __init__(
-        self, name: str, ingress: Iterable[AclRule] = (), egress: Iterable[AclRule] = ()
+        self, name: str, ingress: Iterable[SecurityRule] = (), egress: Iterable[SecurityRule] = ()
     ) -> None:
-        self.name = name
-        self.ingress: list[AclRule] = []
-        self.egress: list[AclRule] = []
-        for way, rules in (("ingress", ingress), ("egress", egress)):
-            for rule in rules:
-                self.add(way, rule)
+        super().__init__(name, ingress, egress)
+        for rules in self.rules.values():
+            rules.sort(key=lambda rule: rule.number)
+            numbers = [rule.number for rule in rules]
+            for number in numbers:
+                ec2_refuses(not 1 <= number <= 32766, "acl number", number)
+                ec2_refuses(numbers.count(number) > 1, "acl twice", number)
 
-    def add(self, way: str, rule: AclRule) -> None:
-        """Add a rule; Ec2Error NetworkAclEntryAlreadyExists for a number twice."""
-        rules = self.ingress if way == "ingress" else self.egress
-        twice = any(rule.number == other.number for other in rules)
-        said = f"The network acl entry identified by {rule.number} already exists."
-        ec2_refuses(twice, "NetworkAclEntryAlreadyExists", said)
-        said = f"Value ({rule.number}) for parameter ruleNumber is invalid."
-        ec2_refuses(not 1 <= rule.number <= 32766, "InvalidParameterValue", said)
-        rules.append(rule)
-        rules.sort(key=lambda each: each.number)
 
-    def judge(self, way: str, packet: Packet) -> tuple[bool, str, tuple[str, ...]]:
-        """Whether a packet may pass, the deciding rule as text, and the rules passed over."""
-        far: IPv4Address = packet.src if way == "ingress" else packet.dst
-        passed: list[str] = []
-        for rule in self.ingress if way == "ingress" else self.egress:
-            text = f"{self.name} {way}: {rule}"
-            if rule.holds(packet) and far in rule.cidr:
-                return rule.allow, text, tuple(passed)
-            why = "it is other traffic" if far in rule.cidr else f"{far} isn't in {rule.cidr}"
-            passed.append(f"{text} — {why}")
-        return False, f"{self.name} {way}: * deny all {ANYWHERE}", tuple(passed)
+def judge(
+    books: Sequence[SecurityGroup], way: str, packet: Packet, peer: Sequence[SecurityGroup] = ()
+) -> VpcRow:
+    """The first rule of ``books`` that speaks of a packet, else what stands for none: a drop.
+
+    ``way`` is "ingress" or "egress", ``peer`` the security groups of the ENI at the other end.
+    """
+    far = packet.src if way == "ingress" else packet.dst
+    groups = {group.name for group in peer}
+    passed: list[str] = []
+    for book in books:
+        for rule in book.rules[way]:
+            text = f"{book.name} {way}: {rule}"
+            if not rule.holds(packet):
+                passed.append(f"{text} — it is other traffic")
+            elif rule.group not in groups if rule.group else far not in rule.cidr:
+                passed.append(f"{text} — {far} isn't in {rule.group or rule.cidr}")
+            else:
+                return VpcRow(text, tuple(passed), not rule.deny)
+    names = ", ".join(book.name for book in books)
+    return VpcRow(f"{names} {way}: no rule, so deny", tuple(passed), admits=False)

@@ -8,7 +8,6 @@ say which free address or prefix EC2 picks: the model takes the lowest.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
@@ -19,28 +18,26 @@ from .route import RouteTable
 if TYPE_CHECKING:
     from .security import NetworkAcl
 
+Private = IPv4Address | IPv4Network  # what an ENI is given: one address, or a prefix
 PREFIX = 28  # the length of a delegated IPv4 prefix
 BLOCK = 1 << (32 - PREFIX)
 # What an address of a subnet can be. The last two are free too, but kept by a CIDR reservation.
 FREE, RESERVED, TAKEN, DELEGATED, FOR_PREFIXES, EXPLICIT = range(6)
 UNTAKEN = (FREE, FOR_PREFIXES, EXPLICIT)
-LACKS = "The specified subnet does not have enough free {} to satisfy the request."
-FULL, FRAGMENTED = LACKS.format("addresses"), LACKS.format("cidr blocks")
+KEPT = {"prefix": FOR_PREFIXES, "explicit": EXPLICIT}
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """A CIDR reservation: ``kind`` "prefix" keeps it for /28s, "explicit" for who names one."""
-
-    cidr: IPv4Network
-    kind: str
+def prefix_of(address: IPv4Address) -> IPv4Network:
+    """The aligned /28 that an address lies in."""
+    return IPv4Network((int(address) & -BLOCK, PREFIX))
 
 
 class Subnet:
     """A slice of a VPC in one zone, with one route table and one network ACL.
 
     ``states`` has one byte for each address, in order: FREE, RESERVED (by AWS), TAKEN, DELEGATED
-    (in a prefix), FOR_PREFIXES or EXPLICIT.
+    (in a prefix), FOR_PREFIXES or EXPLICIT. ``reservations`` are CIDRs kept for "prefix", the
+    /28s, or "explicit", for who names the address.
     """
 
     def __init__(
@@ -50,12 +47,12 @@ class Subnet:
     ) -> None:  # fmt: skip
         self.name = name
         self.subnet_id = aws_id("subnet", name)
-        self.cidr = cidr_of(cidr, "InvalidSubnet.Range")
+        self.cidr = cidr_of(cidr, "subnet size")
         self.zone = zone
         self.tags = dict(tags or {})
         self.table = RouteTable(name, routes)
         self.nacl = nacl
-        self.reservations: list[Reservation] = []
+        self.reservations: dict[IPv4Network, str] = {}
         self.states = bytearray(self.cidr.num_addresses)
         self._base = int(self.cidr.network_address)
         for at in (0, 1, 2, 3, -1):
@@ -80,15 +77,10 @@ class Subnet:
         Raises Ec2Error: InsufficientFreeAddressesInSubnet; InvalidParameterValue for one outside
         the subnet or among its reserved five; InvalidIPAddress.InUse.
         """
-        if address is None:
-            at = self.states.find(FREE)
-            ec2_refuses(at < 0, "InsufficientFreeAddressesInSubnet", FULL)
-        else:
-            at = self._place(address)
-            reserved, used = self.states[at] == RESERVED, self.states[at] not in UNTAKEN
-            said = f"Address {address} is in subnet's reserved address range"
-            ec2_refuses(reserved, "InvalidParameterValue", said)
-            ec2_refuses(used, "InvalidIPAddress.InUse", "The specified address is already in use.")
+        at = self.states.find(FREE) if address is None else self._place(address)
+        ec2_refuses(at < 0, "subnet full")
+        ec2_refuses(self.states[at] == RESERVED, "address reserved", address)
+        ec2_refuses(self.states[at] not in UNTAKEN, "address used")
         self.states[at] = TAKEN
         return IPv4Address(self._base + at)
 
@@ -103,50 +95,44 @@ class Subnet:
             at = self._block(FOR_PREFIXES)
             at = self._block(FREE) if at < 0 else at
         else:
-            at = self._place(prefix.network_address)
-            unfit = prefix.prefixlen != PREFIX or prefix.broadcast_address not in self.cidr
-            said = f"Value ({prefix}) for parameter ipv4Prefix is invalid."
-            ec2_refuses(unfit, "InvalidParameterValue", said)
-            if any(state not in UNTAKEN for state in self.states[at : at + BLOCK]):
-                at = -1
-        ec2_refuses(at < 0, "InsufficientCidrBlocks", FRAGMENTED)
+            fits = prefix.prefixlen == PREFIX and prefix.subnet_of(self.cidr)
+            ec2_refuses(not fits, "bad prefix", prefix)
+            at = self._place(prefix[0])
+        taken = any(state not in UNTAKEN for state in self.states[at : at + BLOCK])
+        ec2_refuses(at < 0 or taken, "no block")
         self.states[at : at + BLOCK] = bytes([DELEGATED]) * BLOCK
         return IPv4Network((self._base + at, PREFIX))
 
-    def give_back(self, what: IPv4Address | IPv4Network) -> None:
+    def give_back(self, what: Private) -> None:
         """Return an address or a prefix; EkslearnError if it isn't taken as such."""
         single = isinstance(what, IPv4Address)
-        at = self._place(what if isinstance(what, IPv4Address) else what.network_address)
+        at = self._place(what if isinstance(what, IPv4Address) else what[0])
         count, taken = (1, TAKEN) if single else (BLOCK, DELEGATED)
         if self.states[at : at + count] != bytes([taken]) * count:
             raise EkslearnError(f"{what} isn't taken in {self.name}, so it can't be given back")
         for each in range(at, at + count):
             self.states[each] = self._untaken(each)
 
-    def reserve(self, cidr: str, kind: str) -> Reservation:
-        """Keep part of the subnet (CreateSubnetCidrReservation); ``kind`` prefix or explicit.
+    def reserve(self, cidr: str, kind: str) -> None:
+        """Keep part of the subnet (CreateSubnetCidrReservation).
 
         What is taken there already stays so. Raises Ec2Error InvalidParameterValue for a CIDR
-        outside the subnet or across another reservation; those sentences are ours.
+        outside the subnet or across another reservation.
         """
-        if kind not in ("prefix", "explicit"):
+        if kind not in KEPT:
             raise EkslearnError(f"a reservation is prefix or explicit, not {kind!r}")
         network = cidr_of(cidr)
         outside = not network.subnet_of(self.cidr)
-        taken = any(network.overlaps(other.cidr) for other in self.reservations)
-        said = f"{network} isn't within {self.cidr}, or another reservation has part of it"
-        ec2_refuses(outside or taken, "InvalidParameterValue", said)
-        made = Reservation(network, kind)
-        self.reservations.append(made)
+        twice = any(network.overlaps(other) for other in self.reservations)
+        ec2_refuses(outside or twice, "bad reservation", network, self.cidr)
+        self.reservations[network] = kind
         start = self._place(network[0])
         for at in range(start, start + network.num_addresses):
             if self.states[at] in UNTAKEN:
-                self.states[at] = self._untaken(at)
-        return made
+                self.states[at] = KEPT[kind]
 
     def _place(self, address: IPv4Address) -> int:
-        said = f"Address {address} does not fall within the subnet's address range"
-        ec2_refuses(address not in self.cidr, "InvalidParameterValue", said)
+        ec2_refuses(address not in self.cidr, "address elsewhere", address)
         return int(address) - self._base
 
     def _block(self, state: int) -> int:
@@ -158,7 +144,5 @@ class Subnet:
 
     def _untaken(self, at: int) -> int:
         address = IPv4Address(self._base + at)
-        for each in self.reservations:
-            if address in each.cidr:
-                return FOR_PREFIXES if each.kind == "prefix" else EXPLICIT
-        return FREE
+        kept = (kind for cidr, kind in self.reservations.items() if address in cidr)
+        return KEPT.get(next(kept, ""), FREE)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from ekslearn.widgets.lookup import RouteLookup, route_lookup
+from ekslearn.widgets.pool_view import PoolView, pool_view
 from ekslearn.widgets.shell import Shell, shell
 from ekslearn.widgets.walk import PacketWalk, packet_walk
 from ekslearn.widgets.workbench import Workbench, workbench
 
 __all__ = [
     "PacketWalk",
+    "PoolView",
     "RouteLookup",
     "Shell",
     "Workbench",
     "packet_walk",
+    "pool_view",
     "route_lookup",
     "shell",
     "workbench",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ekslearn.draw.grammar import LEAST
-from ekslearn.draw.journey import Stop, journey
+from ekslearn.draw.journey import Stop, by_aws, journey
 from ekslearn.draw.words import verdict
 from ekslearn.trace import Sighting, Step, Trace
 
@@ -29,6 +29,7 @@ ICMP = {
     (11, 0): "time to live exceeded",
 }
 ABOVE, BELOW = -17, 25  # where the packet's tag stands, against its diamond
+AWS = "AWS as documented"  # no kernel can confirm what follows
 FIELDS = ("source", "destination", "protocol", "TTL", "mark")
 
 
@@ -98,7 +99,8 @@ def changes(before: dict[str, str] | None, after: dict[str, str]) -> list[list[s
 def sentence(event: Step | Sighting) -> str:
     """One event as one sentence."""
     if isinstance(event, Step):
-        return f"{event.place}, {event.stage}: {event.decision}"
+        where = f"{AWS}, {event.stage}" if by_aws(event) else f"{event.place}, {event.stage}"
+        return f"{where}: {event.decision}"
     way = "leaves by" if event.direction == "out" else "comes in on"
     header = header_of(event)
     return (
@@ -124,6 +126,8 @@ def lines_of(trace: Trace) -> list[str]:
 def stop_data(stop: Stop, before: dict[str, str] | None, now: dict[str, str]) -> dict[str, Any]:
     """One stop as the browser gets it; ``before`` and ``now`` are the packet's headers."""
     event = stop.event
+    if by_aws(event):  # a mark never leaves its machine: that it is gone is no news here
+        before, now = before and {**before, "mark": ""}, {**now, "mark": ""}
     data: dict[str, Any] = {
         "leg": event.leg,
         "leg_words": event.leg.capitalize(),
@@ -152,6 +156,7 @@ def stop_data(stop: Stop, before: dict[str, str] | None, now: dict[str, str]) ->
     rows, others = part(rows, [event.because, *event.passed_over])
     lit = rows.index(event.because) if lit is not None and event.because in rows else lit
     caption = f"{event.place}$ {event.show}" if event.show else f"{event.place}: {event.stage}"
+    caption = f"{AWS}: {event.stage}" if by_aws(event) else caption
     note = "No row of this listing matched." if rows and lit is None else ""
     return data | {
         "kind": "step",

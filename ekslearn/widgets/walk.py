@@ -40,7 +40,7 @@ class PacketWalk(anywidget.AnyWidget):
     ) -> None:
         self.trace, self.source, self.destination, self.width = trace, source, destination, width
         self.title = f"{source} \N{RIGHTWARDS ARROW} {destination}"
-        self.drawing: Drawing = draw_lab(lab, width=width)
+        self.drawing: Drawing = draw_lab(lab, width=width, show=met(trace))
         super().__init__(walk=walk_data(trace, self.drawing, self.title))
 
     @traitlets.validate("step")
@@ -67,8 +67,11 @@ class PacketWalk(anywidget.AnyWidget):
     def renew(self, lab: Lab, trace: Trace) -> None:
         """Show another trace; every place stays where it was drawn."""
         self.trace = trace
-        if describe(lab) != self.drawing.words:  # a route that goes isn't in the picture
-            self.drawing = draw_lab(lab, width=self.width, like=self.drawing)
+        shown, places = self.drawing.layout.boxes, met(trace)
+        words = describe(lab, show=[p for p in self.drawing.named if p in lab.places])
+        if words != self.drawing.words or not shown.keys() >= set(places):
+            # a route that goes isn't in the picture; a place that a packet comes to has to be
+            self.drawing = draw_lab(lab, width=self.width, like=self.drawing, show=places)
         data = walk_data(trace, self.drawing, self.title)
         with self.hold_sync():
             self.step = min(self.step, len(data["stops"]) - 1)
@@ -112,6 +115,11 @@ class PacketWalk(anywidget.AnyWidget):
 
     def _ipython_display_(self) -> None:
         show(self.html(), repr(self), self.words)
+
+
+def met(trace: Trace) -> list[str]:
+    """The places that a trace tells of."""
+    return list(dict.fromkeys(event.place for event in trace.events))
 
 
 def packet_walk(

@@ -24,11 +24,13 @@ KNOWS: dict[str, set[str]] = {
     "vpc": {"linux"},
     "cni": {"linux", "vpc"},
     "kubernetes": {"document", "linux", "vpc"},
-    "cluster": {"linux", "tools", "iptables", "nft", "vpc", "cni", "kubernetes"},
+    "machine": {"linux", "vpc", "cni", "kubernetes"},
+    "cluster": {"machine", "linux", "tools", "iptables", "nft", "vpc", "cni", "kubernetes"},
     "trace": {"linux", "tools", "iptables", "nft", "vpc", "cni", "kubernetes", "cluster"},
 }
 MODEL = set(KNOWS)
 KNOWS["scenario"] = MODEL
+KNOWS["bundle"] = MODEL | {"scenario"}
 KNOWS["kernel"] = MODEL | {"scenario"}
 KNOWS["exercises"] = MODEL | {"scenario"}
 KNOWS["draw"] = MODEL | {"scenario"}

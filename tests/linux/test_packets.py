@@ -79,7 +79,7 @@ def test_ttl_runs_out() -> None:
     done = lab.run("left", "ping -c1 -t1 10.0.2.2")
     assert "From 10.0.1.1 icmp_seq=1 Time to live exceeded" in done.stdout
     assert "10.0.2.2" in lab.run("left", "ping -c1 -t2 10.0.2.2").stdout
-    assert lab.run("left", "traceroute 10.0.2.2").stdout.splitlines()[1:] == [
+    assert lab.run("left", "traceroute -n -q 1 10.0.2.2").stdout.splitlines()[1:] == [
         " 1  10.0.1.1  0.000 ms", " 2  10.0.2.2  0.000 ms",
     ]  # fmt: skip
 

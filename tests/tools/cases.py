@@ -43,10 +43,10 @@ class Case:
         return f"# {self.name}\n" + "".join(map(str, self.said)) + "\n"
 
 
-def read() -> list[Case]:
-    """All the cases in the file."""
+def read(path: Path = FILE) -> list[Case]:
+    """All the cases in a file."""
     cases: list[Case] = []
-    for line in FILE.read_text(encoding="utf-8").split("\n"):
+    for line in path.read_text(encoding="utf-8").split("\n"):
         mark, text = line[:2], line[2:]
         if mark == "# ":
             cases.append(Case(text))

@@ -619,7 +619,8 @@ def add_network(given: Given) -> dict[str, Any]:
     except NoAddress:
         return answer
     allocation = {"ipv4": str(got.ip), "device": got.device, "table": got.table}
-    exempt = [*given.get("vpc_cidrs", []), *map(str, node.settings.snat_exclusions)]
+    excluded = () if node.settings.external_snat else node.settings.exclude_snat_cidrs
+    exempt = [*given.get("vpc_cidrs", []), *map(str, excluded)]
     return {
         "success": True,
         "allocations": [allocation],

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface
 
 from ekslearn.cluster import Lab
-from ekslearn.linux import Client, Decision, Link, NetworkNamespace, Packet, World
+from ekslearn.linux import Client, Decision, Link, NetworkNamespace, Packet
 from ekslearn.trace import Trace
 from ekslearn.vpc.ec2 import Ec2
 from ekslearn.vpc.fabric import Fabric

@@ -1,0 +1,258 @@
+"""Pictures of clusters, mark by mark; and ways through the VPC."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterable
+
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.transforms import Bbox
+
+from ekslearn.cluster import Cluster
+from ekslearn.draw import describe, draw_lab
+from ekslearn.draw.grammar import ENI_FILL
+from ekslearn.draw.journey import by_aws, journey
+from ekslearn.draw.shown import shown
+from ekslearn.draw.vpc_layout import VpcLayout, lay_out_vpc
+from ekslearn.errors import EkslearnError
+from tests.draw.clusters import ALL, broken, crowd, empty, office, two_nodes
+from tests.draw.test_picture import COLOURS, boxes_of, overlap
+
+Make = Callable[[], Cluster]
+every = pytest.mark.parametrize("make", ALL, ids=lambda make: make.__name__)
+widths = pytest.mark.parametrize("width", [540, 1000])
+
+
+def frames(layout: VpcLayout, *kinds: str) -> dict[str, Bbox]:
+    return {f.id: Bbox.from_bounds(f.x, layout.height - f.y - f.height, f.width, f.height)
+            for f in layout.frames if f.kind in kinds}  # fmt: skip
+
+
+def inside(outer: Bbox, inner: Bbox) -> bool:
+    return outer.contains(inner.x0, inner.y0) and outer.contains(inner.x1, inner.y1)
+
+
+def none_overlap(boxes: Iterable[tuple[str, Bbox]]) -> None:
+    for (name, one), (other, two) in itertools.combinations(boxes, 2):
+        assert not overlap(one, two), f"{name} overlaps {other}"
+
+
+@every
+@widths
+def test_no_label_overlaps_another_or_a_mark_and_none_is_clipped(make: Make, width: float) -> None:
+    drawing = draw_lab(make(), width=width)
+    texts, marks = boxes_of(drawing)
+    none_overlap(texts.items())
+    page = Bbox.from_extents(0, 0, drawing.layout.width, drawing.layout.height)
+    ports = {name: box for name, box in marks.items() if name.startswith(("if-", "road-"))}
+    for name, text in texts.items():
+        assert inside(page, text), name
+        for port, mark in ports.items():
+            if port.startswith("if-") or name.startswith("if-"):
+                assert not overlap(text, mark), f"the label {name} overlaps {port}"
+
+
+@every
+@widths
+def test_every_label_stands_in_its_frame_and_touches_no_other(make: Make, width: float) -> None:
+    drawing = draw_lab(make(), width=width)
+    texts, _ = boxes_of(drawing)
+    rooms = frames(drawing.layout, "netns", "host", "gateway")
+    for name, text in texts.items():
+        for room, box in rooms.items():
+            assert not overlap(text, box) or inside(box, text), (
+                f"{name} runs over the edge of {room}"
+            )
+
+
+@every
+@widths
+def test_frames_stand_in_each_other_as_the_things_do(make: Make, width: float) -> None:
+    lab = make()
+    layout = draw_lab(lab, width=width).layout
+    assert isinstance(layout, VpcLayout)
+    (vpc,) = frames(layout, "vpc").values()
+    subnets, nodes = frames(layout, "subnet"), frames(layout, "node")
+    rooms = frames(layout, "netns", "host")
+    for boxes in (subnets, nodes, rooms):
+        none_overlap(boxes.items())
+    assert all(inside(vpc, box) for box in subnets.values())
+    for place, box in rooms.items():
+        name = place.removeprefix("ns-")
+        pod = lab.pods.get(name)
+        if pod or name in lab.machines:
+            assert inside(nodes[f"node-{pod.node if pod else name}"], box), place
+        elif name in layout.subnets:
+            assert inside(subnets[f"subnet-{layout.subnets[name][0]}"], box)
+        else:
+            assert not overlap(vpc, box), "who stands outside is drawn outside"
+    for name, box in nodes.items():
+        subnet = next(e.subnet.name for e in lab.vpc.enis.values()
+                      if e.device_index == 0 and e.primary == primary(lab, name[5:]))  # fmt: skip
+        assert inside(subnets[f"subnet-{subnet}"], box)
+
+
+def primary(lab: Cluster, node: str) -> object:
+    return next(lab.vpc.enis[wire.eni].primary for wire in lab.wires if wire.place == node)
+
+
+@every
+def test_one_square_for_each_eni_and_two_circles_for_each_veth(make: Make) -> None:
+    lab = make()
+    drawing = draw_lab(lab)
+    places = set(drawing.layout.boxes)
+    filled = [p.get_gid() for p in drawing.figure.axes[0].patches
+              if to_hex(p.get_facecolor()).upper() == ENI_FILL]  # fmt: skip
+    plugged = [w for w in lab.wires if w.until is None and w.eni and w.place in places]
+    assert sorted(filled) == sorted(f"if-{w.place}-{w.interface}" for w in plugged)
+    _, marks = boxes_of(drawing)
+    for one, other in lab.links():
+        if one[0] in places and other[0] in places:
+            assert {f"if-{one[0]}-{one[1]}", f"if-{other[0]}-{other[1]}"} <= set(marks)
+
+
+@every
+def test_the_svg_is_readable_and_says_what_the_words_say(make: Make) -> None:
+    lab = make()
+    drawing = draw_lab(lab)
+    root, svg = ET.fromstring(drawing.svg), "{http://www.w3.org/2000/svg}"
+    assert root.findtext(f"{svg}desc") == drawing.words == describe(lab)
+    ids = [node.get("id") for node in root.iter() if node.get("id")]
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r"#[0-9a-f]{6}", drawing.svg.split("</desc>")[1])) <= COLOURS
+    assert drawing.svg == draw_lab(make()).svg, "the same state is the same picture"
+    for place in drawing.layout.boxes:
+        assert place in drawing.words
+    for wire in lab.wires:
+        if wire.until is None and wire.place in drawing.layout.boxes and wire.eni:
+            assert wire.eni in drawing.words
+            assert str(lab.vpc.enis[wire.eni].primary) in drawing.words
+
+
+def test_a_picture_of_two_nodes_fits_a_narrow_page() -> None:
+    assert draw_lab(two_nodes()).layout.width <= 744  # scaled to 620 pixels, letters have 10
+
+
+def test_words_name_zones_routes_gateways_and_who_has_a_pods_address() -> None:
+    words = describe(office())
+    for line in (
+        "  subnet private-a 10.0.0.0/19, us-east-1a; routes: local, 10.1.0.0/16 → tgw,"
+        " 10.2.0.0/16 → pcx, 0.0.0.0/0 → nat",
+        "    node node-a (m5.large); hostNetwork: kube-system/aws-node-x1",
+        "  gateway igw: internet gateway",
+        "  outside host internet; listens: 8080/tcp; lo 203.0.113.50/32",
+    ):
+        assert line in words.splitlines()
+    assert re.search(r"eth0 10\.0\.32\.\d+/32 \(ENI eth[01]\) = veth = eni\w{11} in node-b", words)
+    assert "gateway" not in describe(two_nodes())
+
+
+def test_only_the_named_pods_of_a_full_node_are_shown_and_the_others_counted() -> None:
+    lab = office()
+    plain = draw_lab(lab)
+    assert plain.words.count("pod default/web") == 3
+    assert "      and 11 more pods" in plain.words.splitlines()
+    assert "and 11 more pods" in plain.svg.split("</desc>")[1]
+    named = draw_lab(lab, show=["default/web-7d9f8-09", "node-b"])
+    assert "ns-default/web-7d9f8-09" in named.svg
+    assert "and 13 more pods" in named.words
+    with pytest.raises(EkslearnError, match="there is no place 'web'"):
+        draw_lab(lab, show=["web"])
+
+
+def test_of_many_nodes_those_are_shown_that_a_trace_meets() -> None:
+    lab = crowd()
+    assert "    and 1 more node" in draw_lab(lab).words.splitlines()
+    trace = lab.copy().trace("default/node-1-x", "default/node-6-y")
+    drawing = draw_lab(lab, trace=trace)
+    nodes = {place for place in drawing.layout.boxes if place in lab.machines}
+    assert nodes == {"node-1", "node-6"}
+    assert drawing.words.count("and 3 more nodes") == 2
+
+
+def test_what_is_broken_is_told() -> None:
+    words = describe(broken())
+    for part in (
+        "eth1 10.0.0.8/19 DOWN",
+        "eth0 10.0.0.4 (EC2's alone)",
+        "eth0 10.0.0.5/32 DOWN",
+        "and 10.9.9.9/32",
+        "spare0 no address DOWN = veth = spare1 DOWN in node-b",
+        "lo 203.0.113.7/32",
+    ):
+        assert part in words, part
+    assert "web-3" not in words
+
+
+def asks(lab: Cluster) -> list[tuple[str, str]]:
+    """From every place to every other."""
+    ends = [place for place in lab.places if "web-7d9f8" not in place or place.endswith("-13")]
+    return [(a, b) for a in ends for b in ends if a != b]
+
+
+@pytest.mark.parametrize("make", [two_nodes, office, broken], ids=lambda make: make.__name__)
+def test_every_way_is_unbroken_and_leads_over_marks_that_are_drawn(make: Make) -> None:
+    lab = make()
+    seen, aws = 0, 0
+    for source, destination in asks(lab):
+        try:
+            trace = lab.copy().trace(source, destination)
+        except EkslearnError:
+            continue  # a place without an address
+        layout = lay_out_vpc(shown(lab, [event.place for event in trace.events]))
+        drawn = {frame.id for frame in layout.frames} | {p.id for p in layout.ports.values()}
+        stops = journey(layout, trace)
+        assert [stop.event for stop in stops] == list(trace.events)
+        for before, stop in itertools.pairwise(stops):
+            assert stop.way[0] == before.at
+        for stop in stops:
+            assert stop.way[-1] == stop.at
+            assert 0 < stop.at[0] < layout.width
+            assert 0 < stop.at[1] < layout.height
+            assert drawn >= set(stop.marks)
+            for (x, y), (u, v) in itertools.pairwise(stop.way):
+                assert x == u or y == v, f"{source} to {destination}: {stop} goes askew"
+            if by_aws(stop.event):
+                aws += 1
+                assert stop.at not in {box.middle for box in layout.boxes.values()}
+        seen += 1
+    assert seen > 10
+    assert aws > 10
+
+
+def spots(lab: Cluster, source: str, destination: str) -> list[tuple[str, str]]:
+    """What AWS decides on the way, and the mark it is drawn at."""
+    trace = lab.trace(source, destination)
+    layout = draw_lab(lab, trace=trace).layout
+    return [(stop.event.stage, stop.marks[0]) for stop in journey(layout, trace)
+            if by_aws(stop.event)]  # type: ignore[union-attr]  # fmt: skip
+
+
+def test_aws_decides_at_the_router_the_gateway_and_the_eni() -> None:
+    assert spots(two_nodes(), "default/web-1", "default/api-1") == [
+        ("vpc route", "vpc-router"), ("vpc route", "vpc-router"),
+    ]  # fmt: skip
+    assert spots(office(), "shop/api", "198.51.100.9:8080") == [
+        ("vpc route", "vpc-router"), ("vpc nat", "gw-nat"), ("vpc nat", "gw-nat"),
+    ]  # fmt: skip
+    assert spots(office(), "bastion", "public:81") == [("vpc security group", "if-public-eth0")]
+    assert spots(office(), "office", "shop/api:8080") == [
+        ("vpc route", "gw-tgw"), ("vpc route", "vpc-router"),
+    ]  # fmt: skip
+
+
+def test_a_packet_to_the_office_goes_by_the_transit_gateway() -> None:
+    lab = office()
+    trace = lab.trace("shop/api", "office:80")
+    layout = draw_lab(lab, trace=trace).layout
+    assert isinstance(layout, VpcLayout)
+    gate = layout.gateways["tgw"][0]
+    over = [stop.event.place for stop in journey(layout, trace) if gate in stop.way[1:]]
+    assert over == ["office", "office"]  # in on the request, back out with the reply
+
+
+def test_an_empty_vpc_is_drawn_too() -> None:
+    assert "0 nodes" in draw_lab(empty()).words
