@@ -19,8 +19,9 @@ from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 from ekslearn.vpc.fabric import PATH_MTU, PRIVATE
-from ekslearn.vpc.model import NAT_GATEWAY, Eni, Private
-from ekslearn.vpc.security import Traffic
+from ekslearn.vpc.model import NAT_GATEWAY, Eni
+from ekslearn.vpc.security import SecurityRule
+from ekslearn.vpc.subnet import Private
 
 if TYPE_CHECKING:
     from ekslearn.cluster import Cluster, Wire
@@ -155,15 +156,15 @@ class Router:
         acls = [(at, one.nacl) for at, one in enumerate(self.subnets) if one.nacl]
         for _, end, far, side in SIDES:
             for at, acl in acls:
-                for rule in getattr(acl, side):
-                    verdict = "RETURN" if rule.allow else "DROP"
+                for rule in acl.rules[side]:
+                    verdict = "DROP" if rule.deny else "RETURN"
                     yield f"-A acl{at}{end} {far} {rule.cidr} {_traffic(rule)} -j {verdict}"
                 yield f"-A acl{at}{end} -j DROP"
             for eni in self.vpc.enis.values():
                 for name in (self._chain(group.name) for group in eni.security_groups):
                     yield from (f"-A {name}{far} {far} {ip} -j ACCEPT" for ip in held(eni))
             for name, group in self.groups.items():
-                for rule in getattr(group, side):
+                for rule in group.rules[side]:
                     whom = f"{far} {rule.cidr} -j ACCEPT"
                     whom = f"-j {self._chain(rule.group)}{far}" if rule.group else whom
                     yield f"-A {self._chain(name)}{end} {_traffic(rule)} {whom}"
@@ -188,7 +189,7 @@ def held(eni: Eni) -> list[Private]:
     return [eni.primary, *eni.secondary, *eni.prefixes]
 
 
-def _traffic(rule: Traffic) -> str:
+def _traffic(rule: SecurityRule) -> str:
     """A rule's protocol and ports."""
     ends = [str(each) for each in (rule.from_port, rule.to_port) if each is not None]
     text = "" if rule.protocol == "all" else f"-p {rule.protocol}"

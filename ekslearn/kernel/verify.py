@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ekslearn.cluster import Cluster, Lab
 from ekslearn.kernel import router
 from ekslearn.kernel.probe import Probe, Seen
-from ekslearn.kernel.wiring import netns, notes, places
+from ekslearn.kernel.wiring import commands, netns, places
 from ekslearn.kernel.world import World
 
 if TYPE_CHECKING:
@@ -97,13 +97,13 @@ def verify(lab: Lab, *, world: World | None = None) -> Report:
         with World() as world:
             return verify(lab, world=world)
     world.build(lab)
-    scratch = lab.copy()
+    scratch, notes = lab.copy(), dict.fromkeys(one.note for one in commands(lab) if one.note)
     rows = [listing(scratch, world, place, one) for place in lab.places for one in LISTINGS]
     for at, wanted in enumerate(rounds(lab)):
         if at:
             world.build(lab)
         rows += settled(lab, wanted, world)
-    return Report(lab.name, tuple(rows), (*notes(lab), *drawn(lab)))
+    return Report(lab.name, tuple(rows), (*notes, *drawn(lab)))
 
 
 def drawn(lab: Lab) -> Iterator[str]:
@@ -385,9 +385,9 @@ def _as_eni(cluster: Cluster, place: str, text: str) -> str:
     names = {name: each for each, name in places(cluster)}
     text = re.sub(f" link-netns {router.SPACE}$", "", text, flags=re.M)
     text = re.sub(r"(?<= link-netns )\S+", lambda found: names.get(found[0], found[0]), text)
-    for wire in cluster.wires:
-        if wire.place == place:
-            name = re.escape(wire.interface)
-            text = re.sub(rf"(^\d+: {name})@if\d+", r"\1", text, flags=re.M)
-            text = re.sub(rf"( dev {name} lladdr )\S+(?= (?!PERMANENT))", r"\1AWS's", text)
+    vlans = [link.name for link in cluster.namespace(place).links.values() if link.kind == "vlan"]
+    for one in (*vlans, *(wire.interface for wire in cluster.wires if wire.place == place)):
+        name = re.escape(one)
+        text = re.sub(rf"(^\d+: {name})@[^:]+", r"\1", text, flags=re.M)
+        text = re.sub(rf"( dev {name} lladdr )\S+(?= (?!PERMANENT))", r"\1AWS's", text)
     return text

@@ -23,7 +23,7 @@ from ekslearn.kubernetes import Pod
 from ekslearn.kubernetes.pod import Container
 from ekslearn.vpc.instance import instance_type
 from ekslearn.vpc.model import Vpc
-from ekslearn.vpc.security import AclRule, NetworkAcl, SecurityGroup, SecurityRule
+from ekslearn.vpc.security import NetworkAcl, SecurityGroup, SecurityRule
 from ekslearn.vpc.subnet import Subnet
 from tests.parity.packets import (
     VERDICTS,
@@ -139,17 +139,16 @@ class Clustering:
     def _acl(self, name: str) -> NetworkAcl | None:
         if not self.chance(0.12):
             return None
-        made = NetworkAcl(name)
-        for way in ("ingress", "egress"):
+        ways = []
+        for _ in ("ingress", "egress"):
+            rules = []
             for number in (100, 110, 120)[: self.random.randint(0, 3)]:
                 protocol, low, high = self._traffic()
-                made.add(way, AclRule(
-                    number=number, allow=self.chance(0.6), protocol=protocol, from_port=low, to_port=high,
-                    cidr=IPv4Network(self.pick("0.0.0.0/0", "10.0.0.0/19", "198.51.100.0/24")),
-                ))  # fmt: skip
-            if self.chance(0.85):
-                made.add(way, AclRule(number=200))
-        return made
+                cidr = IPv4Network(self.pick("0.0.0.0/0", "10.0.0.0/19", "198.51.100.0/24"))
+                rules.append(SecurityRule(number=number, deny=self.chance(0.4), protocol=protocol,
+                                          from_port=low, to_port=high, cidr=cidr))  # fmt: skip
+            ways.append([*rules, *[SecurityRule(number=200)][: self.chance(0.85)]])
+        return NetworkAcl(name, *ways)
 
     # The CNI
 
