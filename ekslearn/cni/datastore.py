@@ -132,8 +132,8 @@ class DataStore:
     """
 
     def __init__(
-        self, *, clock: Callable[[], float], dice: Random, prefix_delegation: bool = False,
-        cooldown_s: float = 30.0, card: int = 0, save: Callable[[], object] = bool,
+        self, *, clock: Callable[[], float], dice: Random, prefix_delegation: bool,
+        cooldown_s: float, card: int = 0, save: Callable[[], object] = bool,  # which does nothing
     ) -> None:  # fmt: skip
         self._clock, self._dice, self.save = clock, dice, save
         self.prefix_delegation, self.cooldown_s, self.card = prefix_delegation, cooldown_s, card

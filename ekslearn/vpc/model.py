@@ -153,8 +153,6 @@ class Vpc:
         for what in held:
             del self._owners[what]
             eni.subnet.give_back(what)
-        if eni.public_ip:
-            del self._public[eni.public_ip]
         del self.enis[eni.eni_id]
 
     def assign(self, eni: Eni, what: Private) -> None:

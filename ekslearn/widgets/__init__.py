@@ -5,6 +5,7 @@ from __future__ import annotations
 from ekslearn.widgets.lookup import RouteLookup, route_lookup
 from ekslearn.widgets.pool_view import PoolView, pool_view
 from ekslearn.widgets.shell import Shell, shell
+from ekslearn.widgets.subnet_view import SubnetView, subnet_view
 from ekslearn.widgets.walk import PacketWalk, packet_walk
 from ekslearn.widgets.workbench import Workbench, workbench
 
@@ -13,10 +14,12 @@ __all__ = [
     "PoolView",
     "RouteLookup",
     "Shell",
+    "SubnetView",
     "Workbench",
     "packet_walk",
     "pool_view",
     "route_lookup",
     "shell",
+    "subnet_view",
     "workbench",
 ]

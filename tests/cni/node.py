@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -121,12 +121,21 @@ class Node:
 
     def settle(self, quiet: int = 40) -> None:
         """Until nothing changes for so many turns: longer than any age or pause ipamd waits for."""
-        seen, still = None, 0
-        while still < quiet:
+        seen: list[object] = []
+
+        def still() -> bool:
+            seen.append((sorted(map(sorted, self.addresses())), len(self.pending)))
+            return len(seen) > quiet and all(each == seen[-1] for each in seen[-quiet - 1 :])
+
+        self.until(still)
+
+    def until(self, done: Callable[[], bool]) -> None:
+        """Turn by turn, until it is so; it has to be within an hour or so."""
+        for _ in range(1000):
+            if done():
+                return
             self.tick()
-            now = (sorted(map(sorted, self.addresses())), len(self.pending))
-            still = still + 1 if now == seen else 0
-            seen = now
+        raise AssertionError("nothing comes of waiting")
 
     def addresses(self) -> list[list[str]]:
         """What the store has on each ENI."""

@@ -12,7 +12,6 @@ import pytest
 from ekslearn.cni.awsutils import NotDetached
 from ekslearn.cni.pool import SUBNET_TAG, EniConfig
 from ekslearn.errors import EkslearnError
-from ekslearn.vpc.ec2 import Rate
 from ekslearn.vpc.error import Ec2Error
 from ekslearn.vpc.instance import instance_type
 from ekslearn.vpc.model import Vpc
@@ -173,7 +172,7 @@ def test_another_error_isnt_tried_again() -> None:
 
 def test_nodes_share_what_ec2_allows() -> None:
     """A bucket of two calls: the third is throttled, waits, and goes through."""
-    it = Node(instance_type("m5.large"), EMPTY, rates={"AssignPrivateIpAddresses": Rate(2, 0.5)})
+    it = Node(instance_type("m5.large"), EMPTY, rates={"AssignPrivateIpAddresses": (2, 0.5)})
     for _ in range(3):
         it.ipamd.client.alloc_addresses(it.primary.eni_id, 1)
     errors = [call.error for call in it.ipamd.client.calls]

@@ -151,6 +151,20 @@ def test_removing_by_force_counts_twice_as_ipamd_does() -> None:
     assert (store.total, store.assigned, store.stats().total_ips) == (-1, 1, 1)
 
 
+def test_an_eni_that_might_go() -> None:
+    store = made(["10.0.0.5"], ["10.0.0.6"])
+    assert store.freeable_eni_exists()
+    while not store.eni("eni-1").pods:
+        give(store, f"pod-{store.assigned}")
+    assert not store.freeable_eni_exists()
+    store.unassign(key(f"pod-{store.assigned - 1}"))
+    other = store.eni("eni-1")
+    assert store.freeable_eni_exists() is (other.pods == 0)
+    other.efa = True
+    assert not store.freeable_eni_exists()
+    assert not made(["10.0.0.5"]).freeable_eni_exists()
+
+
 def test_what_keeps_an_eni_in_the_order_it_is_tested() -> None:
     store = made(["10.0.0.5", "10.0.0.6"], ["10.0.0.8", "10.0.0.9"])
     primary, other = store.eni("eni-0"), store.eni("eni-1")

@@ -119,6 +119,29 @@ def test_what_was_given_back_isnt_taken_in_for_a_minute() -> None:
     assert node.ipamd.freed == {}
 
 
+@pytest.mark.parametrize("truly", [True, False], ids=["there", "gone"])
+def test_what_was_given_back_and_is_there_again(truly: bool) -> None:
+    """Store and metadata agree on it: a minute later EC2 is asked all the same, and believed."""
+    node = started(WARM_IP_TARGET=1)
+    node.delete("a")
+    node.tick()
+    (back,) = node.ipamd.freed
+    eni = node.primary
+    node.ec2.assign_private_ip_addresses(eni.eni_id, addresses=[back[0]])
+    node.store.add_cidr(eni.eni_id, back, prefix=False)
+    stale = [_copy(each) for each in node.ec2.instances[eni.instance].enis]
+    node.ipamd.client.metadata = lambda: stale  # type: ignore[method-assign]
+    if not truly:
+        node.ec2.unassign_private_ip_addresses(eni.eni_id, [back[0]])
+    node.kernel.now += 60
+    for asked in (["DescribeNetworkInterfaces"], [] if truly else ["DescribeNetworkInterfaces"]):
+        since = len(node.ec2.calls)
+        node.ipamd.reconcile()
+        assert node.calls(since) == asked
+        assert (back in node.store.eni(eni.eni_id).cidrs) is truly
+        assert (back in node.ipamd.freed) is not truly
+
+
 def _copy(eni: Eni) -> Eni:
     return _replace(eni, secondary=list(eni.secondary), prefixes=list(eni.prefixes))
 
@@ -212,8 +235,7 @@ def test_reconcile_waits_a_minute_after_an_action() -> None:
     node = Node(instance_type("m5.large"), {"WARM_ENI_TARGET": 1})
     node.ipamd.start()
     acted = node.kernel.now
-    while node.ipamd.decisions[-1].step != "reconcile":
-        node.tick()
+    node.until(lambda: node.ipamd.decisions[-1].step == "reconcile")
     assert 60 < node.ipamd.decisions[-1].time - acted <= 65
     assert node.ipamd.decisions[-1].calls == ()  # nothing differs: EC2 isn't asked
 
