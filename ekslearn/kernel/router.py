@@ -30,9 +30,11 @@ SPACE = "aws_vpc"  # no Kubernetes name holds an underscore
 # The ways, as marks: within the subnet, within the VPC, and by the gateways. Of those, 4 is what
 # translates nothing, 16 what does.
 MARKS = {"near": 1, "local": 2, "tgw": 4, "pcx": 4 | 8, "igw": 16, "nat": 16 | 32}
+IGW, NAT = (f"-m mark --mark {MARKS[way]}" for way in ("igw", "nat"))
 INSIDE, INTERNET, BEYOND, ASKED, FIRST = 1, 2, 3, 99, 100  # tables; a subnet's ARP from FIRST on
 NOT_PUBLIC = ",".join(map(str, PRIVATE))
 NOT_CARRIED = "169.254.0.0/16,224.0.0.0/4,255.255.255.255"
+AT_ONCE = 200  # rules in one message to the kernel
 KNOWN = "-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"
 # What a machine sends and what it gets: hook, its port's end, the other's address, the rules.
 SIDES = ("PREROUTING", "-i", "-d", "egress"), ("POSTROUTING", "-o", "-s", "ingress")
@@ -47,8 +49,8 @@ class Router:
         self.at = {port: self.subnets.index(eni.subnet) for port, eni in self.enis.items()}
         self.hosts = {port: one for port, one in ports.items() if not one.eni}
         self.outside = cluster.fabric.outside
-        enis = self.vpc.enis.values()
-        self.groups = {one.name: one for eni in enis for one in eni.security_groups}
+        groups = (one for eni in self.vpc.enis.values() for one in eni.security_groups)
+        self.groups = {one.name: one for one in groups}
         self._numbers: dict[str, int] = {}
 
     def batch(self) -> str:
@@ -56,13 +58,12 @@ class Router:
         return "\n".join(["link set lo up", *self._gateways(), *self._rules(), *self._routes(), ""])
 
     def _gateways(self) -> Iterator[str]:
-        """Who is answered for in a subnet, and outside: there everybody is."""
+        """Who is answered for in a subnet."""
         for at, subnet in enumerate(self.subnets, FIRST):
             yield f"addr add {subnet.gateway}/32 dev lo"
             yield f"route add local {subnet.gateway} dev lo table {at}"
             yield f"route add throw {subnet.cidr} table {at}"
             yield f"route add blackhole default table {at}"
-        yield f"route add default dev lo table {ASKED}"
 
     def _rules(self) -> Iterator[str]:
         for port, at in self.at.items():
@@ -85,21 +86,23 @@ class Router:
                 yield f"route add {what} {rest} table {INSIDE}"
                 for each in what if isinstance(what, IPv4Network) else [what]:
                     yield f"neigh add {each} lladdr {eni.mac} dev {port} nud permanent"
-        for table, mtu in (INTERNET, PATH_MTU["igw"]), (BEYOND, PATH_MTU["tgw"]):
-            yield f"route add default dev lo mtu {mtu} table {table}"  # nobody; FORWARD drops it
+        for table, way in (ASKED, "igw"), (INTERNET, "igw"), (BEYOND, "tgw"):
+            yield f"route add default dev lo mtu {PATH_MTU[way]} table {table}"  # to nobody
             for port, wire in self.hosts.items():
                 for each in self.outside(wire.place):
-                    yield f"route add {each} dev {port} mtu {mtu} table {table}"
+                    yield f"route add {each} dev {port} mtu {PATH_MTU[way]} table {table}"
                     yield f"neigh replace {each} lladdr {wire.mac} dev {port} nud permanent"
 
     def tables(self) -> str:
-        """What ``iptables-restore`` reads."""
+        """What ``iptables-restore --noflush`` reads; no message to the kernel is too long."""
         text = []
         for table, rules in ("raw", self._ways), ("mangle", self._filters), ("nat", self._edge):
-            rows = "\n".join(rules())
-            chains = dict.fromkeys(re.findall(r"-[Ajg] ([a-z]\S*)", rows))
-            text += [f"*{table}", *(f":{chain} -" for chain in chains), rows, "COMMIT", ""]
-        return "\n".join(text)
+            rows = list(rules())
+            chains = dict.fromkeys(re.findall(r"-[Ajg] ([a-z]\S*)", "\n".join(rows)))
+            rows = [*(f":{chain} -" for chain in chains), *rows]
+            for at in range(0, len(rows), AT_ONCE):
+                text += [f"*{table}", *rows[at : at + AT_ONCE], "COMMIT"]
+        return "\n".join([*text, ""])
 
     def _ways(self) -> Iterator[str]:
         """By which way a packet goes: the subnets' route tables."""
@@ -127,10 +130,8 @@ class Router:
     def _filters(self) -> Iterator[str]:
         """What AWS drops, each where the packet looks as AWS sees it."""
         far = f"-m mark ! --mark {MARKS['near']}"
-        nat, tgw, igw = (f"-m mark --mark {MARKS[way]}" for way in ("nat", "tgw", "igw"))
         yield "-A PREROUTING -j TTL --ttl-inc 1"
-        yield f"-A PREROUTING {nat} -m conntrack --ctstate INVALID -j DROP"
-        yield f"-A PREROUTING {tgw} -m length --length {PATH_MTU['tgw'] + 1}: -j DROP"
+        yield f"-A PREROUTING {NAT} -m conntrack --ctstate INVALID -j DROP"
         yield "-A FORWARD -o lo -j DROP"
         for port in self.hosts:
             yield f"-A FORWARD -o {port} -m mark --mark 16/16 -d {NOT_PUBLIC} -j DROP"
@@ -139,7 +140,7 @@ class Router:
             yield f"-A PREROUTING -i {port} -m rpfilter --invert -j DROP"
         for port, eni in self.enis.items():
             public = f"! -s {eni.primary}" if eni.public_ip else ""
-            yield f"-A FORWARD -i {port} {igw} {public} -j DROP"
+            yield f"-A FORWARD -i {port} {IGW} {public} -j DROP"
             yield f"-A FORWARD -i {port} {far} -j acl{self.at[port]}-i"
             yield f"-A POSTROUTING -o {port} {far} -j acl{self.at[port]}-o"
         yield "-A POSTROUTING -m mark --mark 0 -j ACCEPT"  # the router's own: an ICMP error
@@ -175,13 +176,12 @@ class Router:
 
     def _edge(self) -> Iterator[str]:
         """The internet gateway, one to one, and the NAT gateway."""
-        igw, nat = (f"-m mark --mark {MARKS[way]}" for way in ("igw", "nat"))
         for eni in self.enis.values():
             if eni.public_ip:
                 target, source = f"-d {eni.public_ip} -j DNAT", f"-s {eni.primary} -j SNAT"
                 yield f"-A PREROUTING -m mark --mark 16/16 {target} --to-destination {eni.primary}"
-                yield f"-A POSTROUTING {igw} {source} --to-source {eni.public_ip}"
-        yield f"-A POSTROUTING {nat} -j SNAT --to-source {NAT_GATEWAY}"
+                yield f"-A POSTROUTING {IGW} {source} --to-source {eni.public_ip}"
+        yield f"-A POSTROUTING {NAT} -j SNAT --to-source {NAT_GATEWAY}"
 
 
 def held(eni: Eni) -> list[Private]:

@@ -144,7 +144,7 @@ class _Plugging:
                 yield from self._line(at, line)
         found = router.Router(self._cluster, self._ports)
         yield _aws(["ip", "-batch", "-"], found.batch())
-        yield _aws(["iptables-restore"], found.tables())
+        yield _aws(["iptables-restore", "--noflush"], found.tables())
 
     def _plug(
         self, port: str, wire: Wire, *more: str, line: int | None = None, note: str = ""

@@ -268,7 +268,7 @@ class Fabric(Wire):
             icmp=(UNREACHABLE, FRAGMENTATION_NEEDED), meaning="unreachable",
             size=min(packet.size, QUOTED_BYTES) + 28,
         )  # fmt: skip
-        if packet.is_error or target == "tgw":  # no error causes another (RFC 1122)
+        if packet.is_error:  # never causes another (RFC 1122)
             return False
         if eni:
             self._enter(link, eni, error)
