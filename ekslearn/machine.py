@@ -247,9 +247,9 @@ class Machine:
             routes=self.shows(ROUTES), rules=self.shows(RULES),
         ))  # fmt: skip
 
-    def detached(self, eni_id: str) -> None:
+    def detached(self, eni: Eni) -> None:
         """An ENI has gone."""
-        self.cluster.unplug(eni_id)
+        self.cluster.unplug(eni.eni_id)
 
     def veths(self) -> set[str]:
         """The names of the links there are, and of those that pinned pods are about to have."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -144,20 +144,19 @@ class Row:
     show: Callable[[Any], str] = str
     default: Any = None
     once: bool | str = False
+    word: str = field(init=False, repr=False, compare=False)  # it is printed with
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "word", self.names.split()[0].replace("*", ""))
 
     def fits(self, word: str) -> bool:
         """Whether ``word`` is this option, spelled out or shortened."""
         return _fits(self.names, word)
 
-    @property
-    def word(self) -> str:
-        """The word it is printed with."""
-        return self.names.split()[0].replace("*", "")
-
     def text(self, thing: object) -> str:
         """How this attribute of ``thing`` is printed; empty if it needn't be."""
         value = getattr(thing, self.key)
-        if value == self.default:
+        if value is None or (self.default is not None and value == self.default):
             return ""
         return f"{self.word} " if value is True else f"{self.word} {self.show(value)} "
 
@@ -252,9 +251,10 @@ def named(names: Mapping[str, int], limit: int = 1 << 32) -> Callable[[str], int
     return lambda text: names.get(text, number(text, limit))
 
 
-def name_of(names: Mapping[str, int], found: int) -> str:
-    """The name a number goes by, or the number."""
-    return next((name for name, each in names.items() if each == found), str(found))
+def naming(names: Mapping[str, int]) -> Callable[[int], str]:
+    """A converter to the name a number goes by, or the number."""
+    known = {number: name for name, number in names.items()}
+    return lambda found: known.get(found) or str(found)
 
 
 def ipv4(text: str) -> IPv4Address | None:

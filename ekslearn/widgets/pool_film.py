@@ -7,6 +7,7 @@ decided here; numbers, comparisons and words are ipamd's own (``ekslearn.cni``).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ekslearn.cni.datastore import Cidr, StoredEni
     from ekslearn.cni.ipamd import Decision
 
+NAME = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 TURN_S = 5.0  # one round of ipamd's loop
 LONGEST_S, MOST_PODS = 3600.0, 250  # what one line may ask for
 SETTINGS = {name: name.lower() for name in (
@@ -140,14 +142,16 @@ class Film:
 
     def create(self, what: str, line: str) -> None:
         """Schedule pods on the node: so many, or one by its name."""
-        if "/" in what:
-            pods = [Pod(namespace=what.split("/")[0], name=what.split("/", 1)[1], node=self.node)]
-        else:
-            names = (
-                f"pod-{n}" for n in range(1, 10_000) if f"default/pod-{n}" not in self.cluster.pods
-            )
+        space, slash, name = what.partition("/")
+        if slash and not (NAME.fullmatch(space) and NAME.fullmatch(name)):
+            raise EkslearnError(f"{line[:60]!r}: a pod is named by small letters, digits and -, as"
+                                " in default/web-1")  # fmt: skip
+        pods = [Pod(namespace=space, name=name, node=self.node)]
+        if not slash:
+            names = (f"pod-{n}" for n in range(1, 10_000))
+            new = (each for each in names if f"default/{each}" not in self.cluster.pods)
             many = int(number(what, line, MOST_PODS))
-            pods = [Pod(name=next(names), node=self.node) for _ in range(many)]
+            pods = [Pod(name=next(new), node=self.node) for _ in range(many)]
         for pod in pods:
             self.cluster.add_pod(pod)
         waiting = [pod.place for pod in pods if pod.place in self.cluster.pending]

@@ -15,6 +15,7 @@ import anywidget
 import traitlets
 
 from ekslearn.draw.display import Renew, show
+from ekslearn.draw.shown import count
 from ekslearn.errors import EkslearnError
 from ekslearn.widgets import pool_film
 from ekslearn.widgets.page import module, paragraph, standalone
@@ -90,7 +91,7 @@ class PoolView(anywidget.AnyWidget):
 
     def __repr__(self) -> str:
         """Short, and the same on every run."""
-        return f"<PoolView of {self.film.node}: {len(self.frames)} frames>"
+        return f"<PoolView of {self.film.node}: {count(len(self.frames), 'frame')}>"
 
     def _ipython_display_(self) -> None:
         if self.live:

@@ -8,6 +8,8 @@ a sentence in its place where there is no kernel.
 from __future__ import annotations
 
 import html
+import io
+import pickle
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -60,7 +62,7 @@ class Shell(anywidget.AnyWidget):
         self, lab: Lab, place: str | None = None, *, follow: Iterable[Follower | Hook] = ()
     ) -> None:
         self.lab = lab
-        self._past: list[Lab] = []
+        self._past: list[bytes] = []
         self._hooks: list[Hook] = []
         self._renew: Callable[[], None] | None = None
         super().__init__(
@@ -94,7 +96,7 @@ class Shell(anywidget.AnyWidget):
         head, dollar, rest = line.partition("$")
         if dollar and head.strip() in self.lab.places:
             place, line = head.strip(), rest.strip()
-        before, past = listings(self.lab), self.lab.copy()
+        before, past = listings(self.lab), kept(self.lab)
         try:
             if len(line) > LONGEST:
                 raise EkslearnError(f"the line is longer than {LONGEST} characters")
@@ -104,7 +106,6 @@ class Shell(anywidget.AnyWidget):
             result = Result(stderr=f"ekslearn: {error}", status=REFUSED)
         except Exception as error:  # a fault of ours mustn't leave a learner without an answer
             put_back(self.lab, past)
-            past = self.lab.copy()
             result = Result(stderr=broken(error), status=REFUSED)
         self._past.append(past)
         self._note(place, line, result, before)
@@ -227,10 +228,42 @@ def heard(hook: Hook, lab: Lab) -> str | None:
         return broken(error)
 
 
-def put_back(lab: Lab, past: Lab) -> None:
-    """Make ``lab`` what ``past`` is, so that every name bound to it sees the change."""
+class Keeper(pickle.Pickler):
+    """Writes down a lab's state; the lab itself stays a name in it."""
+
+    def __init__(self, file: io.BytesIO, lab: Lab) -> None:
+        super().__init__(file)
+        self.lab = lab
+
+    def persistent_id(self, thing: object) -> str | None:
+        """Name the lab."""
+        return "lab" if thing is self.lab else None
+
+
+class Reader(pickle.Unpickler):
+    """Reads such a state back for the same lab."""
+
+    def __init__(self, file: io.BytesIO, lab: Lab) -> None:
+        super().__init__(file)
+        self.lab = lab
+
+    def persistent_load(self, name: str) -> Lab:
+        """The lab, where it was named."""
+        return self.lab
+
+
+def kept(lab: Lab) -> bytes:
+    """The state of ``lab``, to be put back later."""
+    file = io.BytesIO()
+    Keeper(file, lab).dump(vars(lab))
+    return file.getvalue()
+
+
+def put_back(lab: Lab, past: bytes) -> None:
+    """Make ``lab`` what it was, so that every name bound to it sees the change."""
+    state = Reader(io.BytesIO(past), lab).load()
     vars(lab).clear()
-    vars(lab).update(vars(past))
+    vars(lab).update(state)
 
 
 def shell(lab: Lab, place: str | None = None, *, follow: Iterable[Follower | Hook] = ()) -> Shell:

@@ -90,7 +90,8 @@ class SubnetMap:
         whole, all_ = len(self.blocks), len(self.letters) // BLOCK
         if whole:
             lowest = f"{self.address(self.blocks[0])}/{PREFIX}"
-            return f"{whole} of {all_} aligned /28s are wholly free, the lowest is {lowest}"
+            verb = "is" if whole == 1 else "are"
+            return f"{whole} of {all_} aligned /28s {verb} wholly free, the lowest is {lowest}"
         return (
             f"none of {all_} aligned /28s is wholly free, although {self.free} addresses are:"
             " EC2 refuses a prefix with InsufficientCidrBlocks"

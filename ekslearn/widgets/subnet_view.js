@@ -20,7 +20,8 @@ const numbered = (text) => {
 // One address: each kind has a fill and a figure of its own, so that no hue is needed.
 function cell(pen, kind, x, y, size) {
   const big = size >= 8, grey = big ? "#d9d9d9" : MUTED;
-  const fill = { r: grey, P: ENI, s: ENI, x: PICKED, t: grey }[kind] || "#fff";
+  const open = size >= 5 ? "#fff" : kind === "." ? "#efefef" : "#c4c4c4";
+  const fill = { r: grey, P: ENI, s: ENI, x: PICKED, t: grey }[kind] || open;
   pen.fillStyle = fill;
   pen.fillRect(x, y, size, size);
   pen.strokeStyle = ".pe".includes(kind) ? "#b5b5b5" : INK;

@@ -9,12 +9,14 @@ from __future__ import annotations
 import html
 from collections import Counter
 from ipaddress import AddressValueError, IPv4Address
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
 
 from ekslearn.draw.display import show
+from ekslearn.draw.shown import count
 from ekslearn.errors import EkslearnError
 from ekslearn.vpc.subnet import BLOCK, PREFIX
 from ekslearn.widgets.page import module, paragraph, standalone
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from ekslearn.vpc.model import Vpc
     from ekslearn.vpc.subnet import Subnet
 
-WIDE, HIGH = 64, 24  # the still: addresses in a row; rows at most
+WIDE, HIGH = 64, 40  # the still: addresses in a row; lines at most
 
 
 class SubnetView(anywidget.AnyWidget):
@@ -76,13 +78,16 @@ class SubnetView(anywidget.AnyWidget):
 
     def fallback(self) -> str:
         """The map as letters, for where scripts don't run."""
-        found, rows = self.map, []
-        for start in range(0, len(found.letters), WIDE):
-            line = found.letters[start : start + WIDE]
+        found = self.map
+        starts = range(0, len(found.letters), WIDE)
+        rows = []
+        for line, same in groupby(starts, lambda at: found.letters[at : at + WIDE]):
+            first, *more = same
             cells = " ".join(line[at : at + BLOCK] for at in range(0, len(line), BLOCK))
-            rows.append(f"{found.address(start):15} {cells}")
-        more = len(rows) - HIGH
-        rows = [*rows[:HIGH], *([f"and {more} more rows"] if more > 0 else [])]
+            rows.append(f"{found.address(first):15} {cells}")
+            rows += [f"{'':15} and {count(len(more), 'row')} more of the same"] if more else []
+        left = len(rows) - HIGH
+        rows = [*rows[:HIGH], *([f"and {left} more lines"] if left > 0 else [])]
         key = "; ".join(f"{letter} {KINDS[letter]}" for letter in KINDS if letter in found.letters)
         return (
             paragraph(f"{found.title}; {found.tally}. {found.room}.")

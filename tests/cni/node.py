@@ -34,9 +34,9 @@ class Kernel:
             raise EkslearnError("failed to find the link which uses MAC address " + eni.mac)
         self.links[eni.eni_id] = table
 
-    def detached(self, eni_id: str) -> None:
-        self.links.pop(eni_id, None)
-        self.told.append(("detached", eni_id))
+    def detached(self, eni: Eni) -> None:
+        del self.links[eni.eni_id]
+        self.told.append(("detached", eni.eni_id))
 
     def veths(self) -> set[str]:
         return self.pods | {"eth0", "lo"}

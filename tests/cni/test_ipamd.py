@@ -401,6 +401,20 @@ def test_an_eni_ec2_doesnt_detach_keeps_its_rules() -> None:
     assert list(node.ec2.vpc.enis) == [node.primary.eni_id]
 
 
+def test_an_eni_ec2_cant_describe_loses_its_rules_all_the_same() -> None:
+    """A slip of the real one (facts 3.18): only the two errors of detaching spare them."""
+    node = started("m5.large", WARM_ENI_TARGET=1)
+    node.schedule("one")
+    node.tick()
+    node.delete("one")
+    eni_id = list(node.store.enis)[1]
+    failing(node, "DescribeNetworkInterfaces", "InternalError", times=1)
+    node.until(lambda: "isn't freed: InternalError" in " ".join(last(node).did))
+    assert [told for told, _ in node.kernel.told] == ["DeleteRulesBySrc"]
+    assert eni_id in node.kernel.links  # it is attached as before, and taken in again later
+    node.until(lambda: eni_id in node.store.enis)
+
+
 # Starting again
 
 
@@ -438,6 +452,7 @@ def test_the_other_modes_unused_addresses_go_back_at_the_start(first: str) -> No
     node.delete("one")
     if first == "true":  # an empty prefix goes at once when its last pod does
         assert node.primary.prefixes == []
+        assert [call.name for call in last(node, "release").calls] == ["UnassignPrivateIpAddresses"]
 
 
 def test_an_excluded_subnets_eni_holds_a_slot_and_gives_nothing() -> None:

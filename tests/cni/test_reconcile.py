@@ -11,6 +11,7 @@ from ekslearn.cni.names import host_veth
 from ekslearn.vpc.instance import instance_type
 from ekslearn.vpc.model import Eni
 from tests.cni.node import Node
+from tests.cni.test_awsutils import failing
 
 
 def started(**env: Any) -> Node:
@@ -229,6 +230,25 @@ def test_an_eni_the_kernel_has_and_a_new_store_hasnt() -> None:
     node.ipamd.start()
     assert sorted(map(sorted, node.addresses())) == sorted(map(sorted, before))
     agree(node)
+
+
+def test_a_reconcile_that_ec2_refuses_is_given_up() -> None:
+    node = started(WARM_IP_TARGET=1)
+    eni = node.ec2.create_network_interface(node.subnet)
+    node.ec2.attach_network_interface(eni.eni_id, node.primary.instance, 1)
+    failing(node, "DescribeNetworkInterfaces", "InternalError", times=1)
+    node.until(lambda: "reconcile is given up: InternalError" in did(node))
+    assert eni.eni_id not in node.store.enis
+    node.tick()
+    agree(node)
+
+
+def test_a_subnet_nobody_can_describe_excludes_nothing() -> None:
+    node = Node(instance_type("m5.large"), {})
+    failing(node, "DescribeSubnets", "InternalError", times=1)
+    node.ipamd.start()
+    assert f"{node.primary.eni_id} counts as not excluded: InternalError" in did(node)
+    assert node.store.stats().total_ips == 9
 
 
 def test_reconcile_waits_a_minute_after_an_action() -> None:

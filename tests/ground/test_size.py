@@ -18,6 +18,7 @@ LIMITS = {
     # The design has iptables within tools; to the letter, with every complaint, it needs a room of
     # its own, so that ip and sysctl stay as readable as they were meant to be.
     ("iptables",): 950,
+    ("nft",): 200,
     # YAML with line numbers, below scenario and kubernetes: both read their files through it.
     ("document",): 250,
     # Reads a captured node; nothing else needs it.

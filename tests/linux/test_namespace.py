@@ -171,7 +171,7 @@ def test_a_segment_carries_a_frame_to_every_link_plugged_in() -> None:
     for number, (space, link) in enumerate(zip(spaces, links, strict=True), 1):
         space.set_up(link, True)
         space.add_address(link, Address(interface=IPv4Interface(f"10.0.0.{number}/24")))
-    client = spaces[0].sockets.ask("icmp", links[2].ips[0])
-    assert [answer.src for answer in client.answers] == links[2].ips
+    client = spaces[0].sockets.ask("icmp", links[2].addresses[0].ip)
+    assert [answer.src for answer in client.answers] == [links[2].addresses[0].ip]
     heard = spaces[1].neighbors.entries
     assert not heard  # b heard the request, but nobody asked for its own address

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+
 import pytest
 
 from .labs import chain, pair, seen
@@ -90,8 +92,8 @@ def test_a_packet_larger_than_the_next_link_is_sent_back_and_the_size_remembered
     assert first.status == 0
     large = lab.run("left", "ping -c1 -M do -s 1373 10.0.2.2").stdout
     assert "From 10.0.1.1 icmp_seq=1 Frag needed and DF set (mtu = 1400)" in large
-    again = lab.namespace("left").sockets.ask("icmp", lab.namespace("right").links["eth0"].ips[0],
-                                              size=1401)  # fmt: skip
+    goal = IPv4Address(lab.address("right"))
+    again = lab.namespace("left").sockets.ask("icmp", goal, size=1401)
     assert again.errno == 90  # EMSGSIZE: the sender remembers
 
 
@@ -273,8 +275,8 @@ def test_a_tcp_answer_nobody_asked_for_is_reset() -> None:
     red = lab.namespace("red")
     from ekslearn.linux import Packet
 
-    stray = Packet(src=red.links["veth0"].ips[0], dst=lab.namespace("blue").links["veth1"].ips[0],
-                   protocol="tcp", sport=1, dport=80, flags="SYN")  # fmt: skip
+    ours, theirs = (IPv4Address(lab.address(place)) for place in ("red", "blue"))
+    stray = Packet(src=ours, dst=theirs, protocol="tcp", sport=1, dport=80, flags="SYN")
     resets: list[str] = []
 
     class Watch:

@@ -78,7 +78,7 @@ class Clustering:
         ]  # fmt: skip
         self.lab = Cluster(
             f"random-{seed}", vpc, self._settings(), seed=seed, policies=policies,
-            connmark="iptables" or connmark or self.pick("iptables", "nft"), eniconfigs=[
+            connmark=connmark or self.pick("iptables", "nft"), eniconfigs=[
                 EniConfig(name=f"us-east-1{zone}", subnet=f"pods-{zone}")
                 for zone in "ab" if self.custom
             ],

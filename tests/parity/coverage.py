@@ -137,10 +137,9 @@ def _walk(walk: nf.Walk) -> Iterator[str]:
 def _match(match: nf.Match) -> Iterator[str]:
     names: list[str] = []
     plain = ""
-    if isinstance(match, nf.Source):
-        names, plain = ["-s"], "-s"
-    elif isinstance(match, nf.Destination):
-        names, plain = ["-d"], "-d"
+    if isinstance(match, nf.Network):
+        plain = f"-{match.side[0]}"
+        names = [plain]
     elif isinstance(match, nf.Interface):
         plain = "-i" if match.way == "in" else "-o"
         names = [plain + (" name+" if match.name.endswith("+") else "")]
@@ -169,8 +168,9 @@ def _match(match: nf.Match) -> Iterator[str]:
 
 def _lookup(lookup: Lookup, decision: Decision) -> Iterator[str]:
     yield from _selectors(lookup.rule) if lookup.rule else ()
-    whys = {each.why for each in lookup.passed_over}
-    for each in lookup.passed_over:
+    over = tuple(decision.namespace.routing.passed_over(lookup))
+    whys = {each.why for each in over}
+    for each in over:
         if isinstance(each.row, Route) and each.why.startswith("it throws"):
             yield "route throw"
         if isinstance(each.row, Route) and " is longer than " in each.why:

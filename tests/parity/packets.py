@@ -164,9 +164,8 @@ def ask(lab: Lab, question: Question, watch: Watch) -> tuple[Asked, Watch]:
     finally:
         lab.world.recorder = None
     verdict, reason = _verdict(client, watch, question.source)
-    events = tuple(watch.events)
     trace = Trace(scenario=lab.name, source=question.source, destination="", verdict=verdict,
-                  reason=reason, events=events, teller=_teller(client))  # fmt: skip
+                  reason=reason, recording=watch, teller=_teller(client))  # fmt: skip
     number = client.question.sport or client.question.ident
     if client.errno and client.errno != EPERM:
         watch.decided.add("sender told at once")
