@@ -215,7 +215,7 @@ def by_aws(trace: Trace) -> bool:
 def listing(lab: Lab, world: World, place: str, command: str, when: str = "listing") -> Row:
     """Run one command that only looks, on both sides."""
     looked = lab.run(place, command), world.run(place, command)
-    sides = (_masked(lab, place, done.stdout + done.stderr, command) for done in looked)
+    sides = (_masked(lab, done.stdout + done.stderr, command, place) for done in looked)
     model, kernel = (
         (*lines, f"status {done.status}") for lines, done in zip(sides, looked, strict=True)
     )
@@ -349,7 +349,7 @@ def _arrived(one: Sighting, trace: Trace) -> bool:
     return one.place == start and one.direction == "in" and not redirect
 
 
-def _masked(lab: Lab, place: str, text: str, command: str) -> tuple[str, ...]:
+def _masked(lab: Lab, text: str, command: str, place: str = "") -> tuple[str, ...]:
     """A listing without what changes from run to run.
 
     That is: interface indexes, MACs that dice chose (no line of the lab names them), the timed

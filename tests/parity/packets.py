@@ -152,8 +152,9 @@ class Case:
         return [group for group in groups if group.asked]
 
 
-def ask(lab: Lab, question: Question, watch: Watch) -> tuple[Asked, Watch]:
+def ask(lab: Lab, question: Question, watch: Watch | None = None) -> tuple[Asked, Watch]:
     """Send one probe in the model."""
+    watch = watch or Watch()
     namespace = lab.namespace(question.source)
     lab.world.recorder = watch
     try:
