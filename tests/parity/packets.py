@@ -8,6 +8,7 @@ COUNT`` plays seeds and prints what disagrees.
 
 from __future__ import annotations
 
+import difflib
 import sys
 import time
 from collections import Counter
@@ -111,6 +112,7 @@ class Case:
 
     lab: Lab
     questions: Sequence[Question]
+    watch: type[Watch] = Watch
 
     def model(self) -> list[Group]:
         """Ask the model. A question too many for a limit of the kernel is left out.
@@ -121,13 +123,14 @@ class Case:
         lab = self.lab.copy()
         groups = [Group(0.0)]
         sent: Counter[tuple[str, str, int]] = Counter()
+        room = min(PORTS, (65000 - 40000) // len(lab.places))
         for at, place in enumerate(lab.places):
-            lab.namespace(place).sockets.next_port = 40000 + PORTS * at
+            lab.namespace(place).sockets.next_port = 40000 + room * at
         for question in self.questions:
             near = any(count >= (ERRORS if kind == 3 else 1) for (*_, kind), count in sent.items())
             turned = {key[:2] for key in sent if key[2] == 5}
             trial = lab.copy() if near or question.protocol == "tcp" else lab
-            asked, watch = ask(trial, question)
+            asked, watch = ask(trial, question, self.watch())
             weight = 2 if question.protocol == "tcp" else 1  # what follows the SYN is limited too
             new = sent.copy()
             for key, count in watch.limited.items():
@@ -152,10 +155,10 @@ class Case:
         return [group for group in groups if group.asked]
 
 
-def ask(lab: Lab, question: Question) -> tuple[Asked, Watch]:
+def ask(lab: Lab, question: Question, watch: Watch | None = None) -> tuple[Asked, Watch]:
     """Send one probe in the model."""
+    watch = watch or Watch()
     namespace = lab.namespace(question.source)
-    watch = Watch()
     lab.world.recorder = watch
     try:
         client = namespace.sockets.ask(
@@ -223,10 +226,12 @@ class Difference:
     def __str__(self) -> str:
         lines = [*self.case.lab.lines, *(f"listen {one}" for one in self.case.lab.listeners())]
         lines += [f"ask {one}" for one in self.case.questions]
-        import difflib
+        return "\n    ".join([self.case.lab.name, *lines, self.diff()])
 
+    def diff(self) -> str:
+        """The question, and where the answers differ."""
         diff = difflib.unified_diff(self.model, self.kernel, "model", "kernel", lineterm="", n=9)
-        return "\n    ".join([f"{self.case.lab.name}: {self.question}", *lines, *diff])
+        return "\n    ".join([str(self.question), *diff])
 
 
 def kernel_lines(seen: Seen, asked: Asked, case: Case) -> tuple[str, ...]:
