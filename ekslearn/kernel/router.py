@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
-from ekslearn.vpc.fabric import PATH_MTU, PRIVATE
+from ekslearn.fabric import PATH_MTU, PRIVATE
 from ekslearn.vpc.model import NAT_GATEWAY, Eni
 from ekslearn.vpc.security import SecurityRule
 from ekslearn.vpc.subnet import Private

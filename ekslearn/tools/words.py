@@ -145,7 +145,7 @@ class Row:
     word: str = field(init=False, repr=False, compare=False)  # it is printed with
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "word", self.names.split()[0].replace("*", ""))
+        object.__setattr__(self, "word", self.names.partition(" ")[0].replace("*", ""))
 
     def fits(self, word: str) -> bool:
         """Whether ``word`` is this option, spelled out or shortened."""
