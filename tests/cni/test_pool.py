@@ -109,6 +109,8 @@ def test_when_an_eni_may_go() -> None:
     few = looked_at(32, 0, prefixes=2, free=2, warm_prefix_target=1)
     assert pool.may_free_eni(few, freeable=True).holds
     assert not pool.may_free_eni(few, freeable=False).holds
+    many = looked_at(288, 0, prefixes=18, free=18, warm_prefix_target=1)
+    assert pool.may_free_eni(many, freeable=False).holds  # 288 is twice an ENI's 144
 
 
 def test_room_for_an_eni() -> None:
