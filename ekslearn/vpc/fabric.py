@@ -25,7 +25,9 @@ from .security import VpcRow as VpcRow
 from .subnet import Subnet
 
 # Bytes. EC2 user guide, "Network MTU": 1500 through an internet gateway, 8500 by peering between
-# Regions (within one it would be 9001) and through a transit gateway, 9001 inside.
+# Regions (within one it would be 9001) and through a transit gateway, 9001 inside. All answer what
+# is too large; a transit gateway dropped it silently before (AWS networking blog, "Performance and
+# metrics enhancements for AWS Transit Gateway and AWS Cloud WAN").
 PATH_MTU = {LOCAL: 9001, "tgw": 8500, "pcx": 8500, "igw": 1500, "nat": 1500}
 # What the internet doesn't carry: RFC 1918 and RFC 6598.
 PRIVATE = [IPv4Network(cidr) for cidr in

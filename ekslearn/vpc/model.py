@@ -123,11 +123,12 @@ class Vpc:
         self.subnets[subnet.name] = subnet
         return subnet
 
-    def add_security_group(self, group: SecurityGroup) -> None:
+    def add_security_group(self, group: SecurityGroup) -> SecurityGroup:
         """Take a security group in; Ec2Error InvalidGroup.Duplicate for a name twice."""
         twice = group.name in self.security_groups
         ec2_refuses(twice, "group twice", group.name, self.name)
         self.security_groups[group.name] = group
+        return group
 
     # Who has what
 
@@ -153,8 +154,6 @@ class Vpc:
         for what in held:
             del self._owners[what]
             eni.subnet.give_back(what)
-        if eni.public_ip:
-            del self._public[eni.public_ip]
         del self.enis[eni.eni_id]
 
     def assign(self, eni: Eni, what: Private) -> None:

@@ -269,6 +269,12 @@ def test_the_internet_reaches_a_public_address_and_no_private_one() -> None:
     assert site.verdict("internet", "10.0.2.77") == "vpc route: no ENI has 10.0.2.77"
 
 
+def test_the_internet_gateway_translates_what_an_error_quotes() -> None:
+    site, node = public_site()
+    assert site.verdict("node", f"{INTERNET}:54/udp") == "refused"  # from outside
+    assert site.verdict("internet", f"{node.public_ip}:54/udp") == "refused"  # from inside
+
+
 def test_only_the_first_address_of_an_instance_has_a_public_one() -> None:
     """With external SNAT in a public subnet a pod's own address gets no further than the igw."""
     site, node = public_site()
@@ -322,6 +328,19 @@ def test_a_nat_gateway_forgets_nobody_but_who_is_gone() -> None:
     reply = Packet(src=IP(INTERNET), dst=IP("198.19.0.1"), protocol="tcp", sport=80, dport=40000)
     notes = site.record(lambda: site.namespace("internet").ip.send(reply))
     assert notes.lost == f"vpc nat: no ENI has {pod} any more"
+
+
+def test_the_nat_gateway_translates_what_an_error_quotes() -> None:
+    """A late answer: the node tells that nobody waits for it any more."""
+    site, _ = private_site()
+    site.listen("internet", "0.0.0.0:53/udp")
+    assert site.verdict("node", f"{INTERNET}:53/udp") == "answered"  # from port 40000
+    late = Packet(src=IP(INTERNET), dst=IP("198.19.0.1"), protocol="udp", sport=53, dport=40000)
+    notes = site.record(lambda: site.namespace("internet").ip.send(late))
+    told = next(each.packet for each in notes.decisions if each.packet and each.packet.is_error
+                and each.namespace.name == "internet")  # fmt: skip
+    assert str(told.src) == "198.19.0.1" and told.quoted
+    assert (str(told.quoted.dst), told.quoted.dport) == ("198.19.0.1", 40000)
 
 
 def test_what_a_nat_gateway_knows_nothing_of() -> None:

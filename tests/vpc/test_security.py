@@ -154,6 +154,16 @@ def test_an_icmp_error_about_nothing_known_needs_a_rule() -> None:
     assert notes.lost == "vpc security group: ingress: not admitted"
 
 
+def test_an_icmp_error_that_a_rule_admits_begins_no_connection() -> None:
+    made, left, right = site(open_to(SecurityRule(protocol="icmp")), open_to())
+    about = Packet(src=left.primary, dst=right.primary, protocol="tcp", sport=9, dport=9)
+    error = Packet(src=right.primary, dst=left.primary, protocol="icmp", icmp=(3, 3), quoted=about)
+    send = made.namespace("right").ip.send
+    assert not made.record(lambda: send(error)).lost.startswith("vpc")
+    answer = Packet(src=right.primary, dst=left.primary, protocol="tcp", sport=9, dport=9)
+    assert made.record(lambda: send(answer)).lost == "vpc security group: ingress: not admitted"
+
+
 def test_rules_by_group_follow_the_enis() -> None:
     web = SecurityGroup("web")
     database = open_to(SecurityRule(protocol="tcp", from_port=80, group="web"), name="db")

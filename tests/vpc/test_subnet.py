@@ -179,6 +179,8 @@ def test_the_longest_prefix_wins() -> None:
                      "0.0.0.0/0 -> nat"]  # fmt: skip
     assert table.leads_to("nat") and not table.leads_to("igw")
     assert RouteTable("b").lookup(IPv4Address("8.8.8.8")) is None
+    other = RouteTable("c", [("192.168.7.0/24", "pcx"), ("0.0.0.0/0", "nat")])  # in any order
+    assert [str(route) for route in other.routes] == ["192.168.7.0/24 -> pcx", "0.0.0.0/0 -> nat"]
 
 
 def test_routes_that_cant_be() -> None:
