@@ -92,6 +92,12 @@ class Decision:
     did: tuple[str, ...]
     calls: tuple[Call, ...]
 
+    @property
+    def words(self) -> str:
+        """All of it in a line: each comparison, whether it holds, and what was done."""
+        looked = [f"{check.words}: {'yes' if check.holds else 'no'}" for check in self.checks]
+        return f"{'; '.join(looked)} -> {'; '.join(self.did) or 'nothing'}"
+
 
 class Ipamd:
     """The daemon of one node.

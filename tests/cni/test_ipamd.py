@@ -75,6 +75,10 @@ def test_a_decision_has_the_comparison_and_what_was_done() -> None:
     assert said(decision, "hasRoomForEni") == [(True, "ENIs 1 < maxENI 3 - unmanaged 0")]
     assert decision.did[0].startswith("set up eni-")
     assert "device 1, table 2" in decision.did[0]
+    assert decision.words.startswith(
+        "TotalIPs 9 < maxPods 1000000: yes; available 8 < maxIPsPerENI"
+    )
+    assert " -> set up eni-" in decision.words
     assert node.kernel.links == {eni: 2 for eni in node.store.enis if eni != node.primary.eni_id}
 
 
@@ -207,6 +211,7 @@ def test_at_the_limit_with_a_full_subnet_there_is_no_pause() -> None:
     node.tick(3)
     asked = [call for call in node.ec2.calls[since:] if call.name == ASSIGN]
     assert [call.parameters["count"] for call in asked] == [2, 1] * 3
+    assert f"{node.primary.eni_id} gets no more: Insufficient" in last(node).did[0]
     assert node.ipamd._last_full is None
 
 
