@@ -12,33 +12,37 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import ref
 
 from . import iptables as iptables  # adds its commands to the tools
+from . import nft as nft  # likewise
 from . import tools
 from .cni import node as host
-from .cni.ipamd import NoAddress
-from .cni.pool import EniConfig, eniconfig_for
 from .cni.settings import Settings
 from .errors import EkslearnError, KernelError
+from .fabric import Fabric
+from .ipamd.daemon import NoAddress
+from .ipamd.pool import EniConfig, eniconfig_for
 from .kubernetes import Pod, SecurityGroupPolicy
 from .linux import NetworkNamespace, World
 from .linux.link import invented_mac
 from .machine import Machine, PinnedEni
 from .tools import Done
 from .vpc.ec2 import Ec2
-from .vpc.fabric import Fabric
 from .vpc.instance import InstanceType, instance_type
 from .vpc.model import Eni, Vpc
 from .vpc.security import SecurityGroup
 
 if TYPE_CHECKING:
-    from .trace import Trace
+    from .trace import Recording, Trace
 
 T = TypeVar("T")
 End = tuple[str, str]
-# Listings of `ip`: what they ask changes nothing, even where they print nothing.
-READS = re.compile(r"ip(\s+-\S+)*\s+\S+(\s+(sh|sho|show|l|li|lis|list|lst|g|ge|get)\b.*)?")
+# Listings: what they ask changes nothing, even where they print nothing.
+READS = re.compile(
+    r"nft(\s+-\S+)*\s+list\b.*|ip(\s+-\S+)*\s+\S+(\s+(sh|sho|show|l|li|lis|list|lst|g|ge|get)\b.*)?"
+)
 
 
 class Lab:
@@ -53,6 +57,7 @@ class Lab:
         self.aliases: dict[str, str] = {}  # a pod on its node's network: the node
         self._listeners: list[tuple[str, str]] = []
         self._world = World(seed)
+        self._recorded: list[ref[Recording]] = []
         for place in places:
             NetworkNamespace(self._world, place)
 
@@ -74,6 +79,10 @@ class Lab:
     def run(self, place: str, command: str | Sequence[str]) -> Done:
         """Run one command line in a place as the real tool would; note a change in ``lines``."""
         namespace = self.namespace(place)
+        for kept in self._recorded:  # what wasn't read yet: the command may change what it is about
+            if recording := kept():
+                recording.tell()
+        self._recorded.clear()
         done = tools.run(namespace, command)
         text = command if isinstance(command, str) else " ".join(command)
         quiet = not done.stdout or (text.startswith("sysctl") and "=" in text)
@@ -137,7 +146,12 @@ class Lab:
         """
         from .trace import follow
 
-        return follow(self, source, destination)
+        made = follow(self, source, destination)
+        self._recorded.append(ref(made.recording))
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_recorded": []}
 
     def copy(self) -> Lab:
         """An independent lab in the same state: a scratch state for pictures and what-ifs."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from errno import EPERM
-from functools import cache
+from functools import partial
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
-from . import iptables, tools
+from . import iptables, nft, tools
 from .errors import EkslearnError
-from .linux import Client, Decision, Link, Lookup, Neighbor, NetworkNamespace, Packet, Rule
+from .fabric import VpcRow
+from .linux import Client, Decision, Link, Lookup, Neighbor, NetworkNamespace, Packet, Route
 from .linux.conntrack import Connection
 from .linux.netfilter import Walk
 from .linux.packet import ECHO_REQUEST, REDIRECT
-from .vpc.fabric import VpcRow
 
 if TYPE_CHECKING:
     from .cluster import Lab
@@ -76,14 +77,14 @@ class Step:
                 "because": self.because, "passed_over": list(self.passed_over)}  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trace:
     """What became of one probe.
 
     ``verdict`` is what the asking process sees, there and back: delivered, refused, rejected,
-    dropped, unreachable or expired. ``events`` holds steps and sightings as they happened.
-    ``answer`` is a listener's line, ``teller`` the address the asking process hears of as the
-    sender of what decided: behind a NAT of its own not the one on the wire.
+    dropped, unreachable or expired. ``answer`` is a listener's line, ``teller`` the address the
+    asking process hears of as the sender of what decided: behind a NAT of its own not the one on
+    the wire. ``recording`` is what happened, put into words once somebody reads it.
     """
 
     scenario: str
@@ -91,9 +92,17 @@ class Trace:
     destination: str
     verdict: str
     reason: str
-    events: tuple[Step | Sighting, ...]
+    recording: Recording = field(repr=False)
     answer: str = ""
     teller: str = ""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Trace) and self.to_dict() == other.to_dict()
+
+    @property
+    def events(self) -> tuple[Step | Sighting, ...]:
+        """Steps and sightings as they happened."""
+        return self.recording.events
 
     @property
     def request(self) -> tuple[Sighting, ...]:
@@ -135,18 +144,57 @@ def _is_probe(packet: Packet) -> bool:
     return packet.flags == "SYN" or (packet.protocol == "udp" and not packet.data)
 
 
-MOVING = ("ip neigh show", "conntrack -L")  # listings that a packet on its way changes
+def _sighting(place: str, interface: str, way: str, packet: Packet, leg: str) -> Iterator[Sighting]:
+    yield Sighting(
+        place=place, interface=interface, direction=way, src=str(packet.src), sport=packet.sport,
+        dst=str(packet.dst), dport=packet.dport, protocol=packet.protocol, ttl=packet.ttl,
+        icmp=packet.icmp, leg=leg, flags=packet.flags,
+    )  # fmt: skip
+
+
+def _step(made: Decision, leg: str, rows: tuple[str, ...] = (), **more: Any) -> Iterator[Step]:
+    """A step about a packet; ``more`` is told beside, or instead of, what the decision says."""
+    found = {
+        "place": made.namespace.name, "stage": made.stage, "decision": made.verdict,
+        "header": header(made.packet, made.mark) if made.packet else {},
+        "lit": rows.index(more["because"]) if more.get("because") in rows else None,
+    }  # fmt: skip
+    yield Step(leg=leg, rows=rows, **(found | more))
+
+
+def _lines(made: Decision, command: str) -> tuple[str, ...]:
+    """What a command lists where something was decided."""
+    done = tools.run(made.namespace, command.split())
+    return tuple(line.rstrip() for line in done.stdout.splitlines())
 
 
 class Recording:
-    """Writes down what the namespaces tell, in the tools' words."""
+    """Keeps what the namespaces tell, and puts it into the tools' words when somebody reads it.
+
+    What packets change is listed at once. Rules, routes and chains are changed by commands only:
+    they are listed when read, or before the lab's next command, whichever comes first.
+    """
 
     def __init__(self) -> None:
-        self.events: list[Step | Sighting] = []
         self.lost = ""
         self._leg = "request"
+        self._untold: list[Callable[[], Iterable[Step | Sighting]]] = []
+        self._events: tuple[Step | Sighting, ...] = ()
         self._listed: dict[tuple[str, str], tuple[str, ...]] = {}
-        self._text = cache(tools.route_text)
+        self._texts: dict[int, str] = {}
+
+    @property
+    def events(self) -> tuple[Step | Sighting, ...]:
+        """Steps and sightings as they happened."""
+        self.tell()
+        return self._events
+
+    def tell(self) -> None:
+        """Put into words what was kept: the listings are as the packets met them."""
+        untold, self._untold = self._untold, []
+        self._events += tuple(event for tell in untold for event in tell())
+        self._listed.clear()
+        self._texts.clear()
 
     def _leg_of(self, packet: Packet | None) -> str:
         if packet is not None:
@@ -155,112 +203,92 @@ class Recording:
 
     def sighting(self, namespace: NetworkNamespace, link: Link, way: str, packet: Packet) -> None:
         """A packet passed a link."""
-        self.events.append(Sighting(
-            place=namespace.name, interface=link.name, direction=way, src=str(packet.src),
-            sport=packet.sport, dst=str(packet.dst), dport=packet.dport,
-            protocol=packet.protocol, ttl=packet.ttl, icmp=packet.icmp, leg=self._leg_of(packet),
-            flags=packet.flags,
-        ))  # fmt: skip
+        where = (namespace.name, link.name, way)
+        self._untold.append(partial(_sighting, *where, packet, self._leg_of(packet)))
 
     def decision(self, decision: Decision) -> None:
-        """Something was decided: one step, or two where a rule chose the table first."""
-        leg = self._leg_of(decision.packet)
+        """Something was decided."""
+        leg, row = self._leg_of(decision.packet), decision.row
         if decision.lost and not self.lost.startswith("reply:"):  # the first answer's loss counts
             prefix = "reply: " if leg == "reply" else ""
             self.lost = f"{prefix}{decision.namespace.name}: {decision.verdict}"
-        head = header(decision.packet, decision.mark) if decision.packet else {}
-        base: dict[str, Any] = {"place": decision.namespace.name, "leg": leg, "header": head}
-        if isinstance(decision.row, Lookup):
-            self.events += self._lookup_steps(decision, decision.row, base)
-        elif isinstance(decision.row, Walk):
-            self.events.append(self._walk_step(decision, decision.row, base))
-        elif isinstance(decision.row, Neighbor):
-            row = tools.neighbor_text(decision.row).strip()
-            self.events.append(self._step(decision, row, "ip neigh show", base))
-        elif isinstance(decision.row, Connection):
-            row = iptables.connection_text(decision.row)
-            self.events.append(self._step(decision, row, "conntrack -L", base))
-        elif isinstance(decision.row, VpcRow):
-            self.events.append(Step(
-                stage=decision.stage, decision=decision.verdict, because=decision.row.text,
-                passed_over=decision.row.passed_over, **base,
-            ))  # fmt: skip
-        else:
-            self.events.append(Step(stage=decision.stage, decision=decision.verdict, **base))
+        tell: Callable[[], Iterable[Step]] = partial(_step, decision, leg)
+        if isinstance(row, Lookup):
+            tell = partial(self._lookup_steps, decision, leg, row)
+        elif isinstance(row, Walk):
+            tell = partial(self._walk_step, decision, leg, row)
+        elif isinstance(row, Neighbor):
+            tell = _moving(decision, leg, "ip neigh show", tools.neighbor_text(row).strip())
+        elif isinstance(row, Connection):
+            tell = _moving(decision, leg, "conntrack -L", iptables.connection_text(row))
+        elif isinstance(row, VpcRow):
+            tell = partial(_step, decision, leg, because=row.text, passed_over=row.passed_over)
+        self._untold.append(tell)
 
-    def _listing(self, namespace: NetworkNamespace, command: str) -> tuple[str, ...]:
-        """What a command lists; what no packet changes is listed once."""
-        key = namespace.name, command
-        if key not in self._listed or command in MOVING:
-            done = tools.run(namespace, command.split())
-            self._listed[key] = tuple(line.rstrip() for line in done.stdout.splitlines())
+    def _listing(self, made: Decision, command: str) -> tuple[str, ...]:
+        """What a command lists that no packet changes: it is listed once."""
+        key = made.namespace.name, command
+        if key not in self._listed:
+            self._listed[key] = _lines(made, command)
         return self._listed[key]
 
-    def _lookup_steps(self, decision: Decision, lookup: Lookup, base: dict[str, Any]) -> list[Step]:
-        namespace, table = decision.namespace, lookup.rule.table if lookup.rule else None
-        hide = frozenset({"table"})
-        here: list[str] = []
+    def _lookup_steps(self, made: Decision, leg: str, lookup: Lookup) -> Iterator[Step]:
+        """The rule that chose the table, and the route. Rows are told as they are listed."""
+        routing, chosen = made.namespace.routing, lookup.rule
+        rules = tuple(row.replace("\t", " ") for row in self._listing(made, "ip rule show"))
+        self._texts |= zip(map(id, routing.rules), rules, strict=True)
+        inside: dict[int, str] = {}  # the routes of the chosen table; others name theirs
+        if chosen:
+            table = tools.table_name(chosen.table)
+            show = f"ip route show table {table}"
+            rows = self._listing(made, show)
+            inside = dict(zip(map(id, routing.tables[chosen.table]), rows, strict=True))
         before: list[str] = []
-        for each in lookup.passed_over:
-            if isinstance(each.row, Rule):
-                before.append(f"{_words(tools.rule_text(each.row, namespace.links))} — {each.why}")
-            else:
-                inside = each.row.table == table
-                text = self._text(each.row, hide=hide if inside else frozenset()).strip()
-                (here if inside else before).append(f"{text} — {each.why}")
-        rules = tuple(_words(line) for line in self._listing(namespace, "ip rule show"))
-        if lookup.rule is None or lookup.route is None:
-            return [Step(
-                stage="rule", decision="no table has a route to the destination",
-                passed_over=tuple(before), show="ip rule show", rows=rules, **base,
-            )]  # fmt: skip
-        name = tools.table_name(lookup.rule.table)
-        rule = _words(tools.rule_text(lookup.rule, namespace.links))
-        show = f"ip route show table {name}"
-        rows = self._listing(namespace, show)
-        row = self._text(lookup.route, hide=hide).strip()
-        return [
-            Step(stage="rule", decision=f"look in table {name}", because=rule,
-                 passed_over=tuple(before), show="ip rule show", rows=rules,
-                 lit=_place(rules, rule), **base),
-            Step(stage="route", decision=decision.verdict, because=row, passed_over=tuple(here),
-                 show=show, rows=rows, lit=_place(rows, row), **base),
-        ]  # fmt: skip
+        here: list[str] = []
+        for each in routing.passed_over(lookup):
+            at = id(each.row)
+            told, texts = (here, inside) if at in inside else (before, self._texts)
+            if at not in texts and isinstance(each.row, Route):
+                texts[at] = tools.route_text(each.row).strip()
+            told.append(f"{texts[at]} — {each.why}")
+        said = f"look in table {table}" if chosen else "no table has a route to the destination"
+        yield from _step(made, leg, rules, stage="rule", decision=said, show="ip rule show",
+                         because=self._texts[id(chosen)] if chosen else "",
+                         passed_over=tuple(before))  # fmt: skip
+        if lookup.route:
+            yield from _step(made, leg, rows, because=inside[id(lookup.route)], show=show,
+                             passed_over=tuple(here))  # fmt: skip
 
-    def _step(self, decision: Decision, row: str, show: str, base: dict[str, Any]) -> Step:
-        rows = self._listing(decision.namespace, show)
-        if row not in rows:  # a connection is listed once its first packet has left or arrived
-            rows = (*rows, row)
-        return Step(stage=decision.stage, decision=decision.verdict, because=row, show=show,
-                    rows=rows, lit=_place(rows, row), **base)  # fmt: skip
-
-    def _walk_step(self, decision: Decision, walk: Walk, base: dict[str, Any]) -> Step:
-        show = f"iptables-save -t {walk.table}"
-        rows = tuple(row for row in self._listing(decision.namespace, show) if row[:1] in ":-")
-        passed = [f"{iptables.rule_text(seen.chain, seen.rule)} — {seen.why}"
-                  for seen in walk.passed_over]  # fmt: skip
-        row = f":{walk.chain} {walk.verdict} [0:0]"
+    def _walk_step(self, made: Decision, leg: str, walk: Walk) -> Iterator[Step]:
+        by_nft = " " in walk.table  # nft calls a table by its family as well
+        say = (lambda _, rule: nft.rule_text(rule)) if by_nft else iptables.rule_text
+        show = f"{'nft -s list table' if by_nft else 'iptables-save -t'} {walk.table}"
+        rows = self._listing(made, show)
+        passed = tuple(f"{say(seen.chain, seen.rule)} — {seen.why}" for seen in walk.passed_over)
+        row = nft.BASE_TEXT if by_nft else f":{walk.chain} {walk.verdict} [0:0]"
         if walk.rule:
-            row = iptables.rule_text(walk.chain, walk.rule)
-        return Step(stage=decision.stage, decision=decision.verdict, because=row, show=show,
-                    passed_over=tuple(passed), rows=rows, lit=_place(rows, row),
-                    **base)  # fmt: skip
+            row = say(walk.chain, walk.rule)
+        lit: dict[str, int] = {}
+        if by_nft:  # the same row may stand in several chains
+            lit["lit"] = rows.index(f"\t\t{row}", rows.index(f"\tchain {walk.chain} {{"))
+        else:
+            rows = tuple(each for each in rows if each[:1] in ":-")
+        yield from _step(made, leg, rows, because=row, show=show, passed_over=passed, **lit)
 
 
-def _place(rows: tuple[str, ...], row: str) -> int | None:
-    return rows.index(row) if row in rows else None
-
-
-def _words(text: str) -> str:
-    return text.replace("\t", " ")
+def _moving(made: Decision, leg: str, show: str, row: str) -> Callable[[], Iterator[Step]]:
+    """A step about a row that packets change: it is listed now."""
+    rows = _lines(made, show)
+    if row not in rows:  # a connection is listed once its first packet has left or arrived
+        rows = (*rows, row)
+    return partial(_step, made, leg, rows, because=row, show=show)
 
 
 def follow(lab: Lab, source: str, destination: str) -> Trace:
     """Send the probe and write down what happens; EkslearnError for a name that isn't there."""
     namespace = lab.namespace(lab.source(source))
     protocol, address, port = destination_of(lab, destination)
-    recording = Recording()
-    world = lab.world
+    recording, world = Recording(), lab.world
     world.recorder = recording
     try:
         client = namespace.sockets.ask(protocol, address, port)
@@ -269,7 +297,7 @@ def follow(lab: Lab, source: str, destination: str) -> Trace:
     verdict, reason = _verdict(client, recording, namespace.name)
     answer = next((each.data for each in client.answers if each.data), "")
     return Trace(scenario=lab.name, source=source, destination=destination, verdict=verdict,
-                 reason=reason, events=tuple(recording.events), answer=answer,
+                 reason=reason, recording=recording, answer=answer,
                  teller=_teller(client))  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from ekslearn import EkslearnError
+from ekslearn.cluster import Lab
 
 from .linux.labs import chain, pair
 
@@ -128,3 +129,33 @@ def test_who_tells_is_whom_the_asker_hears_not_whom_the_wire_shows() -> None:
     trace = lab.trace("left", "172.20.0.10:53/udp")
     assert (trace.verdict, trace.teller) == ("refused", "172.20.0.10")
     assert trace.reply[-1].src == "10.0.2.2"
+
+
+CHANGES = (
+    "ip link set vl name other", "ip link set vr down", "ip route flush table main",
+    "ip route add blackhole 10.0.2.0/25", "ip rule add prio 5 lookup 9", "ip rule del prio 32767",
+    "iptables -F", "iptables -t nat -F", "iptables -P FORWARD DROP", "ip neigh flush all",
+    "conntrack -F", "ip addr flush dev vr", "ping -c1 10.0.2.2",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_trace_read_later_says_what_was_so_when_it_was_made(change: str) -> None:
+    def made() -> Lab:
+        return chain("router$ iptables -A FORWARD -p tcp -j ACCEPT\n"
+                     "router$ iptables -t nat -A POSTROUTING -o vr -j MASQUERADE\n"
+                     "router$ ip rule add iif nowhere lookup 7")  # fmt: skip
+
+    read = made().trace("left", "right:80").events
+    lab = made()
+    trace = lab.trace("left", "right:80")
+    assert lab.run("router", change).status == 0
+    assert trace.events == read
+
+
+def test_a_copy_of_a_lab_and_its_trace_go_their_own_ways() -> None:
+    lab = chain()
+    trace = lab.trace("left", "right:80")
+    twin = lab.copy()
+    twin.line("router$ ip link set vr name other")
+    assert all("other" not in row for step in trace.steps for row in step.rows)

@@ -58,8 +58,8 @@ def rule_text(chain: str, rule: nf.ChainRule) -> str:
     words = [f"-A {chain}"]
     for match in rule.matches:
         words += ["!"] * (match.negated and not name_of(match))
-        if isinstance(match, nf.Source | nf.Destination):
-            words.append(f"-{'s' if isinstance(match, nf.Source) else 'd'} {match.net}")
+        if isinstance(match, nf.Network):
+            words.append(f"-{match.side[0]} {match.net}")
         elif isinstance(match, nf.Interface):
             words.append(f"-{match.way[0]} {match.name}")
         elif isinstance(match, nf.Protocol):
@@ -89,17 +89,18 @@ def _extension(rule: nf.ChainRule) -> list[nf.Target]:
 
 def _listed(rule: nf.ChainRule, numeric: bool) -> str:
     """A rule as a row of ``iptables -L``."""
-    nets = dict.fromkeys((nf.Source, nf.Destination), "0.0.0.0/0" if numeric else "anywhere")
-    protocol, bangs = "all", {type(match): "!" for match in rule.matches if match.negated}
+    nets = dict.fromkeys(("source", "destination"), "0.0.0.0/0" if numeric else "anywhere")
+    protocol, bangs = "all", dict[str, str]()
     for match in rule.matches:
-        if isinstance(match, nf.Source | nf.Destination):
-            nets[type(match)] = str(match.net).removesuffix("/32")
+        if isinstance(match, nf.Network):
+            nets[match.side] = str(match.net).removesuffix("/32")
+            bangs[match.side] = "!" if match.negated else " "
         elif isinstance(match, nf.Protocol):
-            protocol = match.name
+            protocol, bangs["protocol"] = match.name, "!" if match.negated else " "
     if numeric:
         protocol = str(PROTOCOLS.get(protocol, 0))
-    text = f"{name_of(rule.target):<9} {bangs.get(nf.Protocol, ' ')}{protocol:<4} -- "
-    text += "".join(f"{bangs.get(kind, ' ')}{net:<19} " for kind, net in nets.items())
+    text = f"{name_of(rule.target):<9} {bangs.get('protocol', ' ')}{protocol:<4} -- "
+    text += "".join(f"{bangs.get(side, ' ')}{net:<19} " for side, net in nets.items())
     text += "[goto] " * rule.final
     words = [listed(group, numeric) for group in _groups(rule)]
     words += [listed([target], numeric) for target in _extension(rule)]
@@ -114,7 +115,8 @@ def _shown(chains: Chains, table: str) -> list[nf.Chain]:
 
 def iptables_save(namespace: NetworkNamespace, words: list[str]) -> Done:
     """Run ``iptables-save [-t TABLE]``. The two comment lines bear no date: the model has none."""
-    held = namespace.netfilter.tables
+    tables = namespace.netfilter.tables
+    held = {table: tables[table] for table in nf.BUILT_IN if table in tables}
     if words:
         if words[0] not in ("-t", "--table") or len(words) != 2 or words[1] in refused("table"):
             refuse(f'"iptables-save {" ".join(words)}"')
@@ -239,7 +241,7 @@ def _objection(line: Line, chains: Chains, rule: nf.ChainRule) -> str:
     protocols = [m.name for m in rule.matches if isinstance(m, nf.Protocol) and not m.negated]
     limits = {"in": ("OUTPUT", "POSTROUTING"), "out": ("PREROUTING", "INPUT")}
     for match in rule.matches:
-        everything = isinstance(match, nf.Source | nf.Destination) and match.net.prefixlen == 0
+        everything = isinstance(match, nf.Network) and match.net.prefixlen == 0
         portless = isinstance(match, nf.Port) and (match.low, match.high) == (0, 65535)
         if (everything and match.negated) or (portless and name_of(match) not in protocols) or (
             isinstance(match, nf.AddressType) and line.chain in limits.get(match.limit, ())
@@ -328,6 +330,8 @@ def iptables_restore(namespace: NetworkNamespace, words: list[str], text: str) -
                 there = bool(chains) or (kept and table in namespace.netfilter.tables)
                 _commit(lines, chains)
                 there |= bool(chains)
+                if not kept:  # a new table comes in place of the old one
+                    namespace.netfilter.put(table, None)
                 namespace.netfilter.put(table, chains if there else None)
                 table, lines = "", []
             elif row[0] == "*" and not table:
@@ -351,16 +355,21 @@ def iptables_restore(namespace: NetworkNamespace, words: list[str], text: str) -
 
 
 def _commit(lines: list[tuple[int, Line]], chains: Chains) -> None:
-    """Do what the lines of a table say, its policies last.
+    """Do what the lines of a table say, its policies last: till then -P just makes its chain.
 
     The kernel speaks after iptables, as it gets all of them at once.
     """
     objections: list[str] = []
     gone: dict[str, int] = {}  # built-in chains that -X took away; their policies went with them
-    for at, line in sorted(lines, key=lambda row: row[1].command == "P"):
-        before = set(chains)
+    policies = [row for row in lines if row[1].command == "P"]
+    for number, (at, line) in enumerate([*lines, *policies]):
+        before, name = set(chains), line.chain or ""
+        if line.command == "P" and number < len(lines):
+            if name in nf.BUILT_IN[line.table]:
+                chains.setdefault(name, nf.Chain(name, "ACCEPT"))
+            continue
         try:
-            if line.command != "P" or at > gone.get(line.chain or "", 0):
+            if line.command != "P" or at > gone.get(name, 0):
                 _change(line, chains)
             gone |= dict.fromkeys(before - set(chains), at)
         except Trouble as trouble:

@@ -309,18 +309,19 @@ def _rules(line: Line, nets: Mapping[str, list[IPv4Network]]) -> Iterator[nf.Cha
         if loaded.name in PROTOCOLS:
             strange = loaded.given and protocol != loaded.name
             object_if(strange, f"{loaded.name.upper()} match requires '-p {loaded.name}'")
-            if [each.name for each in line.loaded].count(loaded.name) > 1:
-                refuse(f'"-m {loaded.name}" twice')
+        again = [each.name for each in line.loaded].count(loaded.name) > 1
+        if again and loaded.name in (*PROTOCOLS, "addrtype"):
+            refuse(f'"-m {loaded.name}" twice')
         if loaded.name in MATCHES:
             matches += MATCHES[loaded.name].build(loaded.given)
         else:
             target = TARGETS[loaded.name].build(loaded.given)
     for source, goal in product(nets["s"], nets["d"]):
-        ends: list[nf.Match] = []
-        if source.prefixlen or "s" in line.negated:
-            ends.append(nf.Source(net=source, negated="s" in line.negated))
-        if goal.prefixlen or "d" in line.negated:
-            ends.append(nf.Destination(net=goal, negated="d" in line.negated))
+        ends = [
+            nf.Network(side=side, net=net, negated=side[0] in line.negated)
+            for side, net in (("source", source), ("destination", goal))
+            if net.prefixlen or side[0] in line.negated
+        ]
         yield nf.ChainRule((*ends, *matches), target, line.goto)
 
 

@@ -7,13 +7,12 @@ link, sysctl, route, neighbor, ip, socket, namespace.
 from .link import Address, Link, Segment
 from .namespace import NetworkNamespace
 from .neighbor import Neighbor
-from .packet import Arp, Frame, Packet
+from .packet import Packet
 from .route import Flow, Lookup, PassedOver, Route, Rule
-from .socket import Client, Listener
-from .world import Decision, Recorder, World
+from .socket import Client
+from .world import Decision, World
 
 __all__ = [
-    "Address", "Arp", "Client", "Decision", "Flow", "Frame", "Link", "Listener", "Lookup",
-    "Neighbor", "NetworkNamespace", "Packet", "PassedOver", "Recorder", "Route", "Rule", "Segment",
-    "World",
+    "Address", "Client", "Decision", "Flow", "Link", "Lookup", "Neighbor", "NetworkNamespace",
+    "Packet", "PassedOver", "Route", "Rule", "Segment", "World",
 ]  # fmt: skip

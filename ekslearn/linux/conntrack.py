@@ -5,7 +5,7 @@ Source: net/netfilter/nf_conntrack_core.c, nf_nat_core.c and nf_nat_proto.c of L
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from .namespace import NetworkNamespace
 
 PORTS = (1024, 65535)  # where a translated port is drawn from (nf_nat_l4proto_unique_tuple)
-MANIPULATES = {"PREROUTING": "target", "OUTPUT": "target", "INPUT": "source",
-               "POSTROUTING": "source"}  # fmt: skip
+# The hooks that translate a destination; INPUT and POSTROUTING translate a source.
+TO_TARGET = ("PREROUTING", "OUTPUT")
 OTHER = {"source": "target", "target": "source"}
 
 
@@ -59,7 +59,7 @@ class Connection:
     mark: int = 0
     replied: bool = False
     confirmed: bool = False
-    bound: set[str] | None = None
+    bound: set[str] = field(default_factory=set)
     random: bool = False
     tcp_state: str = "SYN_SENT"
 
@@ -84,6 +84,22 @@ class Binding:
     connection: Connection
     is_reply: bool
     state: str
+
+    @property
+    def goal(self) -> Tuple:
+        """What the packet looks like once it is translated."""
+        against = self.connection.original if self.is_reply else self.connection.reply
+        return against.inverted()
+
+    @property
+    def related(self) -> Binding:
+        """That of a packet the kernel sends about this one (nf_conntrack_attach)."""
+        return Binding(self.connection, not self.is_reply, "RELATED")
+
+    def changes(self, end: str) -> bool:
+        """Whether the translation changes that end, "source" or "target", of the packet."""
+        source = end == ("target" if self.is_reply else "source")
+        return self.connection.translates_source if source else self.connection.translates_target
 
 
 class Conntrack:
@@ -112,7 +128,7 @@ class Conntrack:
             begins = packet.flags == "SYN" or packet.protocol == "udp"
             if not begins and packet.icmp != (ECHO_REQUEST, 0):
                 return
-            found = Connection(seen, seen.inverted(), bound=set()), False
+            found = Connection(seen, seen.inverted()), False
         connection, is_reply = found
         if is_reply:
             if packet.flags == "RST" and not connection.replied:  # it never was one: forgotten
@@ -165,6 +181,7 @@ class Conntrack:
         A ``port`` that was asked for (not 0) is the only one there is.
         """
         reply = connection.reply
+        connection.bound.add(what)
         port = 0 if reply.protocol == "icmp" else port
         if what == "target":
             connection.reply = replace(reply, src=address, sport=port or reply.sport)
@@ -184,71 +201,54 @@ class Conntrack:
                 changed = replace(changed, sport=drawn)
         connection.reply = changed
 
-    def translate(self, hook: str, skb: Skb, iif: str = "", oif: str = "") -> str:
-        """Ask the nat table once per connection and direction, then rewrite; ACCEPT or DROP."""
+    def translate(self, hook: str, skb: Skb) -> bool:
+        """Ask the nat table once per connection and direction, then rewrite; False is a drop."""
         binding = skb.binding
         if binding is None:
-            return "ACCEPT"
-        connection, manipulates = binding.connection, MANIPULATES[hook]
+            return True
+        connection, end = binding.connection, "target" if hook in TO_TARGET else "source"
         if binding.state == "RELATED" and skb.packet.quoted:
-            if not self._translate_error(connection, binding.is_reply, manipulates, skb):
-                return "DROP"
-            return "ACCEPT"
-        bound = connection.bound
+            return self._translate_error(skb, skb.packet.quoted, binding, end)
         begins = not binding.is_reply or binding.state == "RELATED"  # a REJECT's reset asks too
-        if begins and bound is not None and not connection.confirmed and manipulates not in bound:
-            if self._ns.netfilter.run("nat", hook, skb, iif, oif) == "DROP":
-                return "DROP"
-            if manipulates == "source" and not connection.translates_source and \
-                    connection.reply in self._by_tuple:  # fmt: skip
+        if begins and not connection.confirmed and end not in connection.bound:
+            for table in self._ns.netfilter.nat:  # until one of them has bound a translation
+                if end not in connection.bound and not self._ns.netfilter.run(table, hook, skb):
+                    return False
+            taken = connection.reply in self._by_tuple and not connection.translates_source
+            if end == "source" and taken:
                 self.bind(connection, "source", connection.original.src, 0, False)
-            bound.add(manipulates)
-        if self._does(connection, manipulates, binding.is_reply):
-            goal = self._goal(connection, binding.is_reply)
-            skb.packet = rewritten(skb.packet, goal, manipulates)
-            end = f"source {goal.src}" if manipulates == "source" else f"destination {goal.dst}"
-            self._ns.note(skb, f"conntrack {hook}", f"rewrite the packet: {end}", connection)
-        return "ACCEPT"
+            connection.bound.add(end)
+        if binding.changes(end):
+            goal = binding.goal
+            skb.packet = rewritten(skb.packet, goal, end)
+            new = f"source {goal.src}" if end == "source" else f"destination {goal.dst}"
+            self._ns.note(skb, f"conntrack {hook}", f"rewrite the packet: {new}", connection)
+        return True
 
-    @staticmethod
-    def _does(connection: Connection, manipulates: str, is_reply: bool) -> bool:
-        """Whether this connection changes that end of a packet of that direction."""
-        end = OTHER[manipulates] if is_reply else manipulates
-        return connection.translates_source if end == "source" else connection.translates_target
-
-    @staticmethod
-    def _goal(connection: Connection, is_reply: bool) -> Tuple:
-        """What a packet of that direction looks like once it is translated."""
-        return (connection.original if is_reply else connection.reply).inverted()
-
-    def _translate_error(
-        self, connection: Connection, is_reply: bool, manipulates: str, skb: Skb
-    ) -> bool:
+    def _translate_error(self, skb: Skb, quoted: Packet, binding: Binding, end: str) -> bool:
         """Translate an ICMP error, and backwards the packet it quotes; False drops it."""
-        packet = skb.packet
+        packet, connection, goal = skb.packet, binding.connection, binding.goal
         # A redirect about a translated connection, or one not decided yet, would mislead.
-        decided = "nat" not in self._ns.netfilter.tables or connection.bound != {"target"}
+        decided = not self._ns.netfilter.nat or connection.bound != {"target"}
         translated = connection.translates_source or connection.translates_target
         if packet.icmp and packet.icmp[0] == REDIRECT and (translated or not decided):
             return False
-        if not self._does(connection, manipulates, is_reply) or packet.quoted is None:
-            return True
-        goal = self._goal(connection, is_reply)
-        inner = rewritten(packet.quoted, goal.inverted(), OTHER[manipulates])
-        moved = replace(packet, src=goal.src) if manipulates == "source" else \
-            replace(packet, dst=goal.dst)  # fmt: skip
-        skb.packet = replace(moved, quoted=inner)
-        words = "rewrite the error, and backwards the packet it quotes"
-        self._ns.note(skb, "conntrack", words, connection)
+        if binding.changes(end):
+            inner = rewritten(quoted, goal.inverted(), OTHER[end])
+            skb.packet = replace(moved(packet, goal, end), quoted=inner)
+            words = "rewrite the error, and backwards the packet it quotes"
+            self._ns.note(skb, "conntrack", words, connection)
         return True
 
 
+def moved(packet: Packet, goal: Tuple, end: str) -> Packet:
+    """``packet`` with the address of its source or its target end as in ``goal``."""
+    return replace(packet, src=goal.src) if end == "source" else replace(packet, dst=goal.dst)
+
+
 def rewritten(packet: Packet, goal: Tuple, end: str) -> Packet:
-    """``packet`` with its source or its target end as in ``goal``."""
+    """``packet`` with address and port (or an echo's id) of one end as in ``goal``."""
+    there, port = moved(packet, goal, end), goal.sport if end == "source" else goal.dport
     if packet.protocol == "icmp":
-        if end == "source":
-            return replace(packet, src=goal.src, ident=goal.sport)
-        return replace(packet, dst=goal.dst, ident=goal.dport)
-    if end == "source":
-        return replace(packet, src=goal.src, sport=goal.sport)
-    return replace(packet, dst=goal.dst, dport=goal.dport)
+        return replace(there, ident=port)
+    return replace(there, sport=port) if end == "source" else replace(there, dport=port)

@@ -11,13 +11,13 @@ from errno import EACCES, EHOSTUNREACH, EINVAL, EMSGSIZE, ENETUNREACH, EPERM
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
-from .conntrack import Binding
 from .link import LINK, Link
 from .netfilter import ORDER
 from .packet import REDIRECT, TIME_EXCEEDED, UNREACHABLE, Packet, Skb
-from .route import Flow, Learned, Lookup, Route
+from .route import ERRORS, Flow, Lookup, Route
 
 if TYPE_CHECKING:
+    from .conntrack import Binding
     from .namespace import NetworkNamespace
 
 NOBODY = IPv4Address(0)
@@ -69,7 +69,7 @@ class Ip:
 
     def receive(self, skb: Skb, link: Link) -> None:
         """Take in a packet: PREROUTING, then the routing decision, then whatever that says."""
-        skb.iif, before = link, skb.packet
+        skb.iif, skb.oif, before = link, None, skb.packet
         looped = link.kind == "loopback" and skb.local
         if not self._pass("PREROUTING", skb):
             return
@@ -80,11 +80,10 @@ class Ip:
         arrival = self.arrival(Flow(packet.dst, packet.src, link.name, mark=skb.mark), link)
         if arrival.lookup:
             self._ns.note(skb, "route", self._words(arrival), arrival.lookup)
-        if arrival.verdict == "drop":
+        if arrival.verdict in ("drop", "error"):
             self._ns.drop(skb, "route", arrival.why)
-        elif arrival.verdict == "error":
-            self._ns.drop(skb, "route", arrival.why)
-            self.report_route_error(skb, arrival.errno)
+            if arrival.verdict == "error":
+                self.report_route_error(skb, arrival.errno)
         elif arrival.verdict == "forward" and arrival.route:
             skb.redirect = arrival.redirect
             self.forward(skb, arrival.route)
@@ -103,78 +102,74 @@ class Ip:
 
     def arrival(self, flow: Flow, link: Link) -> Arrival:
         """Decide about a packet, or an ARP request, that came in by ``link``."""
-        src, dst, sysctls = flow.src, flow.dst, self._ns.sysctls
-        if src.is_multicast or src == ALL_HOSTS:
+        src, dst = flow.src, flow.dst
+        to_all = dst == ALL_HOSTS or dst == src == NOBODY
+        nobodys = not to_all and (src == NOBODY or src.is_loopback)
+        if src.is_multicast or src == ALL_HOSTS or nobodys:
             return Arrival("drop", why=f"martian source {src}")
-        if dst == ALL_HOSTS or dst == src == NOBODY:
+        if to_all:
             return self._checked(Arrival("broadcast"), flow, link)
-        if src == NOBODY or src.is_loopback:
-            return Arrival("drop", why=f"martian source {src}")
         if dst == NOBODY or dst.is_loopback:
             return Arrival("drop", why=f"martian destination {dst}")
-        forwarding = sysctls.own(link.name, "forwarding")
-        lookup = self._ns.lookup(flow)
+        lookup = self._ns.routing.lookup(flow)
         route = lookup.route
         if route and route.kind in ("local", "broadcast"):
             return self._checked(Arrival(route.kind, lookup), flow, link)
-        if not forwarding:
+        if not self._ns.sysctls.own(link.name, "forwarding"):
             why = f"it is for another host and forwarding is off on {link.name}"
             return Arrival("drop", lookup, why, EHOSTUNREACH)
         if lookup.error or route is None or route.dev is None:
-            silent = lookup.error not in CODES
             why = f"{route.kind} route" if route else "no route to the destination"
-            return Arrival("drop" if silent else "error", lookup, why, lookup.error)
-        found = self._checked(Arrival("forward", lookup), flow, link, route.dev)
-        if found.verdict == "forward":
-            turns = route.dev is link and found.redirect
-            turns = turns and sysctls.either(link.name, "send_redirects")
-            return replace(found, redirect=turns)
-        return found
+            verdict = "error" if lookup.error in CODES else "drop"
+            return Arrival(verdict, lookup, why, lookup.error)
+        return self._checked(Arrival("forward", lookup), flow, link, route.dev)
 
     def _checked(
         self, arrival: Arrival, flow: Flow, link: Link, oif: Link | None = None
     ) -> Arrival:
-        """``arrival`` if the source passes the reverse path filter, else a drop.
-
-        Its ``redirect`` says whether the source is a direct neighbor on ``link``.
-        """
-        ok, direct, why = self._validate(flow, link, oif)
-        if not ok:
+        """``arrival`` if the source passes the reverse path filter, else a drop."""
+        why, redirect = self._validate(flow, link, oif)
+        if why:
             return Arrival("drop", arrival.lookup, why, EINVAL)
-        return replace(arrival, redirect=direct)
+        return replace(arrival, redirect=redirect)
 
-    def _validate(self, flow: Flow, link: Link, oif: Link | None) -> tuple[bool, bool, str]:
-        """fib_validate_source: would a packet to this source go out where it came in?"""
+    def _validate(self, flow: Flow, link: Link, oif: Link | None) -> tuple[str, bool]:
+        """fib_validate_source: would a packet to this source go out where it came in?
+
+        What speaks against it, if anything; and whether the sender is to be told that the next
+        hop is a neighbor of its own.
+        """
         ns, src = self._ns, flow.src
         if src == NOBODY:
-            return True, False, ""
+            return "", False
         strictness = ns.sysctls.highest(link.name, "rp_filter")
         accept_local = ns.sysctls.either(link.name, "accept_local")
         may_redirect = oif is link and ns.sysctls.either(link.name, "send_redirects")
         if not strictness and not may_redirect:
             if accept_local:
-                return True, False, ""
+                return "", False
             if not ns.routing.custom_rules and not ns.routing.custom_locals:
-                return not ns.owns(src), False, f"martian source {src}: it is an own address"
+                martian = f"martian source {src}: it is an own address"
+                return martian if ns.owns(src) else "", False
         mark = flow.mark if ns.sysctls.either(link.name, "src_valid_mark") else 0
         back = Flow(src, flow.dst, oif.name if oif else "lo", mark=mark)
         route = ns.routing.lookup(back).route
         reason = f"rp_filter {strictness} on {link.name}"
-        nothing = f"{reason}: no way back to {src}"
-        if route is None or route.kind in ("blackhole", "unreachable", "prohibit"):
-            return not strictness, False, nothing
+        nothing = f"{reason}: no way back to {src}" if strictness else ""
+        if route is None or route.kind in ERRORS:
+            return nothing, False
         if route.kind != "unicast" and not (route.kind == "local" and accept_local):
-            return False, False, f"martian source {src}: its route here is {route.kind}"
+            return f"martian source {src}: its route here is {route.kind}", False
         if route.dev is link or (route.kind == "local" and link.kind == "loopback"):
-            return True, self._is_direct(route), ""
+            return "", may_redirect and self._is_direct(route)
         if not link.addresses:
-            return not strictness, False, nothing
+            return nothing, False
         if strictness == 1:
             name = route.dev.name if route.dev else "nowhere"
-            return False, False, f"{reason}: the way back to {src} is {name}, not {link.name}"
-        back.oif = link.name
-        bound = ns.routing.lookup(back).route
-        return True, bool(bound and bound.kind == "unicast" and self._is_direct(bound)), ""
+            return f"{reason}: the way back to {src} is {name}, not {link.name}", False
+        bound = ns.routing.lookup(replace(back, oif=link.name)).route
+        direct = bound and bound.kind == "unicast" and self._is_direct(bound)
+        return "", bool(may_redirect and direct)
 
     @staticmethod
     def _is_direct(route: Route) -> bool:
@@ -208,7 +203,7 @@ class Ip:
             self.send_error(skb, (UNREACHABLE, FRAGMENTATION_NEEDED), "unreachable", mtu=link.mtu)
             return
         skb.packet = replace(packet, ttl=packet.ttl - 1)
-        gateway = self._learned(route, packet.dst).gateway or route.gateway
+        gateway = self._ns.routing.taught(route, packet.dst).gateway or route.gateway
         next_hop = gateway or packet.dst
         if skb.redirect:
             self.send_error(skb, (REDIRECT, 1), "", gateway=next_hop)
@@ -229,12 +224,11 @@ class Ip:
         ns = self._ns
         if src and (src.is_multicast or src == ALL_HOSTS):
             return Departure(None, EINVAL)
-        if src and not any_source and not ns.owns(src) and not ns.is_local(src):
-            return Departure(None, ENETUNREACH)
         bound = ns.links.get(oif)
-        if bound and not bound.up:
+        strange = src and not any_source and not ns.owns(src) and not ns.is_local(src)
+        if strange or (bound and not bound.up):
             return Departure(None, ENETUNREACH)
-        lookup = ns.lookup(Flow(dst, src or NOBODY, "lo", oif, mark))
+        lookup = ns.routing.lookup(Flow(dst, src or NOBODY, "lo", oif, mark))
         route = lookup.route
         if lookup.error or route is None or route.dev is None:
             if not bound:
@@ -243,7 +237,7 @@ class Ip:
             return Departure(lookup, 0, source, bound)
         if route.kind == "local":
             return Departure(lookup, 0, src or route.src or dst, ns.links["lo"])
-        gateway = self._learned(route, dst).gateway or route.gateway
+        gateway = ns.routing.taught(route, dst).gateway or route.gateway
         chosen = src or route.src or ns.select_address(route.dev, route.via, route.scope)
         if chosen and chosen.is_loopback and route.dev.kind != "loopback":
             return Departure(lookup, EINVAL)  # 127/8 never leaves (__mkroute_output)
@@ -260,9 +254,9 @@ class Ip:
         if (errno := self._route_out(skb, any_source=any_source)) != 0:
             self._ns.drop(skb, "route", f"no route to {packet.dst}")
             return errno
-        learned = self._learned(skb.route, packet.dst) if skb.route else Learned()
+        mtu = self._ns.routing.taught(skb.route, packet.dst).mtu if skb.route else 0
         # Without DF a packet too large leaves in fragments; the model draws them as one.
-        if packet.df and skb.oif and packet.size > (learned.mtu or skb.oif.mtu):
+        if packet.df and skb.oif and packet.size > (mtu or skb.oif.mtu):
             return EMSGSIZE
         return self._pass_output(skb) or self.finish(skb)
 
@@ -278,10 +272,10 @@ class Ip:
             skb.packet = replace(packet, src=DUMMY if nameless else leaving.src)
             skb.route = leaving.lookup.route if leaving.lookup else None
             skb.local = leaving.link.kind == "loopback"
-            words = "the packet stays here, through lo"
-            if not skb.local:
-                via = f" via {leaving.gateway}" if leaving.gateway else ""
-                words = f"send by {leaving.link.name}{via}"
+            via = f" via {leaving.gateway}" if leaving.gateway else ""
+            words = f"send by {leaving.link.name}{via}"
+            if skb.local:
+                words = "the packet stays here, through lo"
         if leaving.lookup:
             self._ns.note(skb, "route", words, leaving.lookup)
         return leaving.errno
@@ -308,10 +302,9 @@ class Ip:
         return all(self._ask(table, hook, skb) for table in ORDER[hook])
 
     def _ask(self, table: str, hook: str, skb: Skb) -> bool:
-        iif = skb.iif.name if skb.iif and hook != "OUTPUT" else ""
-        oif = skb.oif.name if skb.oif and hook not in ("PREROUTING", "INPUT") else ""
-        ask = self._ns.conntrack.translate if table == "nat" else self._ns.netfilter.filter(table)
-        return ask(hook, skb, iif, oif) == "ACCEPT"
+        if table == "nat":
+            return self._ns.conntrack.translate(hook, skb)
+        return self._ns.netfilter.run(table, hook, skb)
 
     def finish(self, skb: Skb) -> int:
         """The last steps out: POSTROUTING, the neighbor, the link."""
@@ -340,22 +333,12 @@ class Ip:
         about = skb.packet
         if about.is_error or skb.broadcast:
             return
-        ours = skb.local and skb.iif is not None
         error = Packet(
-            src=about.dst if ours else NOBODY, dst=about.src, protocol="icmp", icmp=icmp,
-            size=min(about.size, QUOTED_BYTES) + 28, df=False, quoted=about, gateway=gateway,
-            mtu=mtu, meaning=meaning,
+            src=about.dst if skb.local and skb.iif else NOBODY, dst=about.src, protocol="icmp",
+            icmp=icmp, size=min(about.size, QUOTED_BYTES) + 28, df=False, quoted=about,
+            gateway=gateway, mtu=mtu, meaning=meaning,
         )  # fmt: skip
-        self.send(error, binding=self._related(skb))
-
-    @staticmethod
-    def _related(skb: Skb) -> Binding | None:
-        """What the kernel says about a packet belongs to its connection (nf_conntrack_attach)."""
-        about = skb.binding
-        return Binding(about.connection, not about.is_reply, "RELATED") if about else None
-
-    def _learned(self, route: Route, dst: IPv4Address) -> Learned:
-        return self._ns.routing.learned.get((route, dst), Learned())
+        self.send(error, binding=skb.binding and skb.binding.related)
 
     def learn(self, skb: Skb) -> None:
         """Take an ICMP error's advice: a smaller MTU, or from a redirect a better gateway.
@@ -370,7 +353,7 @@ class Ip:
         route = leaving.lookup.route if leaving.lookup else None
         if route is None or leaving.link is None or route.kind != "unicast":
             return
-        old = self._learned(route, about.dst)
+        old = ns.routing.taught(route, about.dst)
         if packet.icmp == (UNREACHABLE, FRAGMENTATION_NEEDED) and packet.mtu:
             mtu = max(packet.mtu, LEAST_LEARNED_MTU)
             ns.routing.learned[route, about.dst] = replace(old, mtu=mtu)
@@ -382,4 +365,4 @@ class Ip:
     def send_reset(self, skb: Skb) -> None:
         """Answer a TCP packet with a reset in its destination's name, as REJECT does."""
         reset = skb.packet.answer(flags="RST", size=40, meaning="rejected")
-        self.send(reset, binding=self._related(skb), any_source=True)
+        self.send(reset, binding=skb.binding and skb.binding.related, any_source=True)

@@ -74,23 +74,22 @@ class Link:
             return self.up and self.peer is not None and self.peer.up
         return self.up and (self.parent is None or self.parent.up)
 
+    @property
+    def ends(self) -> tuple[Link, ...]:
+        """The link, and with a veth its other end."""
+        return (self, self.peer) if self.peer else (self,)
+
     def settle_ends(self) -> None:
         """Note, for both ends, whether what carries them is dead: a carrier came or went.
 
         The kernel looks for it by its number among this namespace's own links, and keeps what it
         found until the next time (default_operstate in net/core/link_watch.c).
         """
-        for end, other in ((self, self.peer), (self.peer, self)):
-            if end and other:
-                below = (each for each in end.namespace.links.values()
-                         if each.index == other.index and each is not end)  # fmt: skip
-                dead = any(each.kind == "veth" and not each.carrier for each in below)
-                end.over_dead = not end.carrier and dead
-
-    @property
-    def ips(self) -> list[IPv4Address]:
-        """The bare addresses, in the order they were added."""
-        return [address.ip for address in self.addresses]
+        for end, other in zip(self.ends, self.ends[::-1], strict=True):
+            below = (each for each in end.namespace.links.values()
+                     if each.index == other.index and each is not end)  # fmt: skip
+            dead = any(each.kind == "veth" and not each.carrier for each in below)
+            end.over_dead = not end.carrier and dead
 
     def transmit(self, frame: Frame, skb: Skb | None = None) -> None:
         """Put ``frame`` on the wire; the far end sees it after this packet's turn is over.

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from errno import EEXIST, EINVAL, ENETDOWN, ENETUNREACH, ENODEV
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from itertools import chain, count
 
 from ..errors import KernelError, kernel_refuses
 from .conntrack import Connection, Conntrack
@@ -20,8 +21,9 @@ from .socket import Sockets
 from .sysctl import Sysctls
 from .world import Decision, World
 
+Row = Lookup | Walk | Neighbor | Connection | Arp | None
+LOOPBACK = IPv4Interface("127.0.0.1/8")
 LIMITED_BROADCAST = IPv4Address("255.255.255.255")
-Row = Lookup | Walk | Neighbor | Connection | None
 KERNEL = 2  # RTPROT_KERNEL: routes the kernel keeps by itself
 
 
@@ -47,8 +49,7 @@ class NetworkNamespace:
 
     def add_link(self, name: str, kind: str, mac: str = "") -> Link:
         """Add a link, down and without addresses; KernelError EEXIST if the name is taken."""
-        if name in self.links:
-            raise KernelError(EEXIST)
+        kernel_refuses(name in self.links, EEXIST)
         link = Link(self, name, kind, mac or invented_mac(self.name, name))
         self._adopt(link)
         return link
@@ -76,10 +77,8 @@ class NetworkNamespace:
     def _adopt(self, link: Link) -> None:
         taken = {other.index for other in self.links.values()}
         if not link.index or link.index in taken:
-            self._last_index += 1
-            while self._last_index in taken:
-                self._last_index += 1
-            link.index = self._last_index
+            free = (n for n in count(self._last_index + 1) if n not in taken)
+            link.index = self._last_index = next(free)
         link.namespace, link.was_up = self, False
         self.links[link.name] = link
         self.links = dict(sorted(self.links.items(), key=lambda item: item[1].index))
@@ -91,7 +90,7 @@ class NetworkNamespace:
             self.remove_link(other)
         if link.parent and link.segment:
             link.segment.unplug(link)
-        for end in (link, link.peer) if link.peer else (link,):
+        for end in link.ends:
             end.namespace._let_go(end)
             end.peer = None
 
@@ -108,8 +107,8 @@ class NetworkNamespace:
         """Move a link to another namespace: it arrives down and without addresses."""
         if target is self:
             return
-        if link.name in target.links:
-            raise KernelError(EEXIST, "An interface with the same name exists in the target netns")
+        said = "An interface with the same name exists in the target netns"
+        kernel_refuses(link.name in target.links, EEXIST, said)
         carried = link.carrier
         self._let_go(link)
         target._adopt(link)
@@ -118,8 +117,7 @@ class NetworkNamespace:
 
     def rename_link(self, link: Link, name: str) -> None:
         """Give a link another name; its addresses and routes stay. EEXIST if it is taken."""
-        if name in self.links:
-            raise KernelError(EEXIST)
+        kernel_refuses(name in self.links, EEXIST)
         old, link.name = link.name, name
         for at, each in enumerate(link.addresses):  # labels follow (inetdev_changename)
             mark = each.label.partition(":")[2] or str(at + 1)
@@ -133,51 +131,42 @@ class NetworkNamespace:
         if link.up == up:
             return
         carried = link.peer is not None and link.peer.carrier
-        link.up = up
-        link.was_up = True
+        link.up, link.was_up = up, True
         if link.peer and link.peer.carrier != carried:
             link.settle_ends()
         if up:
             if link.kind == "loopback":
                 with suppress(KernelError):  # it may be there
-                    self.add_address(link, Address(
-                        interface=IPv4Interface("127.0.0.1/8"), scope=HOST, label=link.name
-                    ))  # fmt: skip
+                    self.add_address(link, Address(interface=LOOPBACK, scope=HOST))
             for address in link.addresses:
                 self._add_routes(link, address)
             return
         self.routing.remove_where(lambda route: route.dev is link and route.scope != HOST)
-        for end in (link, link.peer) if link.peer else (link,):
+        for end in link.ends:
             end.namespace.neighbors.forget(end, permanent=end is link)
 
     # Addresses
 
     def add_address(self, link: Link, address: Address, *, replace_same: bool = False) -> None:
         """Add an address, and with it the routes the kernel keeps; KernelError EEXIST."""
-        for other in link.addresses:
-            if other.interface == address.interface:
-                if replace_same:
-                    return
-                raise KernelError(EEXIST, "ipv4: Address already assigned")
+        if any(a.interface == address.interface for a in link.addresses):
+            kernel_refuses(not replace_same, EEXIST, "ipv4: Address already assigned")
+            return
         first = [a for a in link.addresses if a.network == address.network and not a.secondary]
-        if first and first[0].scope != address.scope:
-            raise KernelError(EINVAL, "ipv4: Invalid scope value")
+        strange = first and first[0].scope != address.scope
+        kernel_refuses(strange, EINVAL, "ipv4: Invalid scope value")
         address = replace(address, secondary=bool(first), label=address.label or link.name)
         # Primaries stand before secondaries, and a narrower scope behind a wider one (devinet.c).
-        at = len(link.addresses)
-        if not address.secondary:
-            scoped = [i for i, a in enumerate(link.addresses)
-                      if not a.secondary and a.scope >= address.scope]  # fmt: skip
-            at = scoped[-1] + 1 if scoped else 0
-        link.addresses.insert(at, address)
+        behind = (at for at, a in enumerate(link.addresses, 1) if address.secondary
+                  or (not a.secondary and a.scope >= address.scope))  # fmt: skip
+        link.addresses.insert(max(behind, default=0), address)
         self._add_routes(link, address)
 
     def remove_address(self, link: Link, address: Address) -> None:
         """Remove an address, its routes, and with a primary the secondaries behind it."""
-        if not address.secondary:
-            for other in [a for a in link.addresses if a.network == address.network]:
-                if other.secondary:
-                    self.remove_address(link, other)
+        beside = [a for a in link.addresses if a.network == address.network and a.secondary]
+        for other in beside if not address.secondary else ():
+            self.remove_address(link, other)
         link.addresses.remove(address)
         if not link.addresses:  # without any, IPv4 is off on this link (fib_disable_ip)
             self.routing.remove_where(lambda route: route.dev is link)
@@ -192,11 +181,10 @@ class NetworkNamespace:
 
     def _routes_of(self, link: Link, address: Address) -> Iterator[Route]:
         """The routes the kernel keeps for one address (fib_add_ifaddr)."""
-        all_of = (*link.addresses, address)
-        first = (a for a in all_of if a.network == address.network and not a.secondary)
-        primary = next(first, address)
-        base = Route(dev=link, table=LOCAL, protocol=KERNEL, scope=LINK, src=primary.ip)
         net = address.network
+        first = (a for a in link.addresses if a.network == net and not a.secondary)
+        source = next(first, address).ip
+        base = Route(dev=link, table=LOCAL, protocol=KERNEL, scope=LINK, src=source)
         yield replace(base, kind="local", dst=IPv4Network(address.ip), scope=HOST)
         if not link.up:
             return
@@ -216,14 +204,13 @@ class NetworkNamespace:
 
     def _add_routes(self, link: Link, address: Address) -> None:
         for route in self._routes_of(link, address):
-            if not self._source_is_own(route):
-                continue
-            with suppress(KernelError):  # another address may have brought it (EEXIST)
-                self.routing.add(route, "append")
+            if self._source_is_own(route):
+                with suppress(KernelError):  # another address may have brought it (EEXIST)
+                    self.routing.add(route, "append")
 
     def owns(self, ip: IPv4Address) -> bool:
         """Whether a link of this namespace carries ``ip``."""
-        return any(ip in link.ips for link in self.links.values())
+        return any(a.ip == ip for link in self.links.values() for a in link.addresses)
 
     def is_local(self, ip: IPv4Address) -> bool:
         """Whether a packet to ``ip`` would be for this namespace: its local table says so."""
@@ -239,8 +226,8 @@ class NetworkNamespace:
             return "multicast"
         if ip == LIMITED_BROADCAST or not int(ip) or LOCAL not in self.routing.tables:
             return "broadcast"
-        found = self.routing.tables[LOCAL].lookup(Flow(ip, oif=link.name if link else ""))
-        return found.kind if found else "unicast"
+        found = self.routing.tables[LOCAL].lookup(Flow(ip))
+        return found.kind if found and (link is None or found.dev is link) else "unicast"
 
     def _source_is_own(self, route: Route) -> bool:
         """Whether a route's source is local, or just becomes it (fib_valid_prefsrc)."""
@@ -308,66 +295,47 @@ class NetworkNamespace:
         The link's first address, or the one in the subnet of ``near``; a link without addresses
         borrows the first global one of the namespace (inet_select_addr).
         """
-        found = None
-        for address in link.addresses:
-            if address.secondary or min(address.scope, HOST) > scope:
-                continue
-            if near is None or near in address.network:
-                return address.ip
-            found = found or address.ip
-        if found:
-            return found
-        for other in self.links.values():
-            for address in other.addresses:
-                if not address.secondary and address.scope != LINK and address.scope <= scope:
-                    return address.ip
-        return None
+        own = [a for a in link.addresses if not a.secondary and min(a.scope, HOST) <= scope]
+        beside = [a for a in own if near is None or near in a.network]
+        others = (a for other in self.links.values() for a in other.addresses
+                  if not a.secondary and a.scope != LINK and a.scope <= scope)  # fmt: skip
+        chosen = next(chain(beside, own, others), None)
+        return chosen.ip if chosen else None
 
     # Packets
 
-    def lookup(self, flow: Flow) -> Lookup:
-        """A routing decision; it explains itself if somebody records."""
-        return self.routing.lookup(flow, explain=self.world.recorder is not None)
-
     def receive(self, link: Link, frame: Frame, skb: Skb | None = None) -> None:
         """Take a frame off ``link``; one for another MAC is heard and dropped."""
+        packet, ours = frame.payload, frame.dst in (link.mac, BROADCAST_MAC)
         if not link.up:
             return
-        if isinstance(frame.payload, Packet):
-            self.sight(link, "in", frame.payload)
-        if link.kind == "loopback" and skb and isinstance(frame.payload, Packet):
-            self.ip.receive(skb, link)
+        if isinstance(packet, Arp):
+            if ours:
+                self.neighbors.receive(link, packet)
             return
-        if frame.dst not in (link.mac, BROADCAST_MAC):
-            if isinstance(frame.payload, Packet):
-                why = f"the frame is for {frame.dst} and {link.name} is {link.mac}"
-                self.drop(Skb(frame.payload, iif=link), "link", why)
-        elif isinstance(frame.payload, Arp):
-            self.neighbors.receive(link, frame.payload)
+        self.sight(link, "in", packet)
+        kept = skb if link.kind == "loopback" else None
+        mark, to_all = skb.mark if skb else 0, frame.dst == BROADCAST_MAC
+        skb = kept or Skb(packet, mark=mark, broadcast=to_all)
+        if ours:
+            self.ip.receive(skb, link)
         else:
-            mark, to_all = skb.mark if skb else 0, frame.dst == BROADCAST_MAC
-            self.ip.receive(Skb(frame.payload, mark=mark, broadcast=to_all), link)
+            why = f"the frame is for {frame.dst} and {link.name} is {link.mac}"
+            self.drop(skb, "link", why)
 
     def sight(self, link: Link, way: str, packet: Packet) -> None:
         """Tell the recorder that a packet passed a link."""
         if self.world.recorder:
             self.world.recorder.sighting(self, link, way, packet)
 
-    def note(self, skb: Skb, stage: str, verdict: str, row: Row = None, lost: bool = False) -> None:
+    def note(
+        self, skb: Skb | None, stage: str, verdict: str, row: Row = None, lost: bool = False
+    ) -> None:
         """Tell the recorder what was decided about a packet; ``lost`` if it ends here."""
         if self.world.recorder:
-            told = Decision(self, stage, verdict, row, skb.packet, skb.mark, lost)
+            packet, mark = (skb.packet, skb.mark) if skb else (None, 0)
+            told = Decision(self, stage, verdict, row, packet, mark, lost)
             self.world.recorder.decision(told)
-
-    def note_walk(self, skb: Skb, walk: Walk) -> None:
-        """Tell the recorder which rule of a chain a packet met, and what came of it."""
-        self.note(skb, f"{walk.table} {walk.hook}", walk.did, walk, walk.verdict == "DROP")
-
-    def note_arp(self, link: Link, arp: Arp, verdict: str, why: str) -> None:
-        """Tell the recorder what was made of an ARP request."""
-        if self.world.recorder:
-            words = f"{verdict} the ARP request for {arp.target} on {link.name}: {why}"
-            self.world.recorder.decision(Decision(self, "arp", words, arp, None))
 
     def drop(self, skb: Skb, stage: str, why: str) -> None:
         """Tell the recorder that the packet ends here."""

@@ -111,9 +111,8 @@ class Neighbors:
     def receive(self, link: Link, arp: Arp) -> None:
         """Answer a request for an address of ours, on whichever link; learn from what is said."""
         if arp.op == "request" and self._answers(link, arp):
-            known = self.entries.get((link, arp.sender))
-            if known is None and int(arp.sender):
-                self.entries[link, arp.sender] = Neighbor(arp.sender, link, arp.sender_mac, "STALE")
+            if int(arp.sender):
+                self.entries.setdefault((link, arp.sender), Neighbor(arp.sender, link))
             self._say(link, arp.sender_mac, "reply", arp.target, arp.sender)
         entry = self.entries.get((link, arp.sender))
         if entry and entry.state != "PERMANENT":
@@ -130,13 +129,12 @@ class Neighbors:
         if not int(arp.sender):  # somebody without an address asks: no way back to check
             return self._ns.is_local(arp.target)
         arrival = self._ns.ip.arrival(Flow(arp.target, arp.sender, link.name), link)
-        if arrival.verdict == "local":
-            self._ns.note_arp(link, arp, "answers", f"{arp.target} is one of its addresses")
-            return True
-        if arrival.verdict != "forward" or arrival.route is None or arrival.route.dev is link:
-            self._ns.note_arp(link, arp, "ignores", arrival.why or "the address isn't its own")
-            return False
-        proxy = self._ns.sysctls.either(link.name, "proxy_arp")
-        why = f"proxy ARP is {'on' if proxy else 'off'} and the address isn't its own"
-        self._ns.note_arp(link, arp, "answers" if proxy else "ignores", why)
-        return proxy
+        answers = arrival.verdict == "local"
+        ours = f"{arp.target} is one of its addresses"
+        why = ours if answers else arrival.why or "the address isn't its own"
+        if arrival.verdict == "forward" and arrival.route and arrival.route.dev is not link:
+            answers = self._ns.sysctls.either(link.name, "proxy_arp")
+            why = f"proxy ARP is {'on' if answers else 'off'} and the address isn't its own"
+        said = f"{'answers' if answers else 'ignores'} the ARP request for {arp.target} on"
+        self._ns.note(None, "arp", f"{said} {link.name}: {why}", arp)
+        return answers

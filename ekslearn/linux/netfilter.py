@@ -6,15 +6,12 @@ Source: net/ipv4/netfilter and net/netfilter of Linux 6.18, and iptables-extensi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
 from .link import GLOBAL
 from .packet import ECHO_REQUEST, UNREACHABLE, Skb
-from .route import LOCAL, Flow
 
 if TYPE_CHECKING:
     from .conntrack import Connection
@@ -30,11 +27,8 @@ ORDER = {
     "OUTPUT": ("mangle", "nat", "filter"),
     "POSTROUTING": ("mangle", "nat"),
 }
-BUILT_IN = {
-    "mangle": ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
-    "filter": ("INPUT", "FORWARD", "OUTPUT"),
-    "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
-}
+BUILT_IN = {table: tuple(hook for hook, tables in ORDER.items() if table in tables)
+            for table in ("mangle", "filter", "nat")}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -55,6 +49,14 @@ class Passage:
         """The connection the packet belongs to, if it is tracked."""
         return self.skb.binding.connection if self.skb.binding else None
 
+    def address(self, side: str) -> IPv4Address:
+        """The packet's "source" or "destination" address."""
+        return self.skb.packet.src if side == "source" else self.skb.packet.dst
+
+    def interface(self, way: str) -> str:
+        """The interface the packet goes "in" or "out" by."""
+        return self.iif if way == "in" else self.oif
+
 
 # Matches
 
@@ -65,8 +67,11 @@ class Match:
 
     negated: bool = False
 
-    def holds(self, at: Passage) -> bool:
-        """Whether the packet fulfils the condition, the exclamation mark left aside."""
+    def holds(self, at: Passage) -> bool | None:
+        """Whether the packet fulfils the condition, the exclamation mark left aside.
+
+        None if it has nothing to compare: then it fails, exclamation mark or not.
+        """
         raise NotImplementedError  # every match says it for itself
 
     def saw(self, at: Passage) -> str:
@@ -75,33 +80,22 @@ class Match:
 
     def fulfilled(self, at: Passage) -> bool:
         """Whether the packet fulfils the condition as it stands in the rule."""
-        return self.holds(at) != self.negated
+        holds = self.holds(at)
+        return holds is not None and holds != self.negated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source(Match):
-    """``-s``: the source address is in ``net``."""
+class Network(Match):
+    """``-s`` or ``-d``: the address of that ``side`` ("source", "destination") is in ``net``."""
 
+    side: str
     net: IPv4Network
 
     def holds(self, at: Passage) -> bool:
-        return at.skb.packet.src in self.net
+        return at.address(self.side) in self.net
 
     def saw(self, at: Passage) -> str:
-        return f"the source is {at.skb.packet.src}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Destination(Match):
-    """``-d``: the destination address is in ``net``."""
-
-    net: IPv4Network
-
-    def holds(self, at: Passage) -> bool:
-        return at.skb.packet.dst in self.net
-
-    def saw(self, at: Passage) -> str:
-        return f"the destination is {at.skb.packet.dst}"
+        return f"the {self.side} is {at.address(self.side)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,12 +106,11 @@ class Interface(Match):
     way: str
 
     def holds(self, at: Passage) -> bool:
-        name = at.iif if self.way == "in" else at.oif
+        name = at.interface(self.way)
         return name.startswith(self.name[:-1]) if self.name.endswith("+") else name == self.name
 
     def saw(self, at: Passage) -> str:
-        name = at.iif if self.way == "in" else at.oif
-        return f"the packet goes {self.way} by {name or 'no interface'}"
+        return f"the packet goes {self.way} by {at.interface(self.way) or 'no interface'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,15 +170,8 @@ class AddressType(Match):
     limit: str = ""
 
     def _kind(self, at: Passage) -> str:
-        packet, ns = at.skb.packet, at.namespace
-        address = packet.src if self.side == "source" else packet.dst
-        if address.is_multicast:
-            return "MULTICAST"
-        route = ns.routing.tables[LOCAL].lookup(Flow(address))
-        only = {"in": at.iif, "out": at.oif}.get(self.limit)
-        if route is None or (only is not None and (not route.dev or route.dev.name != only)):
-            return "UNICAST"
-        return route.kind.upper()
+        link = at.namespace.links.get(at.interface(self.limit)) if self.limit else None
+        return at.namespace.address_kind(at.address(self.side), link).upper()
 
     def holds(self, at: Passage) -> bool:
         return self._kind(at) in self.kind.split(",")
@@ -202,19 +188,14 @@ class MarkMatch(Match):
     mask: int = ALL_BITS
     of_connection: bool = False
 
-    def holds(self, at: Passage) -> bool:
+    def holds(self, at: Passage) -> bool | None:
         owner = at.connection if self.of_connection else at.skb
-        return owner is not None and owner.mark & self.mask == self.value
+        return owner.mark & self.mask == self.value if owner else None
 
     def saw(self, at: Passage) -> str:
         owner = at.connection if self.of_connection else at.skb
         whose = "connection" if self.of_connection else "packet"
         return f"the {whose}'s mark is {owner.mark:#x}" if owner else "there is no connection"
-
-    def fulfilled(self, at: Passage) -> bool:
-        # xt_connmark: an untracked packet never matches, negated or not.
-        untracked = self.of_connection and at.connection is None
-        return not untracked and self.holds(at) != self.negated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,23 +232,31 @@ class Chance(Match):
         return "the dice said no"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counter(Match):
+    """``counter`` of nft: always fulfilled; ``seen`` is how many packets came so far, and bytes."""
+
+    seen: list[int] = field(default_factory=lambda: [0, 0], compare=False)
+
+    def holds(self, at: Passage) -> bool:
+        self.seen[:] = self.seen[0] + 1, self.seen[1] + at.skb.packet.size
+        return True
+
+
 # Targets
 
 
-class Target:
-    """What a rule does with a packet. ``act`` answers with a verdict, or "" to go on."""
+# What a rule does with a packet. ``act`` answers with a verdict, or "" to go on; ``did`` says
+# afterwards, in words, what was done.
 
-    def act(self, at: Passage) -> str:
-        """Do it."""
-        raise NotImplementedError  # every target says it for itself
 
-    def did(self, at: Passage) -> str:
-        """What it did, in words."""
-        return ""
+def flipped(mark: int, mask: int, bits: int) -> int:
+    """``mark`` with the bits of ``mask`` cleared, then ``bits`` flipped."""
+    return (mark & ~mask & ALL_BITS) ^ bits
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict(Target):
+class Verdict:
     """ACCEPT, DROP or RETURN."""
 
     name: str
@@ -280,7 +269,7 @@ class Verdict(Target):
 
 
 @dataclass(frozen=True, slots=True)
-class Jump(Target):
+class Jump:
     """Go on in another chain; come back if that one doesn't decide."""
 
     chain: str
@@ -293,7 +282,7 @@ class Jump(Target):
 
 
 @dataclass(frozen=True, slots=True)
-class Reject(Target):
+class Reject:
     """REJECT: drop, and say so by ICMP (``code`` of type 3) or, with code None, by a TCP reset."""
 
     code: int | None = 3
@@ -314,14 +303,14 @@ class Reject(Target):
 
 
 @dataclass(frozen=True, slots=True)
-class SetMark(Target):
+class SetMark:
     """MARK --set-xmark: clear the bits of ``mask``, then flip those of ``value``."""
 
     value: int
     mask: int = ALL_BITS
 
     def act(self, at: Passage) -> str:
-        at.skb.mark = (at.skb.mark & ~self.mask & ALL_BITS) ^ self.value
+        at.skb.mark = flipped(at.skb.mark, self.mask, self.value)
         return ""
 
     def did(self, at: Passage) -> str:
@@ -329,7 +318,7 @@ class SetMark(Target):
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionMark(Target):
+class ConnectionMark:
     """CONNMARK: ``what`` is "set", "save" (packet to connection) or "restore" (the other way).
 
     For "set", ``value`` and ``ctmask`` are those of --set-xmark.
@@ -345,13 +334,11 @@ class ConnectionMark(Target):
         if connection is None:
             return ""
         if self.what == "set":
-            connection.mark = (connection.mark & ~self.ctmask & ALL_BITS) ^ self.value
+            connection.mark = flipped(connection.mark, self.ctmask, self.value)
         elif self.what == "save":
-            kept = connection.mark & ~self.ctmask & ALL_BITS
-            connection.mark = kept ^ (skb.mark & self.nfmask)
+            connection.mark = flipped(connection.mark, self.ctmask, skb.mark & self.nfmask)
         else:
-            kept = skb.mark & ~self.nfmask & ALL_BITS
-            skb.mark = kept ^ (connection.mark & self.ctmask)
+            skb.mark = flipped(skb.mark, self.nfmask, connection.mark & self.ctmask)
         return ""
 
     def did(self, at: Passage) -> str:
@@ -363,7 +350,7 @@ class ConnectionMark(Target):
 
 
 @dataclass(frozen=True, slots=True)
-class Translate(Target):
+class Translate:
     """SNAT ("source"), DNAT ("target") or MASQUERADE (``address`` None): bind a new address.
 
     ``port`` 0 keeps the port where it is free. ``random`` is "", "--random" or "--random-fully".
@@ -375,15 +362,15 @@ class Translate(Target):
     random: str = ""
 
     def act(self, at: Passage) -> str:
-        nobody = self.address is None and not int(at.skb.packet.src)
-        if at.connection is None or nobody:  # MASQUERADE leaves 0.0.0.0 as it is
-            return "ACCEPT"
-        address = self.address
+        ns, address = at.namespace, self.address
+        if at.connection is None or (address is None and not int(at.skb.packet.src)):
+            return "ACCEPT"  # MASQUERADE leaves 0.0.0.0 as it is
         if address is None:
-            address = self._masquerade(at)
-            if address is None:
-                return "DROP"
-        at.namespace.conntrack.bind(at.connection, self.what, address, self.port, bool(self.random))
+            next_hop = at.skb.gateway or at.skb.packet.dst
+            address = ns.select_address(ns.links[at.oif], next_hop, GLOBAL)
+        if address is None:
+            return "DROP"
+        ns.conntrack.bind(at.connection, self.what, address, self.port, bool(self.random))
         return "ACCEPT"
 
     def did(self, at: Passage) -> str:
@@ -394,11 +381,8 @@ class Translate(Target):
             return f"bind the connection's destination to {reply.src}:{reply.sport}"
         return f"bind the connection's source to {reply.dst}:{reply.dport}"
 
-    @staticmethod
-    def _masquerade(at: Passage) -> IPv4Address | None:
-        link = at.namespace.links.get(at.oif)
-        next_hop = at.skb.gateway or at.skb.packet.dst
-        return at.namespace.select_address(link, next_hop, GLOBAL) if link else None
+
+Target = Verdict | Jump | Reject | SetMark | ConnectionMark | Translate
 
 
 # Rules and chains
@@ -463,11 +447,18 @@ class Walk:
 
 
 class Netfilter:
-    """The tables of one namespace."""
+    """The tables of one namespace, in the order they were made.
+
+    Besides those of iptables there may be nft's ("ip aws-cni"), where a base chain, of type nat,
+    stands under its hook. ``nat`` names the tables that are asked for translations, in their order;
+    ``made`` is how many tables there ever were.
+    """
 
     def __init__(self, namespace: NetworkNamespace) -> None:
         self._ns = namespace
         self.tables: dict[str, dict[str, Chain]] = {}
+        self.nat: list[str] = []
+        self.made = 0
 
     def put(self, table: str, chains: dict[str, Chain] | None) -> None:
         """Take ``chains`` as what ``table`` holds now, None for no such table.
@@ -476,61 +467,51 @@ class Netfilter:
         A built-in chain that was never used isn't there, and lets everything pass.
         """
         changed: dict[str, dict[str, Chain] | None] = {**self.tables, table: chains}
-        self.tables = {name: held for name in BUILT_IN if (held := changed.get(name)) is not None}
+        self.made += table not in self.tables and chains is not None
+        self.tables = {name: held for name, held in changed.items() if held is not None}
+        self.nat = [name for name in sorted(self.tables, key="nat".__ne__)
+                    if (name == "nat" or name not in BUILT_IN)
+                    and any(each.policy for each in self.tables[name].values())]  # fmt: skip
         rules = (rule for held in self.tables.values() for c in held.values() for rule in c.rules)
         self._ns.conntrack.active = any(rule.tracks for rule in rules)
 
-    def filter(self, table: str) -> Callable[[str, Skb, str, str], str]:
-        """What to ask of ``table`` at a hook: ``run`` with the table filled in."""
-        return partial(self.run, table)
+    def run(self, table: str, hook: str, skb: Skb) -> bool:
+        """Walk a packet through the chain of ``hook``; False if it ends there."""
+        chains = self.tables.get(table, {})
+        if hook not in chains:
+            return True
+        iif, oif = skb.iif.name if skb.iif else "", skb.oif.name if skb.oif else ""
+        at, passed = Passage(self._ns, hook, skb, iif, oif), list[Seen]()
+        name, policy = chains[hook].name, chains[hook].policy
+        verdict = self._walk(table, chains, hook, at, passed)
+        if not verdict and (passed or policy == "DROP"):
+            did = f"no rule decided: policy {policy}"
+            self._note(at, Walk(table, hook, name, None, policy, did, tuple(passed)))
+        return (verdict or policy) == "ACCEPT"
 
-    def run(self, table: str, hook: str, skb: Skb, iif: str = "", oif: str = "") -> str:
-        """Walk a packet through the chain of ``hook``; ACCEPT or DROP."""
-        chains = self.tables.get(table)
-        if chains is None or hook not in chains:
-            return "ACCEPT"
-        at = Passage(self._ns, hook, skb, iif, oif)
-        return self._walk(table, chains, at)
-
-    def _walk(self, table: str, chains: dict[str, Chain], at: Passage) -> str:
-        explain = self._ns.world.recorder is not None
-        passed: list[Seen] = []
-        start = chains[at.hook]
-        back: list[tuple[Chain, int]] = []
-        chain, position = start, 0
-        while True:
-            if position == len(chain.rules):
-                if back:
-                    chain, position = back.pop()
-                    continue
-                return self._end(table, start, at, passed)
-            rule = chain.rules[position]
-            position += 1
-            differs = rule.differs(at)
-            if differs is not None:
+    def _walk(
+        self, table: str, chains: dict[str, Chain], name: str, at: Passage, passed: list[Seen]
+    ) -> str:
+        """What the rules of a chain decide; empty if they don't: RETURN, or the chain's end."""
+        explain, chain = self._ns.world.recorder is not None, chains[name].name
+        for rule in chains[name].rules:
+            if differs := rule.differs(at):
                 if explain:
-                    passed.append(Seen(chain.name, rule, differs.saw(at)))
+                    passed.append(Seen(chain, rule, differs.saw(at)))
                 continue
             verdict = rule.target.act(at) if rule.target else ""
             if explain:
                 did = rule.target.did(at) if rule.target else "counted"
-                walk = Walk(table, at.hook, chain.name, rule, verdict, did, tuple(passed))
-                self._ns.note_walk(at.skb, walk)
-                passed = []
-            if verdict in ("ACCEPT", "DROP"):
-                return verdict
-            if verdict == "JUMP" and isinstance(rule.target, Jump):
-                if not rule.final:
-                    back.append((chain, position))
-                chain, position = chains[rule.target.chain], 0
-            elif verdict == "RETURN":
-                if not back:
-                    return self._end(table, start, at, passed)
-                chain, position = back.pop()
+                self._note(at, Walk(table, at.hook, chain, rule, verdict, did, tuple(passed)))
+                passed.clear()
+            if isinstance(rule.target, Jump):
+                verdict = self._walk(table, chains, rule.target.chain, at, passed)
+                if rule.final and not verdict:
+                    return ""
+            if verdict:
+                return "" if verdict == "RETURN" else verdict
+        return ""
 
-    def _end(self, table: str, chain: Chain, at: Passage, passed: list[Seen]) -> str:
-        if self._ns.world.recorder and (passed or chain.policy == "DROP"):
-            did = f"no rule decided: policy {chain.policy}"
-            walk = Walk(table, at.hook, chain.name, None, chain.policy, did, tuple(passed))
-            self._ns.note_walk(at.skb, walk)
-        return chain.policy
+    def _note(self, at: Passage, walk: Walk) -> None:
+        stage = f"{walk.table} {walk.hook}"
+        self._ns.note(at.skb, stage, walk.did, walk, lost=walk.verdict == "DROP")

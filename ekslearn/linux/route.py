@@ -7,13 +7,14 @@ Source: net/ipv4/fib_trie.c, net/core/fib_rules.c and net/ipv4/fib_semantics.c o
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from errno import EACCES, EEXIST, EHOSTUNREACH, EINVAL, ENETUNREACH, ENOENT, ESRCH
 from ipaddress import IPv4Address, IPv4Network
 from typing import NamedTuple
 
-from ..errors import KernelError
+from ..errors import KernelError, kernel_refuses
 from .link import GLOBAL, Link
 
 NOBODY = IPv4Address(0)
@@ -121,15 +122,16 @@ class PassedOver:
 
 
 class Lookup(NamedTuple):
-    """The outcome of a routing decision: a route, or the error the asker gets.
+    """The outcome of a routing decision: the rule and the route that were chosen, if any."""
 
-    ``error`` is an errno, 0 if ``route`` can be used. ``passed_over`` is filled only if asked.
-    """
-
+    flow: Flow
     rule: Rule | None
     route: Route | None
-    error: int
-    passed_over: tuple[PassedOver, ...] = ()
+
+    @property
+    def error(self) -> int:
+        """The errno the asker gets, 0 if the route can be used."""
+        return ERRORS.get(self.route.kind, 0) if self.route else ENETUNREACH
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,40 +146,49 @@ class Learned:
 
 
 class RouteTable:
-    """The routes of one table, found by mask, longest first, and the bits under the mask."""
+    """The routes of one table, by address and prefix length; those of one prefix by metric.
+
+    For looking up, the addresses are cut wherever a prefix begins or ends: from one cut to the
+    next the same routes fit, and they stand ready in order, longest prefix first.
+    """
 
     def __init__(self) -> None:
-        self._rows: list[tuple[int, dict[int, list[Route]]]] = []
+        self._rows: dict[tuple[int, int], list[Route]] = {}
+        self._cuts: list[int] = []  # none: a route has come or gone since the last look-up
+        self._fits: list[list[Route]] = []
 
     def __iter__(self) -> Iterator[Route]:
         """By address, then longer prefixes first: the order the kernel's trie is walked in."""
-        keys = [(key, -mask, rows) for mask, rows in self._rows for key in rows]
-        for key, _, rows in sorted(keys):
-            yield from rows[key]
+        for key in sorted(self._rows, key=lambda key: (key[0], -key[1])):
+            yield from self._rows[key]
 
     def same_prefix(self, dst: IPv4Network) -> list[Route]:
-        """The routes to exactly ``dst``, lowest metric first; the list itself, to be changed."""
-        rows = dict(self._rows).get(int(dst.netmask))
-        if rows is None:
-            rows = {}
-            self._rows = sorted([*self._rows, (int(dst.netmask), rows)], reverse=True)
-        return rows.setdefault(int(dst.network_address), [])
+        """The routes to exactly ``dst``, lowest metric first."""
+        return list(self._rows.get((int(dst.network_address), dst.prefixlen), ()))
 
-    def tidy(self, dst: IPv4Network) -> None:
-        """Forget the place of ``dst`` if no route is left there."""
-        rows = dict(self._rows).get(int(dst.netmask), {})
-        if not rows.get(int(dst.network_address), True):
-            del rows[int(dst.network_address)]
-        self._rows = [row for row in self._rows if row[1]]
+    def put(self, dst: IPv4Network, routes: list[Route]) -> None:
+        """Let ``routes`` be those to exactly ``dst``."""
+        key, self._cuts = (int(dst.network_address), dst.prefixlen), []
+        self._rows[key] = routes
+        if not routes:
+            del self._rows[key]
+
+    def _cut(self) -> None:
+        edges = {0}
+        for first, length in self._rows:
+            edges |= {first, first + (1 << 32 - length)}
+        self._cuts = sorted(edges)
+        lengths = sorted({length for _, length in self._rows}, reverse=True)
+        keys = [[(cut & MASKS[length], length) for length in lengths] for cut in self._cuts]
+        self._fits = [[r for key in each for r in self._rows.get(key, ())] for each in keys]
 
     def lookup(self, flow: Flow) -> Route | None:
         """The route that wins for ``flow``; None when no row can be used."""
-        bits, plain = flow.bits, not (flow.scope or flow.oif)
-        for mask, rows in self._rows:
-            if found := rows.get(bits & mask):
-                for route in found:
-                    if plain or not self._unfit(route, flow):
-                        return route
+        if not self._cuts:
+            self._cut()
+        for route in self._fits[bisect_right(self._cuts, flow.bits) - 1]:
+            if not (flow.scope or flow.oif) or not self._unfit(route, flow):
+                return route
         return None
 
     @staticmethod
@@ -190,11 +201,12 @@ class RouteTable:
 
     def passed_over(self, flow: Flow, chosen: Route | None) -> Iterator[PassedOver]:
         """Every row but the chosen one, with the reason it lost."""
+        goal = str(flow.dst)
         for route in self:
             if route is chosen:
                 continue
             if flow.dst not in route.dst:
-                yield PassedOver(route, f"{route.dst} doesn't hold {flow.dst}")
+                yield PassedOver(route, f"{route.dst} doesn't hold {goal}")
             elif unfit := self._unfit(route, flow):
                 yield PassedOver(route, unfit)
             elif chosen and chosen.dst.prefixlen > route.dst.prefixlen:
@@ -225,23 +237,19 @@ class Routing:
         self.custom_rules = False
         self.custom_locals = False
 
-    def lookup(self, flow: Flow, *, explain: bool = False) -> Lookup:
-        """Decide where ``flow`` goes; with ``explain``, say of every other row why it lost.
-
-        No rule with an answer gives ENETUNREACH.
-        """
+    def lookup(self, flow: Flow) -> Lookup:
+        """Decide where ``flow`` goes; ``passed_over`` says why not elsewhere."""
         for rule in self.rules:
             if rule.selects and rule.refuses(flow):
                 continue
             route = self.tables[rule.table].lookup(flow)
             if route and route.kind != "throw":
-                passed = tuple(self._passed_over(flow, rule)) if explain else ()
-                return Lookup(rule, route, ERRORS.get(route.kind, 0), passed)
-        passed = tuple(self._passed_over(flow, None)) if explain else ()
-        return Lookup(None, None, ENETUNREACH, passed)
+                return Lookup(flow, rule, route)
+        return Lookup(flow, None, None)
 
-    def _passed_over(self, flow: Flow, chosen: Rule | None) -> Iterator[PassedOver]:
-        """Every row that was looked at until ``chosen`` had the answer, with the reason it lost."""
+    def passed_over(self, made: Lookup) -> Iterator[PassedOver]:
+        """Every row that was looked at for the decision just made, with the reason it lost."""
+        flow = made.flow
         for rule in self.rules:
             why = rule.refuses(flow)
             if not why:
@@ -250,7 +258,7 @@ class Routing:
                 if route and route.kind == "throw":
                     yield PassedOver(route, "it throws the packet back")
                 yield from self.tables[rule.table].passed_over(flow, route)
-            if rule is chosen:
+            if rule is made.rule:
                 return
             yield PassedOver(rule, why)
 
@@ -270,40 +278,35 @@ class Routing:
         rows = table.same_prefix(route.dst)
         same = [row for row in rows if row.metric == route.metric]
         at = next((i for i, row in enumerate(rows) if row.metric >= route.metric), len(rows))
-        try:
-            if same and how == "add":
-                raise KernelError(EEXIST)
-            if same and how in ("replace", "change"):
-                if route in same and route != same[0]:
-                    raise KernelError(EEXIST)
-                self._forget(rows[at])
-                rows[at] = route
-                return
-            if route in same:
-                raise KernelError(EEXIST)
-            if how == "change":
-                raise KernelError(ENOENT)
+        replaces = bool(same) and how in ("replace", "change")
+        kernel_refuses(same and how == "add", EEXIST)
+        kernel_refuses(route in (same[1:] if replaces else same), EEXIST)
+        kernel_refuses(how == "change" and not same, ENOENT)
+        if replaces:
+            self._forget(rows[at])
+            rows[at] = route
+        else:
             rows.insert(at + len(same) if how == "append" else at, route)
-        finally:
-            table.tidy(route.dst)
+        table.put(route.dst, rows)
 
     def delete(self, dst: IPv4Network, table: int, fits: Callable[[Route], bool]) -> None:
         """Delete the first route to ``dst`` that ``fits``; KernelError ESRCH if there is none."""
-        if table not in self.tables:
-            raise KernelError(ESRCH, "FIB table does not exist")
+        kernel_refuses(table not in self.tables, ESRCH, "FIB table does not exist")
         for route in self.tables[table].same_prefix(dst):
             if fits(route):
                 self.remove(route)
                 return
-        self.tables[table].tidy(dst)
         raise KernelError(ESRCH)
 
     def remove(self, route: Route) -> None:
         """Take exactly this route away."""
         table = self.tables[route.table]
-        table.same_prefix(route.dst).remove(route)
-        table.tidy(route.dst)
+        table.put(route.dst, [row for row in table.same_prefix(route.dst) if row != route])
         self._forget(route)
+
+    def taught(self, route: Route, dst: IPv4Address) -> Learned:
+        """What ICMP errors taught about ``dst``, reached by ``route``."""
+        return (self.learned and self.learned.get((route, dst))) or Learned()
 
     def _forget(self, route: Route) -> None:
         """What was learned about a route goes with it."""
@@ -327,8 +330,8 @@ class Routing:
         if not chosen_priority:
             second = self.rules[1].priority if len(self.rules) > 1 else 0
             rule = replace(rule, priority=max(second - 1, 0))
-        if rule in self.rules:
-            raise KernelError(EEXIST)
+        same = (replace(row, inverted=rule.inverted) for row in self.rules)
+        kernel_refuses(rule in same, EEXIST)  # rule_exists takes no notice of "not"
         at = sum(1 for row in self.rules if row.priority <= rule.priority)
         self.rules.insert(at, rule)
         self.custom_rules = True

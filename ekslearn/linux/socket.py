@@ -7,7 +7,7 @@ from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, ENETUNREACH
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
-from ..errors import KernelError
+from ..errors import kernel_refuses
 from .ip import LOOPBACK
 from .packet import ECHO_REPLY, ECHO_REQUEST, UNREACHABLE, Packet, Skb
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ANY = IPv4Address(0)
 FIRST_PORT = 40000
 PORT_UNREACHABLE = (UNREACHABLE, 3)
-ECHO_SIZE, SEGMENT_SIZE, DATAGRAM_SIZE = 84, 60, 33  # bytes of the IP packets probes are made of
+SIZES = {"icmp": 84, "tcp": 60, "udp": 33}  # bytes of the IP packets probes are made of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +72,11 @@ class Sockets:
         Raises KernelError: EADDRINUSE if one of the namespace's sockets holds that port on the
         same address (0.0.0.0 is every address), EADDRNOTAVAIL if the address isn't local.
         """
-        if address != ANY and not self._ns.is_local(address):
-            raise KernelError(EADDRNOTAVAIL)
+        kernel_refuses(address != ANY and not self._ns.is_local(address), EADDRNOTAVAIL)
         for other in self.listeners:
             same = (other.port, other.protocol) == (port, protocol)
-            if same and (ANY in (other.address, address) or other.address == address):
-                raise KernelError(EADDRINUSE)
+            here = ANY in (other.address, address) or other.address == address
+            kernel_refuses(same and here, EADDRINUSE)
         made = Listener(address=address, port=port, protocol=protocol, process=process)
         self.listeners.append(made)
 
@@ -90,13 +89,13 @@ class Sockets:
         number, self.next_port = self.next_port, self.next_port + 1
         dst = dst if int(dst) else LOOPBACK  # nobody's address stands for this host (connect)
         leaving = self._ns.ip.departure(dst)
-        packet = Packet(src=leaving.src, dst=dst, protocol=protocol, ttl=ttl)
+        size = size or SIZES[protocol]
+        packet = Packet(src=leaving.src, dst=dst, protocol=protocol, ttl=ttl, size=size)
         if protocol == "icmp":
-            packet = replace(packet, icmp=(ECHO_REQUEST, 0), ident=number, size=size or ECHO_SIZE)
+            packet = replace(packet, icmp=(ECHO_REQUEST, 0), ident=number)
         else:
             flags = "SYN" if protocol == "tcp" else ""
-            size = size or (SEGMENT_SIZE if protocol == "tcp" else DATAGRAM_SIZE)
-            packet = replace(packet, sport=number, dport=dport, flags=flags, size=size)
+            packet = replace(packet, sport=number, dport=dport, flags=flags)
         client = Client(packet)
         self.clients.append(client)
         if leaving.broadcast:  # a socket must ask for that (SO_BROADCAST); tcp_v4_connect never may
@@ -130,41 +129,35 @@ class Sockets:
         if packet.protocol == "icmp":
             asker = "the socket it is about is gone" if packet.is_error else "nobody waits for it"
             self._ns.drop(skb, "deliver", asker)
-        elif packet.protocol == "tcp":
-            self._tcp(skb, packet)
+        elif listener := self._listener(skb):
+            self._serve(skb, listener)
         else:
-            self._udp(skb, packet)
+            self._refuse(skb)
 
-    def _listener(self, packet: Packet) -> Listener | None:
-        fitting = [each for each in self.listeners if each.takes(packet)]
+    def _listener(self, skb: Skb) -> Listener | None:
+        """Who takes the packet; of TCP only what opens a connection is for a listener."""
+        fitting = [each for each in self.listeners if each.takes(skb.packet)]
+        if skb.packet.protocol == "tcp" and (skb.packet.flags != "SYN" or skb.broadcast):
+            fitting = []
         return max(fitting, key=lambda each: int(each.address), default=None)
 
-    def _tcp(self, skb: Skb, packet: Packet) -> None:
-        listener = self._listener(packet) if packet.flags == "SYN" and not skb.broadcast else None
-        if listener:
-            self._ns.note(skb, "deliver", f"{self._who(listener)} accepts on port "
-                                          f"{listener.port}/tcp", None)  # fmt: skip
-            self._ns.ip.send(packet.answer(flags="SYN-ACK", data=self._greeting(packet)))
-            return
-        self._ns.drop(skb, "deliver", f"nothing listens on {packet.dst}:{packet.dport}/tcp")
-        if packet.flags != "RST" and not skb.broadcast:
+    def _serve(self, skb: Skb, listener: Listener) -> None:
+        """Answer with one line: the place, and the client's address and port as seen here."""
+        packet, name, tcp = skb.packet, self._ns.name, listener.protocol == "tcp"
+        line = f"{name} {packet.src} {packet.sport}"
+        # A server bound to 0.0.0.0 lets routing choose the address a datagram is answered from.
+        answer = packet.answer(flags="SYN-ACK", data=line) if tcp else packet.answer(
+            src=listener.address, data=line, size=28 + len(line) + 1)  # fmt: skip
+        verb = "accepts on" if tcp else "reads from"
+        said = f"{listener.process or name} {verb} port {listener.port}/{listener.protocol}"
+        self._ns.note(skb, "deliver", said)
+        self._ns.ip.send(answer)
+
+    def _refuse(self, skb: Skb) -> None:
+        packet = skb.packet
+        goal = f"{packet.dst}:{packet.dport}/{packet.protocol}"
+        self._ns.drop(skb, "deliver", f"nothing listens on {goal}")
+        if packet.protocol == "udp":
+            self._ns.ip.send_error(skb, PORT_UNREACHABLE, "refused")
+        elif packet.flags != "RST" and not skb.broadcast:
             self._ns.ip.send(packet.answer(flags="RST", size=40, meaning="refused"))
-
-    def _udp(self, skb: Skb, packet: Packet) -> None:
-        listener = self._listener(packet)
-        if listener:
-            self._ns.note(skb, "deliver", f"{self._who(listener)} reads from port "
-                                          f"{listener.port}/udp", None)  # fmt: skip
-            line = self._greeting(packet)
-            # A server bound to 0.0.0.0 lets routing choose the address it answers from.
-            size = 28 + len(line) + 1
-            self._ns.ip.send(packet.answer(src=listener.address, data=line, size=size))
-            return
-        self._ns.drop(skb, "deliver", f"nothing listens on {packet.dst}:{packet.dport}/udp")
-        self._ns.ip.send_error(skb, PORT_UNREACHABLE, "refused")
-
-    def _who(self, listener: Listener) -> str:
-        return listener.process or self._ns.name
-
-    def _greeting(self, packet: Packet) -> str:
-        return f"{self._ns.name} {packet.src} {packet.sport}"

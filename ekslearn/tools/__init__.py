@@ -21,7 +21,7 @@ from .ip_route import text as route_text
 from .ip_rule import rule_text
 from .probe import curl, ping, traceroute
 from .sysctl import sysctl
-from .words import Done, name_of
+from .words import Done, naming
 
 REFUSED = 125
 PLAIN = re.compile(r"[\w ./:@%+=,!*<>-]*", re.ASCII)  # nothing that shlex would make anything of
@@ -37,9 +37,7 @@ TOOLS: dict[str, Tool] = {  # ``ekslearn.iptables`` adds the commands of netfilt
 }
 
 
-def table_name(number: int) -> str:
-    """A table's name, or its number where it has none."""
-    return name_of(TABLES, number)
+table_name = naming(TABLES)  # or its number where it has none
 
 
 def run(namespace: NetworkNamespace, line: str | Sequence[str], stdin: str = "") -> Done:

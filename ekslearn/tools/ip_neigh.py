@@ -76,7 +76,7 @@ def neighbor_text(entry: Neighbor, *, dev: bool = True, brief: bool = False) -> 
 
 def _new(link: Link, ip: IPv4Address) -> Neighbor:
     """A neighbor as the kernel makes it, before it is told anything (arp_constructor)."""
-    kind = link.namespace.address_kind(ip, link)
+    kind = link.namespace.address_kind(ip)
     if link.kind == "loopback" or kind == "broadcast":
         mac = NO_MAC if link.kind == "loopback" else BROADCAST_MAC
         return Neighbor(ip, link, mac, "NOARP")

@@ -19,8 +19,7 @@ from .words import (
     flag,
     give_up,
     interface_name,
-    name_of,
-    named,
+    naming,
     network,
     number,
     parse,
@@ -55,13 +54,14 @@ def _fwmark_text(found: tuple[int, int]) -> str:
 
 def _action(words: Words) -> str:
     word = words.take()
-    if Row("goto nop").fits(word) or named(dict.fromkeys(ACTIONS, 0), 256)(word) is not None:
+    if Row(ACTIONS).fits(word) or number(word, 256) is not None:
         words.refuse(f'"{word}"')
     wrong(word, "Failed to parse rule type")
 
 
-ACTIONS = ("unicast local broadcast brd blackhole unreachable prohibit throw nat anycast multicast "
-           "xresolve").split()  # fmt: skip
+# Most may be shortened (rtnl_rtntype_a2n).
+ACTIONS = ("goto nop local nat brd throw b*roadcast a*nycast m*ulticast p*rohibit u*nreachable "
+           "bl*ackhole x*resolve uni*cast")  # fmt: skip
 # In the order in which a rule's attributes are printed.
 SELECTORS = (
     Row("not", "inverted", flag(True), default=False),
@@ -70,11 +70,11 @@ SELECTORS = (
     Row("fwmark", "fwmark", _fwmark, _fwmark_text),
     Row("iif dev", "iif", interface_name('"iif"/"dev" not a valid ifname'), default=""),
     Row("oif", "oif", interface_name('"oif" not a valid ifname'), default=""),
-    Row("lookup ta*ble", "table", reading(table_id, "invalid table ID\n"),
-        lambda table: name_of(TABLES, table)),
+    Row("lookup ta*ble", "table", reading(table_id, "invalid table ID\n"), naming(TABLES)),
     Row("p*reference o*rder pri*ority", "priority",
         reading(number, "preference value is invalid\n")),
 )  # fmt: skip
+BEHIND = SELECTORS[2:-1]  # what is printed behind "PRIORITY: not from PREFIX"
 ADD = (*SELECTORS, refused("ip rule"))
 LISTING = (
     Row("f*rom s*rc", "src", network),
@@ -102,8 +102,7 @@ class _Printed:
 def rule_text(rule: Rule, links: Collection[str] | None = None) -> str:
     """A rule as ``ip rule show`` prints it; ``links`` are the names of those there are."""
     printed = _Printed(rule, links)
-    rows = [row for row in SELECTORS if row.key not in ("inverted", "src", "priority")]
-    said = "".join(row.text(printed) for row in rows).rstrip()
+    said = "".join(row.text(printed) for row in BEHIND).rstrip()
     return f"{rule.priority}:\t{'not ' if rule.inverted else ''}from {_net(rule.src)} {said}"
 
 

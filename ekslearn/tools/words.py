@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from ..errors import NotModelled
+from ..paths import data_path
 
 T = TypeVar("T")
 
@@ -44,9 +44,7 @@ def give_up(text: str, status: int = 255) -> NoReturn:
 
 def data_text(name: str) -> str:
     """The text of a file in data/."""
-    package = Path(__file__).parents[1]
-    folder = next(base for base in (package / "data", package.parent / "data") if base.is_dir())
-    return (folder / name).read_text(encoding="utf-8")
+    return data_path(name).read_text(encoding="utf-8")
 
 
 def usage(tool: str) -> str:
@@ -57,8 +55,8 @@ def usage(tool: str) -> str:
 @cache
 def refused_words() -> dict[str, str]:
     """The real words each tool refuses (data/refused/ip.txt)."""
-    lines = [line.split(": ") for line in data_text("refused/ip.txt").splitlines() if ": " in line]
-    return dict(lines)
+    lines = data_text("refused/ip.txt").splitlines()
+    return dict(line.split(": ") for line in lines if ": " in line)
 
 
 class Words:
@@ -144,25 +142,25 @@ class Row:
     show: Callable[[Any], str] = str
     default: Any = None
     once: bool | str = False
+    word: str = field(init=False, repr=False, compare=False)  # it is printed with
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "word", self.names.partition(" ")[0].replace("*", ""))
 
     def fits(self, word: str) -> bool:
         """Whether ``word`` is this option, spelled out or shortened."""
         return _fits(self.names, word)
 
-    @property
-    def word(self) -> str:
-        """The word it is printed with."""
-        return self.names.split()[0].replace("*", "")
-
     def text(self, thing: object) -> str:
         """How this attribute of ``thing`` is printed; empty if it needn't be."""
         value = getattr(thing, self.key)
-        if value == self.default:
+        if value is None or (self.default is not None and value == self.default):
             return ""
         return f"{self.word} " if value is True else f"{self.word} {self.show(value)} "
 
 
 Table = Sequence[Row]
+GARBAGE = 'either "{0}" is duplicate, or "{1}" is a garbage.'
 
 
 def refused(tool: str) -> Row:
@@ -195,12 +193,9 @@ def parse(
             if (word := words.peek()) and "help".startswith(word):
                 words.help()
         if row.once and row.key in found:
-            twice = 'duplicate "{0}": "{1}" is the second value.'
-            if row is bare:
-                twice = 'either "{0}" is duplicate, or "{1}" is a garbage.'
-            if isinstance(row.once, str):
-                give_up(f"Error: {row.once.format(words.peek())}")
-            give_up(f"Error: {twice.format(row.word, words.take())}")
+            usual = GARBAGE if row is bare else 'duplicate "{0}": "{1}" is the second value.'
+            twice = row.once if isinstance(row.once, str) else usual
+            give_up(f"Error: {twice.format(row.word, '{1}' in twice and words.take())}")
         found[row.key] = row.read(words)
     return found
 
@@ -252,9 +247,10 @@ def named(names: Mapping[str, int], limit: int = 1 << 32) -> Callable[[str], int
     return lambda text: names.get(text, number(text, limit))
 
 
-def name_of(names: Mapping[str, int], found: int) -> str:
-    """The name a number goes by, or the number."""
-    return next((name for name, each in names.items() if each == found), str(found))
+def naming(names: Mapping[str, int]) -> Callable[[int], str]:
+    """A converter to the name a number goes by, or the number."""
+    known = {number: name for name, number in names.items()}
+    return lambda found: known.get(found) or str(found)
 
 
 def ipv4(text: str) -> IPv4Address | None:

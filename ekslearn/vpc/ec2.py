@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from .error import Ec2Error, aws_id, ec2_refuses
 from .instance import InstanceType, instance_type, instance_types
@@ -27,9 +27,17 @@ LATENCY: Mapping[str, float] = {
     "UnassignPrivateIpAddresses": 0.4, "DeleteNetworkInterface": 0.3,
 }  # fmt: skip
 USUAL_LATENCY = 0.15
-# Token buckets, one for each action: how many calls one holds, and how many come back a second
-# ("Request throttling for the Amazon EC2 API", the general rates for Describe* and for changes).
-READING, CHANGING = (100.0, 20.0), (50.0, 5.0)
+
+
+class Rate(NamedTuple):
+    """A token bucket, one for each action: how many calls it holds, how many a second come back."""
+
+    size: float
+    refill: float
+
+
+# "Request throttling for the Amazon EC2 API", the general rates: Describe*, and what changes.
+READING, CHANGING = Rate(100, 20), Rate(50, 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +93,13 @@ class Ec2:
 
     ``clock`` tells the seconds; a call doesn't move it: who calls waits for ``calls[-1].took_s``.
     ``latency`` overrides what single actions take. ``rates`` gives single actions another token
-    bucket, (size, refill a second), than READING or CHANGING; without it nothing is throttled. A
-    bucket is the account's: all nodes share it. What is returned is EC2's own record, no copy.
+    bucket than READING or CHANGING; without it, not even {}, nothing is throttled. A bucket is
+    the account's: all nodes share it. What is returned is EC2's own record, no copy.
     """
 
     def __init__(
         self, vpc: Vpc, *, clock: Callable[[], float], latency: Mapping[str, float] | None = None,
-        rates: Mapping[str, tuple[float, float]] | None = None,
+        rates: Mapping[str, Rate] | None = None,
     ) -> None:  # fmt: skip
         self.vpc = vpc
         self.clock = clock

@@ -123,11 +123,12 @@ class Vpc:
         self.subnets[subnet.name] = subnet
         return subnet
 
-    def add_security_group(self, group: SecurityGroup) -> None:
+    def add_security_group(self, group: SecurityGroup) -> SecurityGroup:
         """Take a security group in; Ec2Error InvalidGroup.Duplicate for a name twice."""
         twice = group.name in self.security_groups
         ec2_refuses(twice, "group twice", group.name, self.name)
         self.security_groups[group.name] = group
+        return group
 
     # Who has what
 

@@ -93,16 +93,17 @@ class Told:
 
 def decide(namespace: NetworkNamespace, flow: Flow) -> Told:
     """Ask the model where ``flow`` goes in ``namespace``, and put its reasons in order."""
-    lookup = namespace.routing.lookup(flow, explain=True)
+    lookup = namespace.routing.lookup(flow)
+    over = tuple(namespace.routing.passed_over(lookup))
     rules, asked = [], []
-    passed = list(lookup.passed_over)
+    passed = list(over)
     for rule in namespace.routing.rules:
         if lookup.rule is rule or any(each.row is rule for each in passed):
             at = next((n for n, each in enumerate(passed) if each.row is rule), len(passed))
-            over, passed = passed[:at], passed[at + 1 :]
+            before, passed = passed[:at], passed[at + 1 :]
             if not rule.refuses(flow):
-                asked.append(table_of(namespace, flow, rule, lookup, over))
-    why = {id(each.row): each.why for each in lookup.passed_over}
+                asked.append(table_of(namespace, flow, rule, lookup, before))
+    why = {id(each.row): each.why for each in over}
     decided = False
     for rule in namespace.routing.rules:
         state = NO_MATCH if rule.refuses(flow) else NO_ROUTE

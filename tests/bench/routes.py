@@ -93,7 +93,7 @@ def against_pytricia(
     ready = in_turn(repeats, deciding(made, flows), finding(tree, texts))
     built = in_turn(repeats, flowing(made, addresses), finding(tree, addresses))
     asked = flows[: max(1, explained // count)]
-    explain = lambda: [made.lookup(flow, explain=True) for flow in asked]  # noqa: E731
+    explain = lambda: [list(made.passed_over(made.lookup(flow))) for flow in asked]  # noqa: E731
     return [
         Row(what=f"decision, {count:,} routes", ours=ready[0],
             against="pytricia, from text", theirs=ready[1], aim="within 10 times"),

@@ -66,11 +66,11 @@ def test_the_kernels_decisions_pings_and_builds_are_measured() -> None:
     with KernelBench() as world:
         world.build(modelled("bench", ROOMS, []))
         rows = routes.against_kernel(20, 1, world, decisions=20)
-        rows.append(labs.against_ping("two-rooms", "red", "blue", 1, world))
+        rows += labs.against_ping("two-rooms", "red", "blue", 1, world)
         rows.append(labs.unexplained("two-rooms", "red", "blue", 1))
         rows += labs.building("two-rooms", 1, world)
     assert all(min(row.ours) > 0 for row in rows)
-    assert [len(row.ratios) for row in rows] == [1, 1, 1, 0, 1, 0]
+    assert [len(row.ratios) for row in rows] == [1, 1, 1, 1, 0, 1, 0]
 
 
 def test_imports_and_memory_are_measured_in_fresh_processes() -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from ekslearn.cni.ipamd import Assignment, Ipamd, NoAddress
-from ekslearn.cni.pool import EniConfig
 from ekslearn.cni.settings import Settings, parse
 from ekslearn.errors import EkslearnError
+from ekslearn.ipamd.daemon import Assignment, Ipamd, NoAddress
+from ekslearn.ipamd.pool import EniConfig
 from ekslearn.vpc.ec2 import Ec2
 from ekslearn.vpc.instance import InstanceType
 from ekslearn.vpc.model import Eni, Vpc
@@ -34,9 +34,9 @@ class Kernel:
             raise EkslearnError("failed to find the link which uses MAC address " + eni.mac)
         self.links[eni.eni_id] = table
 
-    def detached(self, eni_id: str) -> None:
-        self.links.pop(eni_id, None)
-        self.told.append(("detached", eni_id))
+    def detached(self, eni: Eni) -> None:
+        del self.links[eni.eni_id]
+        self.told.append(("detached", eni.eni_id))
 
     def veths(self) -> set[str]:
         return self.pods | {"eth0", "lo"}

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ekslearn.cni.awsutils import NotDetached
-from ekslearn.cni.pool import SUBNET_TAG, EniConfig
 from ekslearn.errors import EkslearnError
+from ekslearn.ipamd.awsutils import NotDetached
+from ekslearn.ipamd.pool import SUBNET_TAG, EniConfig
 from ekslearn.vpc.error import Ec2Error
 from ekslearn.vpc.instance import instance_type
 from ekslearn.vpc.model import Vpc
@@ -88,7 +88,9 @@ def test_an_eniconfig_decides_subnet_and_groups() -> None:
     a, b = Subnet("a", "10.0.0.0/24", "us-east-1a"), Subnet("b", "10.0.4.0/22", "us-east-1a")
     it = node(a, b, AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG="true")
     vpc = it.ec2.vpc
-    pods, nodes = (vpc.add_security_group(SecurityGroup(name)) for name in ("pods", "nodes"))
+    pods, nodes = SecurityGroup("pods"), SecurityGroup("nodes")
+    for group in (pods, nodes):
+        vpc.add_security_group(group)
     it.primary.security_groups = [nodes]
     config = EniConfig(name="us-east-1a", subnet="b", security_groups=("pods",))
     eni = vpc.enis[it.ipamd.client.alloc_eni(config, 2)]

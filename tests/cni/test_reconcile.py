@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace as _replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from ekslearn.cni.names import host_veth
 from ekslearn.vpc.instance import instance_type
 from ekslearn.vpc.model import Eni
 from tests.cni.node import Node
+from tests.cni.test_awsutils import failing
 
 
 def started(**env: Any) -> Node:
@@ -231,6 +233,25 @@ def test_an_eni_the_kernel_has_and_a_new_store_hasnt() -> None:
     agree(node)
 
 
+def test_a_reconcile_that_ec2_refuses_is_given_up() -> None:
+    node = started(WARM_IP_TARGET=1)
+    eni = node.ec2.create_network_interface(node.subnet)
+    node.ec2.attach_network_interface(eni.eni_id, node.primary.instance, 1)
+    failing(node, "DescribeNetworkInterfaces", "InternalError", times=1)
+    node.until(lambda: "reconcile is given up: InternalError" in did(node))
+    assert eni.eni_id not in node.store.enis
+    node.tick()
+    agree(node)
+
+
+def test_a_subnet_nobody_can_describe_excludes_nothing() -> None:
+    node = Node(instance_type("m5.large"), {})
+    failing(node, "DescribeSubnets", "InternalError", times=1)
+    node.ipamd.start()
+    assert f"{node.primary.eni_id} counts as not excluded: InternalError" in did(node)
+    assert node.store.stats().total_ips == 9
+
+
 def test_reconcile_waits_a_minute_after_an_action() -> None:
     node = Node(instance_type("m5.large"), {"WARM_ENI_TARGET": 1})
     node.ipamd.start()
@@ -238,13 +259,16 @@ def test_reconcile_waits_a_minute_after_an_action() -> None:
     node.until(lambda: node.ipamd.decisions[-1].step == "reconcile")
     assert 60 < node.ipamd.decisions[-1].time - acted <= 65
     assert node.ipamd.decisions[-1].calls == ()  # nothing differs: EC2 isn't asked
+    node.tick(20)
+    times = [each.time for each in node.ipamd.decisions if each.step == "reconcile"]
+    assert [60 < later - earlier <= 65 for earlier, later in pairwise(times)] == [True]
 
 
 def test_no_eni_listed_is_no_news() -> None:
     node = started()
     node.ipamd.client.metadata = list  # type: ignore[method-assign]
     before = node.addresses()
-    node.ipamd.reconcile()
+    node.until(lambda: "lists no ENI: nothing is reconciled" in did(node))
     assert node.addresses() == before
 
 

@@ -43,7 +43,7 @@ class Node:
 
     def update(self, cidrs: list[IPv4Network], settings: Settings, backend: str) -> list[str]:
         """Run what ipamd does about a new list of CIDRs."""
-        nft = self.print("nft list ruleset") if self.world else ""
+        nft = self.print("nft list table ip aws-cni")
         return self.run(snat_update_lines(
             "node", "lo", "10.0.0.1", cidrs, settings, backend=backend, nft=nft,
             nat=self.print("iptables-save -t nat"), mangle=self.print("iptables-save -t mangle"),
@@ -89,6 +89,14 @@ def test_a_second_look_only_renews_the_last_rules(real: bool, world: World) -> N
     again = node.update([VPC], settings, "iptables")
     assert [line.split()[4] for line in again] == ["-D", "-A"] * 3
     assert plain(node.print("iptables-save")) == plain(before)
+
+
+def test_an_excluded_cidr_of_the_vpc_is_marked_once() -> None:
+    """Its two rules for SNAT differ by their comments; those for the mark would be the same."""
+    node = Node()
+    node.update([VPC], Settings(exclude_snat_cidrs=(VPC,)), "iptables")
+    assert returns(node, "AWS-SNAT-CHAIN-0") == ["10.0.0.0/16"] * 2
+    assert returns(node, "AWS-CONNMARK-CHAIN-0") == ["10.0.0.0/16"]
 
 
 def test_an_excluded_zero_is_written_without_d() -> None:
@@ -145,9 +153,17 @@ def test_nft_rules_of_somebody_else_go(world: World) -> None:
             "node$ nft add rule ip aws-cni nat-prerouting 'counter meta mark set ct mark & 0x80'",
         ]
     )
-    assert sorted(table(node)) == sorted(good) != table(node)
-    node.update([VPC], settings, "nft")
-    assert table(node) == good
+    node.run(
+        [
+            "node$ nft flush chain ip aws-cni snat-mark",
+            "node$ nft add rule ip aws-cni snat-mark 'counter ct mark set ct mark | 0x80'",
+            "node$ nft add rule ip aws-cni snat-mark 'counter ip daddr 10.0.0.0/16 return'",
+        ]
+    )
+    for wrong in (True, False):
+        assert sorted(table(node)) == sorted(good)
+        assert (table(node) != good) == wrong
+        node.update([VPC], settings, "nft")
 
 
 def test_the_back_ends_take_over_from_each_other(world: World) -> None:

@@ -152,7 +152,7 @@ def restart(listing: Listing, prints: Prints) -> list[str]:
 
     interface, address, subnet, device, *trunk = listing.eni
     there = re.findall(r"inet (\S+)", node(f"ip -o -4 addr show dev {interface}"))
-    nft = node("nft list ruleset") if listing.connmark == "nft" else ""
+    nft = node("nft list table ip aws-cni") if listing.connmark == "nft" else ""
     lines = host_lines(
         "node", PRIMARY, PRIMARY_IP, listing.vpc, listing.settings, backend=listing.connmark,
         nat=node("iptables-save -t nat"), mangle=node("iptables-save -t mangle"),

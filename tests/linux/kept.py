@@ -87,7 +87,7 @@ def ask(lab: Lab, question: str) -> Trace:
 
     verdict, reason = _verdict(client, recording, source)
     return Trace(scenario=lab.name, source=source, destination=address, verdict=verdict,
-                 reason=reason, events=tuple(recording.events))  # fmt: skip
+                 reason=reason, recording=recording)  # fmt: skip
 
 
 def said(trace: Trace) -> Iterator[str]:

@@ -108,10 +108,18 @@ def test_a_learned_gateway_is_used_for_what_is_forwarded_too() -> None:
 def test_an_error_about_somebody_elses_packet_teaches_nothing() -> None:
     lab = pair()
     red, blue = lab.namespace("red"), lab.namespace("blue")
-    ours, theirs = red.links["veth0"].ips[0], blue.links["veth1"].ips[0]
+    ours, theirs = red.links["veth0"].addresses[0].ip, blue.links["veth1"].addresses[0].ip
     for source, learned in ((IPv4Address("10.9.9.9"), 0), (ours, 1)):
         about = Packet(src=source, dst=theirs, protocol="udp", sport=1, dport=2)
         error = Packet(src=theirs, dst=ours, protocol="icmp", icmp=(3, 4), mtu=600, quoted=about)
         assert blue.ip.send(error) == 0
         lab.world.settle()
         assert len(red.routing.learned) == learned
+
+
+def test_a_broadcast_address_is_one_on_every_link() -> None:
+    """arp_constructor asks the local table, whatever the link (inet_addr_type_dev_table)."""
+    lab = chain("router$ ip addr add 10.0.3.1/24 brd + dev vr\n"
+                "router$ ip neigh add 10.0.3.255 dev vl nud stale")  # fmt: skip
+    shown = lab.run("router", "ip neigh show").stdout
+    assert "10.0.3.255 dev vl lladdr ff:ff:ff:ff:ff:ff STALE" in shown

@@ -171,7 +171,16 @@ def test_a_segment_carries_a_frame_to_every_link_plugged_in() -> None:
     for number, (space, link) in enumerate(zip(spaces, links, strict=True), 1):
         space.set_up(link, True)
         space.add_address(link, Address(interface=IPv4Interface(f"10.0.0.{number}/24")))
-    client = spaces[0].sockets.ask("icmp", links[2].ips[0])
-    assert [answer.src for answer in client.answers] == links[2].ips
+    client = spaces[0].sockets.ask("icmp", links[2].addresses[0].ip)
+    assert [answer.src for answer in client.answers] == [links[2].addresses[0].ip]
     heard = spaces[1].neighbors.entries
     assert not heard  # b heard the request, but nobody asked for its own address
+
+
+def test_the_last_address_takes_all_routes_of_its_link_along() -> None:
+    lab = pair("red$ ip route add 10.9.0.0/16 dev veth0 scope link\n"
+               "red$ ip addr add 10.1.2.1/24 dev veth0")  # fmt: skip
+    lab.line("red$ ip addr del 10.1.2.1/24 dev veth0")
+    assert "10.9.0.0/16 dev veth0 scope link" in rows(lab, "red")
+    lab.line("red$ ip addr del 10.1.1.1/24 dev veth0")
+    assert not [row for row in rows(lab, "red") if "veth0" in row]

@@ -35,10 +35,10 @@ NET = IPv4Network
 @pytest.mark.parametrize(
     ("match", "at", "holds"),
     [
-        (nf.Source(net=NET("10.0.1.0/24")), {}, True),
-        (nf.Source(net=NET("10.0.2.0/24")), {}, False),
-        (nf.Destination(net=NET("10.0.2.2/32")), {}, True),
-        (nf.Destination(net=NET("10.0.1.2/32")), {}, False),
+        (nf.Network(side="source", net=NET("10.0.1.0/24")), {}, True),
+        (nf.Network(side="source", net=NET("10.0.2.0/24")), {}, False),
+        (nf.Network(side="destination", net=NET("10.0.2.2/32")), {}, True),
+        (nf.Network(side="destination", net=NET("10.0.1.2/32")), {}, False),
         (nf.Interface(name="eth0", way="in"), {}, True),
         (nf.Interface(name="eth1", way="in"), {}, False),
         (nf.Interface(name="eth1", way="out"), {}, True),
@@ -108,6 +108,7 @@ def test_address_types_are_those_of_the_local_table() -> None:
     for dst, iif, oif, kinds in (
         ("10.0.2.1", "vl", "", {"LOCAL"}), ("10.0.2.2", "vl", "vr", {"UNICAST"}),
         ("10.0.2.255", "vl", "", {"BROADCAST"}), ("224.0.0.1", "vl", "", {"MULTICAST"}),
+        ("255.255.255.255", "vl", "", {"BROADCAST"}), ("0.0.0.0", "vl", "", {"BROADCAST"}),
     ):  # fmt: skip
         packet = Packet(src=A, dst=IPv4Address(dst), protocol="udp", sport=1, dport=2)
         at = nf.Passage(ns, "PREROUTING", Skb(packet), iif, oif)
@@ -122,6 +123,12 @@ def test_address_types_are_those_of_the_local_table() -> None:
         at = nf.Passage(ns, "PREROUTING", Skb(packet), iif)
         assert nf.AddressType(side="destination", kind="LOCAL", limit="in").holds(at) is holds
     assert nf.AddressType(side="source", kind="UNICAST").holds(at)
+    # Where the packet has no such interface there is no limit (addrtype_mt_v1).
+    for dst, kind in (("10.0.2.1", "LOCAL"), ("10.0.2.2", "UNICAST")):
+        packet = Packet(src=A, dst=IPv4Address(dst), protocol="udp", sport=1, dport=2)
+        at = nf.Passage(ns, "OUTPUT", Skb(packet), "", "vl")
+        assert nf.AddressType(side="destination", kind=kind, limit="in").holds(at)
+    assert not nf.AddressType(side="destination", kind="LOCAL", limit="out").holds(at)
 
 
 # Marks
@@ -273,4 +280,8 @@ def test_each_decision_says_what_was_passed_over_and_why() -> None:
     step = next(s for s in lab.trace("left", "10.0.2.2:80").steps if s.stage == "filter FORWARD")
     assert step.because == "-A FORWARD -p tcp -j ACCEPT" and step.decision == "accept"
     assert len(step.passed_over) == 2
+    verdict(lab, "-N A", "-A OUTPUT -j A", "-A A -i vl -j DROP")
+    step = next(s for s in lab.trace("router", "10.0.2.2:80").steps if "policy" in s.decision)
+    assert step.passed_over == ("-A A -i vl -j DROP — the packet goes in by no interface",)
+    step = next(s for s in lab.trace("left", "10.0.2.2:80").steps if s.stage == "filter FORWARD")
     assert "10.0.1.2" in step.passed_over[0] and "tcp" in step.passed_over[1]

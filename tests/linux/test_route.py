@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ekslearn.errors import KernelError
-from ekslearn.linux import Flow, Lookup, Route, Rule
+from ekslearn.linux import Flow, Lookup, PassedOver, Route, Rule
 from ekslearn.linux.route import LOCAL, MAIN, Routing
 
 ERRNO = {"blackhole": EINVAL, "unreachable": EHOSTUNREACH, "prohibit": EACCES}
@@ -94,32 +94,33 @@ def test_a_lookup_can_be_decided_again_from_what_it_passed_over(
     some_rules: list[Rule], some_routes: list[Route], flow: Flow
 ) -> None:
     made = routing(some_rules, some_routes)
-    found = made.lookup(flow, explain=True)
-    assert again(found, flow) == (found.route, found.error)
-    assert all(each.why for each in found.passed_over)
-    assert made.lookup(flow).passed_over == ()
+    found = made.lookup(flow)
+    over = tuple(made.passed_over(found))
+    assert again(found, over) == (found.route, found.error)
+    assert all(each.why for each in over)
 
 
-def again(found: Lookup, flow: Flow) -> tuple[object, int]:
-    """The decision, from the rows the lookup named and nothing else."""
-    rows = [each.row for each in found.passed_over]
+def again(found: Lookup, over: Sequence[PassedOver]) -> tuple[object, int]:
+    """The decision, from the rows that were named and nothing else."""
+    rows = [each.row for each in over]
     named_rules = [row for row in rows if isinstance(row, Rule)] + ([found.rule] * bool(found.rule))
     named_routes = [found.route] * bool(found.route) + [r for r in rows if isinstance(r, Route)]
-    return obvious(named_rules, named_routes, flow)  # type: ignore[arg-type]
+    return obvious(named_rules, named_routes, found.flow)  # type: ignore[arg-type]
 
 
 def test_a_missing_row_changes_the_decision() -> None:
     """The test above can fail: leave out what decided, and another row wins."""
     wide, narrow = (Route(dst=IPv4Network(net)) for net in ("10.0.0.0/8", "10.0.0.0/24"))
-    flow = Flow(IPv4Address("10.0.0.1"))
-    found = routing([Rule(priority=1)], [wide, narrow]).lookup(flow, explain=True)
+    made = routing([Rule(priority=1)], [wide, narrow])
+    found = made.lookup(Flow(IPv4Address("10.0.0.1")))
     assert found.route == narrow
-    assert again(Lookup(found.rule, None, 0, found.passed_over), flow)[0] == wide
+    over = tuple(made.passed_over(found))
+    assert again(found._replace(route=None), over)[0] == wide
 
 
 def test_reasons_name_what_the_packet_has() -> None:
     made = routing([Rule(priority=1, mark=0x80, mask=0x80), Rule(priority=2)], [])
-    reasons = [each.why for each in made.lookup(Flow(IPv4Address(1)), explain=True).passed_over]
+    reasons = [each.why for each in made.passed_over(made.lookup(Flow(IPv4Address(1))))]
     assert reasons == ["the packet's mark is 0x0", "its table has no route there"]
     rule = Rule(priority=1, iif="eth0", oif="eth1")
     assert rule.differs(Flow(IPv4Address(1), iif="lo")) == "the packet came in by lo"

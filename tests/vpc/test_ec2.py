@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ekslearn.errors import EkslearnError
-from ekslearn.vpc.ec2 import CHANGING, READING, Ec2
+from ekslearn.vpc.ec2 import CHANGING, READING, Ec2, Rate
 from ekslearn.vpc.error import Ec2Error, aws_id, rows
 from ekslearn.vpc.instance import instance_type
 from ekslearn.vpc.model import MOST_CIDRS, NAT_GATEWAY, PUBLIC, Eni, Vpc
@@ -108,9 +108,11 @@ def test_a_new_cidr_is_local_in_every_route_table() -> None:
 
 def test_security_groups_have_names_of_their_own() -> None:
     vpc = Region().vpc
-    vpc.add_security_group(SecurityGroup("web"))
+    web = vpc.add_security_group(SecurityGroup("web"))
+    assert vpc.security_groups == {"web": web}
     with pytest.raises(Ec2Error, match=r"InvalidGroup\.Duplicate: The security group 'web'"):
-        vpc.add_security_group(SecurityGroup("web"))
+        web = vpc.add_security_group(SecurityGroup("web"))
+    assert vpc.security_groups == {"web": web}
     with pytest.raises(Ec2Error, match="The network acl entry identified by 7 already exists"):
         NetworkAcl("acl", [SecurityRule(number=7), SecurityRule(number=7, deny=True)])
     for number in (0, 32767):
@@ -415,7 +417,7 @@ def test_a_bucket_for_each_action() -> None:
 
 
 def test_a_bucket_of_ones_own() -> None:
-    region = Region(rates={"DescribeSubnets": (1, 0.5)})
+    region = Region(rates={"DescribeSubnets": Rate(1, 0.5)})
     region.ec2.describe_subnets()
     for _ in range(2):
         region.refused("describe_subnets")

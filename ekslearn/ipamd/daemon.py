@@ -22,11 +22,11 @@ from ekslearn.vpc.error import Ec2Error
 from ekslearn.vpc.instance import InstanceType
 from ekslearn.vpc.model import Eni
 
+from ..cni.settings import Settings
 from . import pool
 from .awsutils import AwsClient, NotDetached
 from .datastore import IPS_PER_PREFIX, DataStore, Held, PodKey, StoredEni, StoreError
 from .pool import Check, EniConfig, Pool
-from .settings import Settings
 
 HALF_TURN_S = 2.5  # half of ipPoolMonitorInterval
 RECONCILE_EVERY_S = 60  # nodeIPPoolReconcileInterval
@@ -50,7 +50,7 @@ class Host(Protocol):
     def attached(self, eni: Eni, device: int, table: int) -> None:
         """Set up the secondary ENI's link (SetupENINetwork); EkslearnError if there is none."""
 
-    def detached(self, eni_id: str) -> None:
+    def detached(self, eni: Eni) -> None:
         """Lose the link of an ENI that ipamd has detached."""
 
     def veths(self) -> set[str]:
@@ -80,7 +80,7 @@ class Assignment:
 class Decision:
     """One step of the daemon: what it compared, with the numbers, and what it did then.
 
-    ``step`` is start, pool or reconcile. ``numbers`` are those before anything was done;
+    ``step`` is start, pool, reconcile or release. ``numbers`` are those before anything was done;
     ``checks`` the comparisons in their order; ``calls`` the EC2 calls. Times are in seconds.
     """
 
@@ -91,6 +91,12 @@ class Decision:
     checks: tuple[Check, ...]
     did: tuple[str, ...]
     calls: tuple[Call, ...]
+
+    @property
+    def words(self) -> str:
+        """All of it in a line: each comparison, whether it holds, and what was done."""
+        looked = [f"{check.words}: {'yes' if check.holds else 'no'}" for check in self.checks]
+        return f"{'; '.join(looked)} -> {'; '.join(self.did) or 'nothing'}"
 
 
 class Ipamd:
@@ -157,7 +163,7 @@ class Ipamd:
         self.host.wait(HALF_TURN_S)
         if self.clock() - self._last_action > RECONCILE_EVERY_S or self._trunk_awaited:
             with self._deciding("reconcile"):
-                self.reconcile()
+                self._try(self.reconcile, "reconcile is given up")
 
     def assign(self, namespace: str, pod: str, container_id: str) -> Assignment:
         """Give a pod an address (AddNetwork); raises NoAddress if the store has none left."""
@@ -175,7 +181,8 @@ class Ipamd:
         held = self.store.unassign(PodKey(NETWORK, container_id, INTERFACE))
         if held.cidr.prefix and not self.settings.prefix_delegation:
             empty = [cidr.network for cidr in self.store.freeable_cidrs(held.eni) if cidr.prefix]
-            self._give_back(held.eni, empty)
+            with self._deciding("release"):
+                self._give_back(held.eni, empty)
         return self._assignment(held)
 
     def checkpoint(self) -> dict[str, Any]:
@@ -298,11 +305,12 @@ class Ipamd:
             return
         eni_id = eni.eni_id
         self._check(Check("getDeletableENI", True, f"{eni_id}: nothing keeps it"))
+        attached = [each for each in self.client.metadata() if each.eni_id == eni_id]
         error = self._try(partial(self.client.free_eni, eni_id), f"{eni_id} isn't freed")
         if isinstance(error, NotDetached):
             return
-        if all(each.eni_id != eni_id for each in self.client.metadata()):
-            self.host.detached(eni_id)
+        for gone in (each for each in attached if not each.attached):
+            self.host.detached(gone)
         self.host.delete_rules_by_source(self.primary_ips.pop(eni_id, ""))
         self._did.append(f"freed {eni_id}")
 
@@ -430,8 +438,11 @@ class Ipamd:
             ))  # fmt: skip
         stored = self.store.enis[eni.eni_id]
         self.primary_ips[eni.eni_id] = str(eni.primary)
-        if self.settings.subnet_discovery:
-            stored.excluded = self.client.excluded(eni)
+
+        def look() -> None:
+            stored.excluded = self.settings.subnet_discovery and self.client.excluded(eni)
+
+        self._try(look, f"{eni.eni_id} counts as not excluded")
         if not primary:
             try:
                 self.host.attached(eni, stored.device, stored.table)

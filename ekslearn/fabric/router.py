@@ -14,18 +14,21 @@ from ipaddress import IPv4Address, IPv4Network
 
 from ..linux.conntrack import Tuple, tuple_of
 from ..linux.ip import FRAGMENTATION_NEEDED, QUOTED_BYTES
-from ..linux.link import Link, invented_mac
+from ..linux.link import Link, Wire, invented_mac
+from ..linux.neighbor import VLAN_HEADER
 from ..linux.packet import BROADCAST_MAC, UNREACHABLE, Arp, Frame, Packet
 from ..linux.world import Decision, World
-from .model import Eni, Vpc
+from ..vpc.model import Eni, Vpc
+from ..vpc.route import LOCAL, RouteTable, VpcRoute
+from ..vpc.security import SecurityGroup, judge
+from ..vpc.security import VpcRow as VpcRow
+from ..vpc.subnet import Subnet
 from .nat import NatGateway, moved
-from .route import LOCAL, RouteTable, VpcRoute
-from .security import SecurityGroup, judge
-from .security import VpcRow as VpcRow
-from .subnet import Subnet
 
 # Bytes. EC2 user guide, "Network MTU": 1500 through an internet gateway, 8500 by peering between
-# Regions (within one it would be 9001) and through a transit gateway, 9001 inside.
+# Regions (within one it would be 9001) and through a transit gateway, 9001 inside. All answer what
+# is too large; a transit gateway dropped it silently before (AWS networking blog, "Performance and
+# metrics enhancements for AWS Transit Gateway and AWS Cloud WAN").
 PATH_MTU = {LOCAL: 9001, "tgw": 8500, "pcx": 8500, "igw": 1500, "nat": 1500}
 # What the internet doesn't carry: RFC 1918 and RFC 6598.
 PRIVATE = [IPv4Network(cidr) for cidr in
@@ -34,7 +37,7 @@ CHECK = "the source/destination check is on"
 OUTSIDE = invented_mac("outside")  # the router of a machine outside, wherever that is
 
 
-class Fabric:
+class Fabric(Wire):
     """The VPC's router, filters and gateways, and the world outside that they lead to."""
 
     def __init__(self, world: World, vpc: Vpc) -> None:
@@ -52,6 +55,14 @@ class Fabric:
         link.segment = self
         self._enis[link], self._links[eni], self._macs[eni.mac] = eni, link, eni
 
+    def joined(self, link: Link) -> None:
+        """A VLAN device was made on a trunk ENI: the branch ENI of that VLAN appears as it."""
+        link.segment = self
+        trunk = self._enis.get(link.parent) if link.parent else None
+        for eni in self.vpc.enis.values():
+            if trunk and eni.trunk is trunk and eni.vlan_id == link.vlan:
+                self.plug(link, eni)
+
     def plug_host(self, link: Link, addresses: Iterable[IPv4Address]) -> None:
         """Connect a machine outside the VPC that has these addresses."""
         link.segment = self
@@ -63,6 +74,10 @@ class Fabric:
         if eni := self._enis.pop(link, None):
             del self._links[eni], self._macs[eni.mac]
         self._hosts = {ip: other for ip, other in self._hosts.items() if other is not link}
+
+    def outside(self, place: str) -> list[IPv4Address]:
+        """The addresses of a machine outside the VPC, by its namespace's name."""
+        return [ip for ip, link in self._hosts.items() if link.namespace.name == place]
 
     def router_mac(self, subnet: Subnet) -> str:
         """The MAC the implicit router shows to a subnet."""
@@ -206,6 +221,10 @@ class Fabric:
             self._deliver(to, Frame(eni.mac, mac or self.router_mac(eni.subnet), packet))
 
     def _deliver(self, link: Link, frame: Frame) -> None:
+        packet = frame.payload
+        if isinstance(packet, Packet) and packet.size > link.mtu + VLAN_HEADER:
+            self._drop(link, "vpc", f"{link.name} takes {link.mtu} bytes", packet)
+            return
         self.world.later(link.namespace.receive, link, frame)
 
     def _acl(self, link: Link, subnet: Subnet, way: str, packet: Packet) -> bool:
