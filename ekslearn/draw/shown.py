@@ -45,6 +45,7 @@ class Port:
     eni: str = ""
     short: str = ""  # the id, cut as far as the picture allows
     where: str = ""  # its device index, or the VLAN of a branch ENI
+    subnet: str = ""  # an ENI's
     peer: tuple[str, str, str] | None = None
     owner: str = ""
     notes: tuple[str, ...] = ()
@@ -255,6 +256,7 @@ class Reader:
             eni=eni.eni_id if eni else "",
             short=self.short.get(eni.eni_id, "") if eni else "",
             where=where(link, eni) if eni else "",
+            subnet=eni.subnet.name if eni else "",
             peer=far(link),
             owner=self.owner(link) if place in self.cluster.pods else "",
             notes=tuple(notes),

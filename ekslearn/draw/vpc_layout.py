@@ -79,7 +79,8 @@ class VpcLayout(Layout):
     roads: list[Road] = field(default_factory=list)
     bar: float = 0.0  # x of the router
     bus: float = 0.0  # y of the line that joins what is outside
-    subnets: dict[str, tuple[str, float]] = field(default_factory=dict)  # place: row, right edge
+    # Each ENI's subnet, and the x of the edge at which it leaves its machine's subnet.
+    subnets: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)
     outside: dict[str, Point] = field(default_factory=dict)
     gateways: dict[str, tuple[Point, ...]] = field(default_factory=dict)  # from it to the bar
     homes: dict[str, Spot] = field(default_factory=dict)  # an address: the ENI that has it
@@ -96,7 +97,7 @@ class VpcLayout(Layout):
             return self.gateways[what][0]
         kind, place, interface = what.split(" ", 2)
         x, y = self.ports[place, interface].at
-        far = {"route": self.bar, "acl": self.subnets[place][1], "eni": x + PORT + 15}
+        far = {"route": self.bar, "acl": self.subnets[place, interface][1], "eni": x + PORT + 15}
         return far[kind], y
 
     def lead(self, spot: Spot) -> tuple[Point, ...]:
@@ -300,7 +301,7 @@ class Builder:
             self.text(f"{made.id}-eni" + (f"-{n}" if n else ""), end, y + 17 + LINE * n, line,
                       mono=n == 0, muted=n > 0, align="right")  # fmt: skip
         made.inner = (self.layout.boxes[place].middle[0], y)
-        self.layout.subnets[place] = (row.name, self.x + self.row)
+        self.layout.subnets[place, port.name] = (port.subnet or row.name, self.x + self.row)
         self.layout.homes |= dict.fromkeys(port.homes, (place, port.name))
         self.road(f"road-{place}-{port.name}", (x + PORT, y), (self.layout.bar - BAR / 2, y))
 

@@ -18,6 +18,7 @@ from ekslearn.draw.journey import by_aws, journey
 from ekslearn.draw.shown import shown
 from ekslearn.draw.vpc_layout import VpcLayout, lay_out_vpc
 from ekslearn.errors import EkslearnError
+from ekslearn.vpc.security import NetworkAcl, SecurityRule
 from tests.draw.clusters import ALL, broken, crowd, empty, office, security_groups, two_nodes
 from tests.draw.test_picture import COLOURS, boxes_of, overlap
 
@@ -85,8 +86,8 @@ def test_frames_stand_in_each_other_as_the_things_do(make: Make, width: float) -
         pod = lab.pods.get(name)
         if pod or name in lab.machines:
             assert inside(nodes[f"node-{pod.node if pod else name}"], box), place
-        elif name in layout.subnets:
-            assert inside(subnets[f"subnet-{layout.subnets[name][0]}"], box)
+        elif (name, "eth0") in layout.subnets:
+            assert inside(subnets[f"subnet-{layout.subnets[name, 'eth0'][0]}"], box)
         else:
             assert not overlap(vpc, box), "who stands outside is drawn outside"
     for name, box in nodes.items():
@@ -246,6 +247,17 @@ def test_aws_decides_at_the_router_the_gateway_and_the_eni() -> None:
     assert spots(office(), "bastion", "public:81") == [("vpc security group", "if-public-eth0")]
     assert spots(office(), "office", "shop/api:8080") == [
         ("vpc route", "gw-tgw"), ("vpc route", "vpc-router"),
+    ]  # fmt: skip
+
+
+def test_a_network_acl_decides_at_the_edge_of_its_subnet() -> None:
+    lab = office()
+    rules = [SecurityRule(number=100), SecurityRule(number=90, deny=True, protocol="udp")]
+    lab.vpc.subnets["private-b"].nacl = NetworkAcl("strict", rules, rules[:1])
+    assert "a network ACL filters it" in describe(lab)
+    assert spots(lab, "shop/api", "default/web-7d9f8-00:80") == [
+        ("vpc route", "vpc-router"), ("vpc network acl", "subnet-private-b"),
+        ("vpc route", "vpc-router"), ("vpc network acl", "subnet-private-b"),
     ]  # fmt: skip
 
 
