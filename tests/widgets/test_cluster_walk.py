@@ -48,7 +48,7 @@ def test_at_every_stop_the_words_are_the_traces_own(make, source, destination) -
         if isinstance(event, Step):
             assert stop["passed_over"] == list(event.passed_over)
             if event.because:
-                assert stop["rows"][stop["lit"]] == event.because
+                assert stop["rows"][stop["lit"]].strip() == event.because.strip()
         assert 0 < stop["at"][0] < layout.width
         assert 0 < stop["at"][1] < layout.height
         assert all(f'id="{mark}"' in walk.walk["svg"] for mark in stop["marks"])
