@@ -130,6 +130,8 @@ class Machine:
             max_pods=self.max_pods, eniconfig=eniconfig,
         )  # fmt: skip
         self.ipamd.start()
+        rules = self.shows(RULES)
+        cluster.wire(host.startup_rule_lines(name, (), rules, cluster.settings))
         if cluster.settings.enable_pod_eni:
             self._attach_trunk(primary)
 
