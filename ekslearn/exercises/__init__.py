@@ -15,6 +15,7 @@ from ekslearn.exercises import (
     how_a_route_is_chosen,
     pods_on_one_node,
     rules_choose_the_table,
+    the_warm_pool,
 )
 from ekslearn.exercises.format import (
     NOBODY,
@@ -53,6 +54,7 @@ EXERCISES: dict[str, Exercise] = {
         *how_a_route_is_chosen.EXERCISES,
         *rules_choose_the_table.EXERCISES,
         *hooks_nat_and_marks.EXERCISES,
+        *the_warm_pool.EXERCISES,
     )
 }
 
