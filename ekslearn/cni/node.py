@@ -232,7 +232,7 @@ def _nft_commands(exempt: Sequence[IPv4Network], settings: Settings, listing: st
     right is emptied and filled again, which comes to the same.
     """
     mark = f"{settings.connmark:#x}"
-    returns = [f"counter ip daddr {ip.shown(cidr)} return" for cidr in exempt]
+    returns = [f"counter ip daddr {str(cidr).removesuffix('/32')} return" for cidr in exempt]
     wanted = {
         "nat-prerouting": ["fib daddr type local return",
                            f'iifname "{settings.veth_prefix}*" counter jump snat-mark',

@@ -23,6 +23,7 @@ from ekslearn.kernel import space
 from ekslearn.kernel.capture import Ring
 from ekslearn.kernel.listener import Listeners
 from ekslearn.kernel.probe import Probe, Round
+from ekslearn.kernel.router import SPACE
 
 # What no wire shows, set on every interface before probes go out: a neighbor that doesn't answer
 # is given up after 2 x 20 ms, proxy ARP answers at once (arp(7); a kernel waits up to 0.8 s),
@@ -31,8 +32,9 @@ from ekslearn.kernel.probe import Probe, Round
 NEIGHBOR = {"retrans_time_ms": "20", "mcast_solicit": "2", "ucast_solicit": "2",
             "mcast_resolicit": "0", "proxy_delay": "0", "delay_first_probe_time": "60",
             "locktime": "-1"}  # fmt: skip
-# For each namespace: whoever is root here may send ICMP echoes.
-PING = ("net.ipv4.ping_group_range", "0 0")
+# For each namespace: whoever is root here may send ICMP echoes, and a SYN-ACK isn't repeated (a
+# second later it would take a redirect's turn away from another probe).
+OWN = (("net.ipv4.ping_group_range", "0 0"), ("net.ipv4.tcp_synack_retries", "0"))
 
 
 class Inside:
@@ -50,7 +52,8 @@ class Inside:
             space.add(name)
             self.namespaces.append(name)
             with space.entered(name):
-                space.write_sysctl(*PING)
+                for key, value in OWN:
+                    space.write_sysctl(key, value)
 
     def clear(self) -> None:
         """Remove every namespace and listener."""
@@ -60,13 +63,17 @@ class Inside:
 
     def run(self, namespace: str, words: list[str]) -> tuple[str, str, int]:
         """Run a program, the listeners going on: its output, its errors, its status."""
-        space.settle(self.namespaces)
+        space.settle([namespace])
         with ThreadPoolExecutor(1) as pool:
             done = pool.submit(space.run, namespace, words)
             while not done.done():
                 for key, _ in self.selector.select(0.002):
                     key.data()
             return done.result()
+
+    def settle(self) -> None:
+        """Wait until every carrier is known."""
+        space.settle(self.namespaces)
 
     def listen(self, place: str, namespace: str, where: str) -> None:
         """Open a listener."""
@@ -84,6 +91,9 @@ class Inside:
             space.settle(self.namespaces)
             for name in self.namespaces:
                 self._hurry(name)
+            for name in self.namespaces:
+                if name == SPACE:  # AWS's router is no place: it sees, and nobody sees it
+                    continue
                 rings.append(Ring(name))
                 self.selector.register(rings[-1], selectors.EVENT_READ, lambda: None)
             for wait_s, probes in groups:
@@ -107,12 +117,19 @@ class Inside:
                 key.data()
 
     def build(
-        self, namespaces: list[str], lines: list[Any], listeners: list[Any]
+        self, namespaces: list[str], commands: list[Any], listeners: list[Any]
     ) -> list[tuple[str, str, int]]:
-        """Replace what is there: namespaces, lines run one after the other, listeners."""
+        """Replace what is there: namespaces, commands run one after the other, listeners."""
         self.clear()
         self.add(namespaces)
-        done = [space.spawn(name, words) for name, words in lines]
+        done, held = [], list[Any]()
+        for name, words, stdin in commands:
+            held.append((name, words, stdin))
+            if words[-1:] == ["down"]:  # or the other end may never notice
+                done += space.spawn_all(held)
+                held.clear()
+                space.settle(namespaces)
+        done += space.spawn_all(held)
         for place, name, where in listeners:
             self.listeners.open(place, name, where)
         return done

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import ekslearn
 from ekslearn.errors import EkslearnError
 from ekslearn.kernel import space
-from ekslearn.kernel.wiring import netns, places, script
+from ekslearn.kernel.wiring import netns, script, spaces
 
 if TYPE_CHECKING:
     from ekslearn.cluster import Lab
@@ -31,7 +31,7 @@ def up(lab: Lab) -> None:
     _need_root("up")
     if _record(lab).exists():
         raise EkslearnError(f"{lab.name} is up already; `ekslearn kernel down` removes it")
-    names = [name for _, name in places(lab)]
+    names = spaces(lab)
     for name in names:
         if (space.FOLDER / name).exists():
             raise EkslearnError(

@@ -7,6 +7,8 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
+import shlex
 import socket
 import struct
 import subprocess
@@ -14,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
 
 from ekslearn.kernel.wiring import base_sysctls
@@ -71,19 +74,21 @@ def run(name: str, words: list[str]) -> tuple[str, str, int]:
     return done.stdout, done.stderr, done.returncode
 
 
-def spawn(name: str, words: Sequence[str]) -> tuple[str, str, int]:
+def spawn(name: str, words: Sequence[str], text: str = "") -> tuple[str, str, int]:
     """``run`` for a program that surely ends: three times as fast, since nothing is waited for."""
     with entered(name):
-        return spawn_here(words)
+        return spawn_here(words, text)
 
 
-def spawn_here(words: Sequence[str]) -> tuple[str, str, int]:
-    """``spawn`` in the namespace this thread is in."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+def spawn_here(words: Sequence[str], text: str = "") -> tuple[str, str, int]:
+    """``spawn`` in the namespace this thread is in; ``text`` is what the program reads."""
+    with tempfile.TemporaryFile() as read, tempfile.TemporaryFile() as out, \
+            tempfile.TemporaryFile() as err:  # fmt: skip
+        read.write(text.encode())
+        read.seek(0)
         try:
             child = os.posix_spawnp(words[0], list(words), ENVIRONMENT, file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, out.fileno(), 1), (os.POSIX_SPAWN_DUP2, err.fileno(), 2),
+                (os.POSIX_SPAWN_DUP2, file.fileno(), at) for at, file in enumerate((read, out, err))
             ])  # fmt: skip
         except FileNotFoundError:
             return "", f"{words[0]}: not found\n", 127
@@ -93,6 +98,33 @@ def spawn_here(words: Sequence[str]) -> tuple[str, str, int]:
             file.seek(0)
             texts.append(file.read().decode(errors="replace"))
     return texts[0], texts[1], os.waitstatus_to_exitcode(status)
+
+
+def spawn_all(commands: Iterable[tuple[str, Sequence[str], str]]) -> list[tuple[str, str, int]]:
+    """``spawn`` for one (name, words, text) after the other.
+
+    What stands together in one namespace and is `ip`'s is one `ip -batch`: ten times as fast.
+    """
+    found = []
+    for (name, batch), group in groupby(commands, key=lambda one: (one[0], _for_batch(one[1]))):
+        left = list(group)
+        while batch and len(left) > 1:
+            text = "".join(shlex.join(words[1:]) + "\n" for _, words, _ in left)
+            out, err, status = spawn(name, ["ip", "-batch", "-"], text)
+            stopped = re.search(r"^Command failed -:(\d+)$", err, re.M)
+            done = int(stopped[1]) - 1 if stopped else len(left)
+            if out or (status and not stopped):
+                raise OSError(errno.EIO, f"ip -batch in {name}: {out or err}")
+            found += [("", "", 0)] * done
+            left = left[done:]
+            if left:  # what failed did nothing: alone it says how
+                found.append(spawn(*left.pop(0)))
+        found += [spawn(*one) for one in left]
+    return found
+
+
+def _for_batch(words: Sequence[str]) -> bool:
+    return words[0] == "ip" and len(words) > 1 and words[1] != "netns" and words[1][0] != "-"
 
 
 def write_sysctl(key: str, value: str) -> None:

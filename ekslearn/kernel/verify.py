@@ -7,14 +7,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING
 
+from ekslearn.cluster import Cluster, Lab
+from ekslearn.kernel import router
 from ekslearn.kernel.probe import Probe, Seen
-from ekslearn.kernel.wiring import netns
+from ekslearn.kernel.wiring import commands, netns, places
 from ekslearn.kernel.world import World
 
 if TYPE_CHECKING:
-    from ekslearn.cluster import Lab
     from ekslearn.trace import Sighting, Trace
 
 CLOSED = 9  # the port tried besides those that listen (discard, RFC 863)
@@ -22,6 +24,10 @@ NOWHERE = "198.51.100.99"  # an address nobody has (TEST-NET-2, RFC 5737)
 LISTINGS = ("ip link show", "ip addr show", "ip rule show", "ip route show table all",
             "ip neigh show")  # fmt: skip
 LIMITED = {(3, 0), (3, 1), (3, 13), (5, 0), (5, 1)}  # ICMP the kernel limits for each source
+MOST = 1000  # probes of one verify; of a lab that has more to ask, so many are drawn
+KERNEL, AWS = "kernel", "AWS as documented"  # whose word the right side is
+PARTS = ("vpc", "internet", "outside", "tgw", "pcx")  # stages of a trace that are AWS's
+EDGES = ("vpc igw", "vpc nat", "vpc mtu")  # stages at which AWS changes or makes a packet
 FEW = 10  # disagreements that may be a stall of the machine
 AT_ONCE = {3: 4, 5: 1}  # how many of a type one source gets before the limit can show
 Question = tuple[str, str]  # source and destination, as ``Lab.trace`` takes them
@@ -29,7 +35,9 @@ Question = tuple[str, str]  # source and destination, as ``Lab.trace`` takes the
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One compared step. ``proof`` is whose word the right side is: "kernel"."""
+    """One compared step. ``proof`` is whose word the right side is: "kernel", or "AWS as
+    documented" where AWS's part decided, which on both sides is ours.
+    """
 
     proof: str
     step: str
@@ -55,6 +63,7 @@ class Report:
 
     scenario: str
     rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -67,8 +76,11 @@ class Report:
         wrong = sum(not row.ok for row in self.rows)
         probes = sum(row.step.startswith("probe") for row in self.rows)
         counts = f"{probes} probes, {len(self.rows) - probes} listings"
+        if ours := sum(row.proof == AWS for row in self.rows):
+            counts += f"; {ours} of them say {AWS}: there both sides are this project's own words"
         verdict = "model and kernel agree" if self.ok else f"{wrong} disagree"
-        return "\n".join([*map(str, self.rows), f"{self.scenario}: {verdict} ({counts})"])
+        return "\n".join([*map(str, self.rows), *self.notes,
+                          f"{self.scenario}: {verdict} ({counts})"])  # fmt: skip
 
 
 def verify(lab: Lab, *, world: World | None = None) -> Report:
@@ -78,38 +90,69 @@ def verify(lab: Lab, *, world: World | None = None) -> Report:
     places an ICMP echo, every listener, and a closed port of TCP and of UDP: what each interface
     saw, what the asking process got, and what the listener saw. The lab itself isn't changed.
     Probes go out in rounds, each on a fresh copy: see ``rounds``. What disagrees is asked again.
+    Of a lab with more than ``MOST`` questions so many are drawn, the same every time.
     Raises ``EkslearnError`` where private worlds are forbidden or the kernel refuses a line.
     """
     if world is None:
         with World() as world:
             return verify(lab, world=world)
     world.build(lab)
-    rows = [listing(lab, world, place, one) for place in lab.places for one in LISTINGS]
+    scratch, notes = lab.copy(), dict.fromkeys(one.note for one in commands(lab) if one.note)
+    rows = [listing(scratch, world, place, one) for place in lab.places for one in LISTINGS]
     for at, wanted in enumerate(rounds(lab)):
         if at:
             world.build(lab)
         rows += settled(lab, wanted, world)
-    return Report(lab.name, tuple(rows))
+    return Report(lab.name, tuple(rows), (*notes, *drawn(lab)))
 
 
-def questions(lab: Lab) -> Iterator[Question]:
-    """Every source and destination worth a probe, as ``Lab.trace`` takes them."""
-    listeners = lab.listeners()
-    for source in lab.places:
-        for target in lab.places:
-            own = ["127.0.0.1"] if target == source else []
-            ports = [where.rpartition(":")[2] for place, where in listeners if place == target]
-            wanted = dict.fromkeys(["", *ports, f"{CLOSED}/tcp", f"{CLOSED}/udp"])
-            for address in (*own, *_addresses(lab, target)):
-                for port in wanted:
-                    yield source, f"{address}:{port}" if port else address
-        yield source, NOWHERE
+def drawn(lab: Lab) -> Iterator[str]:
+    """A sentence about the questions that weren't asked, if there are any."""
+    asked, there = len(questions(lab)), len(Asking(lab))
+    if asked < there:
+        yield f"{asked} of {there} possible probes were drawn, by the lab's name"
+
+
+def questions(lab: Lab) -> list[Question]:
+    """The sources and destinations worth a probe, as ``Lab.trace`` takes them; ``MOST`` of them."""
+    asking = Asking(lab)
+    numbers = range(len(asking))
+    if len(numbers) > MOST:
+        return [asking[at] for at in sorted(Random(lab.name).sample(numbers, MOST))]
+    return [asking[at] for at in numbers]
+
+
+class Asking:
+    """All the questions that could be asked in a lab, by number, without a list of them."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.places = lab.places
+        scratch, listeners = lab.copy(), lab.listeners()
+        ports: dict[str, dict[str, None]] = {}
+        for place, where in listeners:
+            ports.setdefault(place, {})[where.rpartition(":")[2]] = None
+        self.own, self.all = {}, [NOWHERE]
+        for place in self.places:
+            wanted = ["", *ports.get(place, ()), f"{CLOSED}/tcp", f"{CLOSED}/udp"]
+            ends = [f":{port}" if port else "" for port in dict.fromkeys(wanted)]
+            self.own[place] = [f"127.0.0.1{end}" for end in ends]
+            self.all += [one + end for one in _addresses(scratch, place) for end in ends]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.own.values())) + len(self.places) * len(self.all)
+
+    def __getitem__(self, number: int) -> Question:
+        for place in self.places:
+            many = len(self.own[place]) + len(self.all)
+            if number < many:
+                return place, [*self.own[place], *self.all][number]
+            number -= many
+        raise IndexError(number)
 
 
 def _addresses(lab: Lab, place: str) -> list[str]:
-    """The place's addresses of its own, those on ``lo`` included."""
-    listed = lab.copy().run(place, "ip -o addr show").stdout
-    found = re.findall(r" inet ([0-9.]+)", listed)
+    """The place's addresses of its own, those on ``lo`` included, and its public ones."""
+    found = re.findall(r" inet ([0-9.]+)", lab.run(place, "ip -o addr show").stdout)
     return [one for one in found if not one.startswith("127.")]
 
 
@@ -149,28 +192,34 @@ def compare(lab: Lab, wanted: list[Question], world: World) -> list[Row]:
     for one in wanted:
         probes.append(probe(*one, model.namespace(one[0]).sockets.next_port))
         traces.append(model.trace(*one))
-    place_of, named = {netns(place): place for place in lab.places}, named_ports(lab)
+    place_of, named = {netns(place): place for place in model.places}, named_ports(lab)
     rows = []
     for question, sent, trace, seen in zip(
         wanted, probes, traces, world.probe(probes), strict=True
     ):
         known = named | {sent.sport, sent.dport or 0}
         rows.append(Row(
-            proof="kernel", step="probe " + " -> ".join(question),
+            proof=AWS if by_aws(trace) else KERNEL, step="probe " + " -> ".join(question),
             model=tuple(undrawn(model_says(trace), known)),
             kernel=tuple(undrawn(kernel_says(seen, place_of), known)),
         ))  # fmt: skip
     return rows + [listing(model, world, place, "ip neigh show", "then") for place in lab.places]
 
 
+def by_aws(trace: Trace) -> bool:
+    """Whether AWS dropped, answered or translated the probe, or what came of it."""
+    steps = [step for step in trace.steps if step.stage.split()[0] in PARTS]
+    return any(step.stage in EDGES or step.decision in trace.reason for step in steps)
+
+
 def listing(lab: Lab, world: World, place: str, command: str, when: str = "listing") -> Row:
     """Run one command that only looks, on both sides."""
-    looked = lab.copy().run(place, command), world.run(place, command)
-    sides = (_masked(lab, done.stdout + done.stderr, command) for done in looked)
+    looked = lab.run(place, command), world.run(place, command)
+    sides = (_masked(lab, done.stdout + done.stderr, command, place) for done in looked)
     model, kernel = (
         (*lines, f"status {done.status}") for lines, done in zip(sides, looked, strict=True)
     )
-    return Row(proof="kernel", step=f"{when} {place}$ {command}", model=model, kernel=kernel)
+    return Row(proof=KERNEL, step=f"{when} {place}$ {command}", model=model, kernel=kernel)
 
 
 def settled(lab: Lab, wanted: list[Question], world: World) -> list[Row]:
@@ -300,7 +349,7 @@ def _arrived(one: Sighting, trace: Trace) -> bool:
     return one.place == start and one.direction == "in" and not redirect
 
 
-def _masked(lab: Lab, text: str, command: str) -> tuple[str, ...]:
+def _masked(lab: Lab, text: str, command: str, place: str = "") -> tuple[str, ...]:
     """A listing without what changes from run to run.
 
     That is: interface indexes, MACs that dice chose (no line of the lab names them), the timed
@@ -312,6 +361,9 @@ def _masked(lab: Lab, text: str, command: str) -> tuple[str, ...]:
         known = found[0] in fixed or found[0] in ("00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff")
         return found[0] if known else "MAC"
 
+    if isinstance(lab, Cluster):
+        fixed += " ".join(wire.mac for wire in lab.wires)
+        text = _as_eni(lab, place, text)
     for pattern, put in (
         (r"(?m)^\d+: (?=.*<)", "N: "),
         (r"@if\d+", "@ifN"),
@@ -323,3 +375,19 @@ def _masked(lab: Lab, text: str, command: str) -> tuple[str, ...]:
         text = re.sub(pattern, put, text)
     lines = text.splitlines()
     return tuple(sorted(lines) if command.startswith("ip neigh") else lines)
+
+
+def _as_eni(cluster: Cluster, place: str, text: str) -> str:
+    """A listing as if what AWS plugs in were no veth.
+
+    And without the MAC of a neighbor behind it: AWS names the neighbor's ENI, our router itself.
+    """
+    names = {name: each for each, name in places(cluster)}
+    text = re.sub(f" link-netns {router.SPACE}$", "", text, flags=re.M)
+    text = re.sub(r"(?<= link-netns )\S+", lambda found: names.get(found[0], found[0]), text)
+    vlans = [link.name for link in cluster.namespace(place).links.values() if link.kind == "vlan"]
+    for one in (*vlans, *(wire.interface for wire in cluster.wires if wire.place == place)):
+        name = re.escape(one)
+        text = re.sub(rf"(^\d+: {name})@[^:]+", r"\1", text, flags=re.M)
+        text = re.sub(rf"( dev {name} lladdr )\S+(?= (?!PERMANENT))", r"\1AWS's", text)
+    return text

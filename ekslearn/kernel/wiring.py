@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from ekslearn import data_path
+from ekslearn.cluster import Cluster, Lab, Wire
 from ekslearn.errors import EkslearnError
+from ekslearn.kernel import router
+from ekslearn.linux.link import invented_mac
 
-if TYPE_CHECKING:
-    from ekslearn.cluster import Lab
+JUMBO = "9216"  # bytes: the most an ENI can be set to
+NO_VLAN = "{} has a veth named {} into the router in place of a VLAN device: it needs no 802.1Q"
+SWITCHES = """net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0
+net.ipv4.conf.default.send_redirects=0 net.ipv4.conf.default.proxy_arp=1""".split()
 
 
 def netns(place: str) -> str:
@@ -25,7 +31,8 @@ def netns(place: str) -> str:
 
 
 def places(lab: Lab) -> list[tuple[str, str]]:
-    """Each place with the name of its network namespace, in the lab's order.
+    """Each place with the name of its network namespace, in the lab's order; last those that have
+    none of their own, as a pod with ``hostNetwork``.
 
     Raises ``EkslearnError`` if two places would share a namespace or one has no possible name.
     """
@@ -40,7 +47,17 @@ def places(lab: Lab) -> list[tuple[str, str]]:
         if name in ("", ".", "..") or not name.isprintable() or len(name) > 255:
             raise EkslearnError(f"place {place!r} can't name a network namespace; rename it")
         taken[name] = place
-    return [(place, name) for name, place in taken.items()]
+    own = [(place, name) for name, place in taken.items()]
+    return own + [(place, netns(node)) for place, node in lab.aliases.items()]
+
+
+def spaces(lab: Lab) -> list[str]:
+    """The network namespaces to make: the places', those of places that have gone since, and
+    one that plays AWS.
+    """
+    found = dict.fromkeys(netns(place) for place in lab.places)
+    found |= dict.fromkeys(one.namespace for one in commands(lab))
+    return list(found)
 
 
 def base_sysctls() -> list[tuple[str, str]]:
@@ -83,6 +100,96 @@ def argv(command: str) -> list[str]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A program to run in a network namespace, with what it reads.
+
+    ``line`` is the wiring line that it stands for, by its number; None for what AWS does.
+    ``note`` says where it is another command than the line's own.
+    """
+
+    namespace: str
+    words: tuple[str, ...]
+    text: str = ""
+    line: int | None = None
+    note: str = ""
+
+
+def commands(lab: Lab) -> list[Command]:
+    """All that builds a lab, in order: its lines, and in a cluster what AWS does between them."""
+    if isinstance(lab, Cluster):
+        return list(_Plugging(lab).commands())
+    found = (split(line) for line in lab.lines)
+    return [Command(netns(place), tuple(words), line=at) for at, (place, words) in enumerate(found)]
+
+
+class _Plugging:
+    """A cluster's lines, with the interfaces that appear and disappear between them."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._ports: dict[str, Wire] = {}  # what is plugged in, by the router's interface
+
+    def commands(self) -> Iterator[Command]:
+        yield _aws(["sysctl", "-q", "-w", *SWITCHES])
+        wires = {f"port{number}": wire for number, wire in enumerate(self._cluster.wires)}
+        for at, line in enumerate([*self._cluster.lines, ""]):
+            for port, wire in wires.items():
+                if wire.until == at and port in self._ports:
+                    del self._ports[port]
+                    yield _aws(["ip", "link", "del", port])
+                elif wire.at == at and wire.until != at:
+                    yield from self._plug(port, wire)
+            if line:
+                yield from self._line(at, line)
+        found = router.Router(self._cluster, self._ports)
+        yield _aws(["ip", "-batch", "-"], found.batch())
+        yield _aws(["iptables-restore", "--noflush"], found.tables())
+
+    def _plug(
+        self, port: str, wire: Wire, *more: str, line: int | None = None, note: str = ""
+    ) -> Iterator[Command]:
+        self._ports[port] = wire
+        mac, eni = invented_mac("outside"), self._cluster.vpc.enis.get(wire.eni)
+        if eni:
+            mac = self._cluster.fabric.router_mac(eni.subnet)
+        here = ["ip", "link", "add", port, "address", mac, "mtu", JUMBO, "type", "veth", "peer"]
+        there = ["name", wire.interface, "address", wire.mac, *more, "netns", netns(wire.place)]
+        yield _aws([*here, *there], line=line, note=note)
+        yield _aws(["ip", "link", "set", port, "up"])
+        yield _aws(["sysctl", "-q", "-w", f"net.ipv4.neigh.{port}.proxy_delay=0"])
+
+    def _line(self, at: int, line: str) -> Iterator[Command]:
+        place, words = split(line)
+        place = self._cluster.aliases.get(place, place)
+        if words[0] == "ip" and "vlan" in words:
+            yield from self._vlan(at, place, words)
+            return
+        if words[:3] == ["ip", "link", "del"]:
+            gone = [port for port, wire in self._ports.items()
+                    if (wire.place, wire.interface) == (place, words[-1])]  # fmt: skip
+            for port in gone:
+                del self._ports[port]
+        yield Command(netns(place), tuple(words), line=at)
+
+    def _vlan(self, at: int, place: str, words: list[str]) -> Iterator[Command]:
+        """``ip link add link ENI name NAME address MAC type vlan id N``: a veth instead."""
+        given = dict(zip(words[3::2], words[4::2], strict=True))
+        trunk = next(wire.eni for wire in self._ports.values()
+                     if (wire.place, wire.interface) == (place, given["link"]))  # fmt: skip
+        branch = next((eni for eni in self._cluster.vpc.enis.values()
+                       if eni.trunk and eni.trunk.eni_id == trunk
+                       and eni.vlan_id == int(given["id"])), None)  # fmt: skip
+        wire = Wire(place, given["name"], given["address"], branch.eni_id if branch else "", at)
+        mtu = str(self._cluster.settings.eni_mtu)  # the trunk's
+        note = NO_VLAN.format(place, given["name"])
+        yield from self._plug(f"vlan{at}", wire, "mtu", mtu, line=at, note=note)
+
+
+def _aws(words: Sequence[str], text: str = "", line: int | None = None, note: str = "") -> Command:
+    return Command(router.SPACE, tuple(words), text, line, note)
+
+
 HEAD = """\
 #!/bin/sh
 # {name}: built from its own lines with real network namespaces. Run as root.
@@ -115,14 +222,15 @@ def script(lab: Lab) -> str:
 
     Every line of the lab appears in it once, in order, as ``ip netns exec NAMESPACE COMMAND``.
     """
-    pairs = places(lab)
     head = HEAD.format(
         name=lab.name,
-        spaces=" ".join(shlex.quote(name) for _, name in pairs),
+        spaces=" ".join(map(shlex.quote, spaces(lab))),
         switches="\n".join(f"{key} = {value}" for key, value in base_sysctls()),
     )
     lines = []
-    for line in lab.lines:
-        place, words = split(line)
-        lines.append(f"ip netns exec {shlex.quote(netns(place))} {shlex.join(words)}")
+    for one in commands(lab):
+        lines += [f"# {one.note}"] if one.note else []
+        lines.append(f"ip netns exec {shlex.quote(one.namespace)} {shlex.join(one.words)}")
+        if one.text:
+            lines[-1] += f" <<'EOF'\n{one.text}EOF"
     return head + "\n" + "\n".join(lines) + "\n"

@@ -17,7 +17,7 @@ from ekslearn.errors import EkslearnError
 from ekslearn.kernel.frame import Packet
 from ekslearn.kernel.probe import Probe, Seen
 from ekslearn.kernel.space import TOOLS
-from ekslearn.kernel.wiring import argv, netns, places, split
+from ekslearn.kernel.wiring import argv, commands, netns, spaces
 from ekslearn.tools import Done
 
 if TYPE_CHECKING:
@@ -117,19 +117,25 @@ class World:
         Replaces whatever was built before. Returns what each line gave; ``strict`` raises
         ``EkslearnError`` for a line that fails.
         """
-        self._ask("clear")
-        self._ask("add", [name for _, name in places(lab)])
-        done = []
-        for line in lab.lines:
-            place, words = split(line)
-            done.append(Done(*self._ask("run", netns(place), words)))
-            if strict and done[-1].status:
-                raise EkslearnError(
-                    f"the kernel refused {line!r}: {done[-1].stderr.strip() or done[-1].status}"
-                )
-        for place, where in lab.listeners():
-            self._ask("listen", place, netns(place), where)
+        done = self._build(lab)
+        if strict:
+            for line, one in zip(lab.lines, done, strict=True):
+                if one.status:
+                    raise EkslearnError(f"the kernel refused {line!r}: {one.stderr.strip()}")
+        self._ask("settle")
         return done
+
+    def _build(self, lab: Lab) -> list[Done]:
+        """What each line gave. What AWS does has to succeed."""
+        wanted = commands(lab)
+        asked = [(one.namespace, one.words, one.text) for one in wanted]
+        listeners = [(place, netns(place), where) for place, where in lab.listeners()]
+        found = [Done(*one) for one in self._ask("build", spaces(lab), asked, listeners)]
+        for command, done in zip(wanted, found, strict=True):
+            if command.line is None and done.status:
+                words = " ".join(command.words)
+                raise EkslearnError(f"the VPC's router: {words!r} failed: {done.stderr.strip()}")
+        return [done for one, done in zip(wanted, found, strict=True) if one.line is not None]
 
     def run(self, place: str, command: str) -> Done:
         """Run a real command in a place."""
@@ -148,12 +154,10 @@ class World:
         Each group is (seconds to wait before it, its probes). Nothing settles between two lines,
         as in a script. Returns what each line gave, and what came of each probe.
         """
-        lines = [(netns(place), words) for place, words in map(split, lab.lines)]
-        listeners = [(place, netns(place), where) for place, where in lab.listeners()]
-        done = self._ask("build", [name for _, name in places(lab)], lines, listeners)
+        done = self._build(lab)
         asked = [(wait_s, [asdict(one) for one in group]) for wait_s, group in groups]
         found = self._ask("rounds", asked)
-        return [Done(*one) for one in done], [[_seen(one) for one in group] for group in found]
+        return done, [[_seen(one) for one in group] for group in found]
 
 
 def _seen(found: dict[str, Any]) -> Seen:

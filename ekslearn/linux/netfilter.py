@@ -469,8 +469,9 @@ class Netfilter:
         changed: dict[str, dict[str, Chain] | None] = {**self.tables, table: chains}
         self.made += table not in self.tables and chains is not None
         self.tables = {name: held for name, held in changed.items() if held is not None}
-        self.nat = [name for name in sorted(self.tables, key="nat".__ne__) if name == "nat"
-                    or (name not in BUILT_IN and "PREROUTING" in self.tables[name])]  # fmt: skip
+        self.nat = [name for name in sorted(self.tables, key="nat".__ne__)
+                    if (name == "nat" or name not in BUILT_IN)
+                    and any(each.policy for each in self.tables[name].values())]  # fmt: skip
         rules = (rule for held in self.tables.values() for c in held.values() for rule in c.rules)
         self._ns.conntrack.active = any(rule.tracks for rule in rules)
 

@@ -48,6 +48,7 @@ class Wires:
     name: str
     lines: list[str]
     listen: list[tuple[str, str]] = field(default_factory=list)
+    aliases: dict[str, str] = field(default_factory=dict)
 
     @property
     def places(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from ekslearn.linux import Decision, Lookup, Neighbor, Route, Rule
@@ -44,6 +45,52 @@ WANTED: tuple[str, ...] = (
         "3/0", "3/1", "3/2", "3/3", "3/4", "3/9", "3/10", "3/13", "5/1", "11/0",
     )),
 )  # fmt: skip
+
+
+# What AWS decides, by a trace's stage and words; the words in brackets are part of the name.
+AWS = tuple(re.compile(f"({stage}): .*?({words})") for stage, words in (
+    ("vpc source check", ""), ("vpc destination check", ""), ("vpc mtu", ""), ("outside", ""),
+    ("vpc security group|vpc network acl", "(?:in|e)gress: (?:not admitted|admitted|a known).*"),
+    ("vpc route", "send to \\w+|comes in by \\w+|no route to|no ENI has|by tgw or pcx"),
+    ("vpc igw|vpc nat", "rewrite the \\w+|has no public address|knows no such|nobody inside asked"),
+    ("internet|tgw|pcx", "is private|no machine outside has|isn't modelled"),
+    ("vpc", "doesn't carry|takes|is in no machine|nobody in"),
+))  # fmt: skip
+# Every decision of AWS and of the CNI that a sweep of clusters must have seen at least once.
+WANTED_OF_CLUSTERS: tuple[str, ...] = (
+    "vpc source check", "vpc mtu", "vpc takes", "vpc doesn't carry",
+    *(f"vpc security group {way}: {word}" for way in ("ingress", "egress")
+      for word in ("admitted", "not admitted", "a known connection")),
+    *(f"vpc network acl {way}: {word}" for way in ("ingress", "egress")
+      for word in ("admitted", "not admitted")),
+    *(f"vpc route send to {target}" for target in ("local", "igw", "nat", "tgw", "pcx")),
+    *(f"vpc route comes in by {target}" for target in ("tgw", "pcx")),
+    "vpc route no route to", "vpc route no ENI has", "vpc route by tgw or pcx",
+    *(f"vpc {gateway} rewrite the {end}" for gateway in ("igw", "nat")
+      for end in ("source", "destination")),
+    "vpc igw has no public address", "vpc nat nobody inside asked", "internet is private",
+    "internet no machine outside has", "tgw no machine outside has",
+    *(f"ip rule {priority}" for priority in (10, 512, 1024, 1535, 1536, 32765)),
+    *(f"AWS {words}" for words in (
+        "SNAT CHAIN: RETURN", "SNAT CHAIN EXCLUSION: RETURN", "SNAT: SNAT",
+        "SNAT: SNAT --random", "SNAT: SNAT --random-fully", "primary ENI: CONNMARK set",
+        "primary ENI: CONNMARK restore",
+    )),
+)  # fmt: skip
+
+
+def decided_in_cluster(decision: Decision) -> Iterator[str]:
+    """What AWS or the CNI decided here."""
+    row, text = decision.row, f"{decision.stage}: {decision.verdict}"
+    yield from (" ".join(found.groups()).strip() for one in AWS if (found := one.match(text)))
+    if isinstance(row, Lookup) and row.rule and row.rule.priority not in (0, 32766, 32767):
+        yield f"ip rule {row.rule.priority}"
+    if isinstance(row, nf.Walk) and row.rule:
+        comments = [one.text for one in row.rule.matches if isinstance(one, nf.Comment)]
+        target = next((name for name in _walk(row) if name.startswith("target")), "target none")
+        for comment in comments:
+            if comment.startswith("AWS"):
+                yield f"{comment.replace(',', '')}: {target.removeprefix('target ')}"
 
 
 def decided(decision: Decision) -> set[str]:

@@ -8,11 +8,12 @@ COUNT`` plays seeds and prints what disagrees.
 
 from __future__ import annotations
 
+import difflib
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from errno import EPERM
 from ipaddress import IPv4Address
 from typing import Any
@@ -45,6 +46,7 @@ class Watch(Recording):
         self.decided: set[str] = set()
         self.limited: Counter[tuple[str, str, int]] = Counter()
         self.disturbs = False
+        self.turned_later = False  # what follows the handshake brings another redirect
         self.came: dict[str, str] = {}  # namespace: the link its last packet came in by
 
     def sighting(self, namespace: NetworkNamespace, link: Link, way: str, packet: Packet) -> None:
@@ -110,6 +112,7 @@ class Case:
 
     lab: Lab
     questions: Sequence[Question]
+    watch: type[Watch] = Watch
 
     def model(self) -> list[Group]:
         """Ask the model. A question too many for a limit of the kernel is left out.
@@ -120,13 +123,14 @@ class Case:
         lab = self.lab.copy()
         groups = [Group(0.0)]
         sent: Counter[tuple[str, str, int]] = Counter()
+        room = min(PORTS, (65000 - 40000) // len(lab.places))
         for at, place in enumerate(lab.places):
-            lab.namespace(place).sockets.next_port = 40000 + PORTS * at
+            lab.namespace(place).sockets.next_port = 40000 + room * at
         for question in self.questions:
             near = any(count >= (ERRORS if kind == 3 else 1) for (*_, kind), count in sent.items())
             turned = {key[:2] for key in sent if key[2] == 5}
-            trial = lab.copy() if near else lab
-            asked, watch = ask(trial, question)
+            trial = lab.copy() if near or question.protocol == "tcp" else lab
+            asked, watch = ask(trial, question, self.watch())
             weight = 2 if question.protocol == "tcp" else 1  # what follows the SYN is limited too
             new = sent.copy()
             for key, count in watch.limited.items():
@@ -134,6 +138,8 @@ class Case:
             many = any(count > (ERRORS if key[2] == 3 else REDIRECTS) for key, count in new.items())
             # A redirect takes away the tokens for errors too (ip_rt_send_redirect).
             if near and (many or any(k[:2] in turned for k in watch.limited if k[2] == 3)):
+                continue
+            if watch.turned_later:
                 continue
             lab = trial
             turns = [key for key in watch.limited if key[2] == 5]
@@ -149,10 +155,10 @@ class Case:
         return [group for group in groups if group.asked]
 
 
-def ask(lab: Lab, question: Question) -> tuple[Asked, Watch]:
+def ask(lab: Lab, question: Question, watch: Watch | None = None) -> tuple[Asked, Watch]:
     """Send one probe in the model."""
+    watch = watch or Watch()
     namespace = lab.namespace(question.source)
-    watch = Watch()
     lab.world.recorder = watch
     try:
         client = namespace.sockets.ask(
@@ -167,6 +173,9 @@ def ask(lab: Lab, question: Question) -> tuple[Asked, Watch]:
     number = client.question.sport or client.question.ident
     if client.errno and client.errno != EPERM:
         watch.decided.add("sender told at once")
+    if question.protocol == "tcp" and verdict == "delivered":
+        later = after_the_handshake(lab, question.source, client.question)
+        watch.turned_later = any(key[2] == 5 for key in later - watch.limited.keys())
     probe = Probe(
         namespace=netns(question.source), protocol=question.protocol,
         destination=question.address, dport=question.port, sport=number, ttl=question.ttl,
@@ -174,6 +183,18 @@ def ask(lab: Lab, question: Question) -> tuple[Asked, Watch]:
     )  # fmt: skip
     says = normal(model_says(trace), lab, probe)
     return Asked(question, probe, says, verdict, frozenset(watch.decided)), watch
+
+
+def after_the_handshake(lab: Lab, source: str, syn: Packet) -> set[tuple[str, str, int]]:
+    """The limited errors for what the real asker says next: an ACK, in a copy that is thrown away.
+
+    The model sends nothing then, but a mark saved on the connection may lead that packet elsewhere.
+    """
+    scratch, watch = lab.copy(), Watch()
+    scratch.world.recorder = watch
+    scratch.namespace(source).ip.send(replace(syn, flags="ACK"))
+    scratch.world.settle()
+    return set(watch.limited)
 
 
 def normal(lines: Iterable[str], lab: Lab, probe: Probe) -> tuple[str, ...]:
@@ -205,10 +226,12 @@ class Difference:
     def __str__(self) -> str:
         lines = [*self.case.lab.lines, *(f"listen {one}" for one in self.case.lab.listeners())]
         lines += [f"ask {one}" for one in self.case.questions]
-        import difflib
+        return "\n    ".join([self.case.lab.name, *lines, self.diff()])
 
+    def diff(self) -> str:
+        """The question, and where the answers differ."""
         diff = difflib.unified_diff(self.model, self.kernel, "model", "kernel", lineterm="", n=9)
-        return "\n    ".join([f"{self.case.lab.name}: {self.question}", *lines, *diff])
+        return "\n    ".join([str(self.question), *diff])
 
 
 def kernel_lines(seen: Seen, asked: Asked, case: Case) -> tuple[str, ...]:

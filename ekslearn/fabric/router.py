@@ -15,14 +15,15 @@ from ipaddress import IPv4Address, IPv4Network
 from ..linux.conntrack import Tuple, tuple_of
 from ..linux.ip import FRAGMENTATION_NEEDED, QUOTED_BYTES
 from ..linux.link import Link, Wire, invented_mac
+from ..linux.neighbor import VLAN_HEADER
 from ..linux.packet import BROADCAST_MAC, UNREACHABLE, Arp, Frame, Packet
 from ..linux.world import Decision, World
-from .model import Eni, Vpc
+from ..vpc.model import Eni, Vpc
+from ..vpc.route import LOCAL, RouteTable, VpcRoute
+from ..vpc.security import SecurityGroup, judge
+from ..vpc.security import VpcRow as VpcRow
+from ..vpc.subnet import Subnet
 from .nat import NatGateway, moved
-from .route import LOCAL, RouteTable, VpcRoute
-from .security import SecurityGroup, judge
-from .security import VpcRow as VpcRow
-from .subnet import Subnet
 
 # Bytes. EC2 user guide, "Network MTU": 1500 through an internet gateway, 8500 by peering between
 # Regions (within one it would be 9001) and through a transit gateway, 9001 inside. All answer what
@@ -73,6 +74,10 @@ class Fabric(Wire):
         if eni := self._enis.pop(link, None):
             del self._links[eni], self._macs[eni.mac]
         self._hosts = {ip: other for ip, other in self._hosts.items() if other is not link}
+
+    def outside(self, place: str) -> list[IPv4Address]:
+        """The addresses of a machine outside the VPC, by its namespace's name."""
+        return [ip for ip, link in self._hosts.items() if link.namespace.name == place]
 
     def router_mac(self, subnet: Subnet) -> str:
         """The MAC the implicit router shows to a subnet."""
@@ -216,6 +221,10 @@ class Fabric(Wire):
             self._deliver(to, Frame(eni.mac, mac or self.router_mac(eni.subnet), packet))
 
     def _deliver(self, link: Link, frame: Frame) -> None:
+        packet = frame.payload
+        if isinstance(packet, Packet) and packet.size > link.mtu + VLAN_HEADER:
+            self._drop(link, "vpc", f"{link.name} takes {link.mtu} bytes", packet)
+            return
         self.world.later(link.namespace.receive, link, frame)
 
     def _acl(self, link: Link, subnet: Subnet, way: str, packet: Packet) -> bool:
