@@ -16,6 +16,7 @@ from ekslearn.exercises import (
     pods_on_different_nodes,
     pods_on_one_node,
     rules_choose_the_table,
+    the_warm_pool,
 )
 from ekslearn.exercises.format import (
     NOBODY,
@@ -54,6 +55,7 @@ EXERCISES: dict[str, Exercise] = {
         *how_a_route_is_chosen.EXERCISES,
         *rules_choose_the_table.EXERCISES,
         *hooks_nat_and_marks.EXERCISES,
+        *the_warm_pool.EXERCISES,
         *pods_on_different_nodes.EXERCISES,
     )
 }
