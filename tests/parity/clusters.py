@@ -24,7 +24,7 @@ from ekslearn.kubernetes import Pod
 from ekslearn.kubernetes.pod import Container, SecurityGroupPolicy
 from ekslearn.linux import Decision, Link, NetworkNamespace, Packet
 from ekslearn.vpc.instance import instance_type
-from ekslearn.vpc.model import Vpc
+from ekslearn.vpc.model import Eni, Vpc
 from ekslearn.vpc.security import NetworkAcl, SecurityGroup, SecurityRule
 from ekslearn.vpc.subnet import Subnet
 from tests.parity.coverage import decided_in_cluster
@@ -319,9 +319,10 @@ class Clustering:
         lab, draw = self.lab, self.random.random()
         enis = list(lab.vpc.enis.values())
         public = {one.public_ip: one for one in enis if one.public_ip}
-        # From inside, an igw shows the asked one's security groups a public source, and the
-        # router its private one: see ekslearn/kernel/router.py.
-        if public and draw < (0.4 if source in self.outside else 0.05 if not self.groups else 0):
+        if self.groups:  # what the router can't say, see there
+            far = lab.fabric.outside(source)[:1]
+            public = {ip: one for ip, one in public.items() if far and _by_igw(one, far[0])}
+        if public and draw < (0.4 if source in self.outside else 0.05):
             ip = self.random.choice(list(public))
             return self._holder(public[ip].primary), str(ip)
         if draw < 0.6 and self.pods:
@@ -350,6 +351,11 @@ class Clustering:
             return place, self.lab.address(place)
         except EkslearnError:  # a line took it
             return "", NOWHERE
+
+
+def _by_igw(eni: Eni, address: IPv4Address) -> bool:
+    route = eni.subnet.table.lookup(address)
+    return route is not None and route.target == "igw"
 
 
 class ClusterWatch(Watch):
