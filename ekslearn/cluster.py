@@ -6,8 +6,7 @@ import pickle
 import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING, Any
-from weakref import ref
+from typing import TYPE_CHECKING
 
 from . import iptables as iptables  # adds its commands to the tools
 from . import tools
@@ -16,7 +15,7 @@ from .linux import NetworkNamespace, World
 from .tools import Done
 
 if TYPE_CHECKING:
-    from .trace import Recording, Trace
+    from .trace import Trace
 
 End = tuple[str, str]
 # Listings of `ip`: what they ask changes nothing, even where they print nothing.
@@ -34,7 +33,6 @@ class Lab:
         self.lines: list[str] = []
         self._listeners: list[tuple[str, str]] = []
         self._world = World(seed)
-        self._recorded: list[ref[Recording]] = []
         for place in places:
             NetworkNamespace(self._world, place)
 
@@ -56,10 +54,7 @@ class Lab:
     def run(self, place: str, command: str | Sequence[str]) -> Done:
         """Run one command line in a place as the real tool would; note a change in ``lines``."""
         namespace = self.namespace(place)
-        for kept in self._recorded:  # what wasn't read yet: the command may change what it is about
-            if recording := kept():
-                recording.tell()
-        self._recorded.clear()
+        self._world.changing()
         done = tools.run(namespace, command)
         text = command if isinstance(command, str) else " ".join(command)
         quiet = not done.stdout or (text.startswith("sysctl") and "=" in text)
@@ -115,12 +110,7 @@ class Lab:
         """
         from .trace import follow
 
-        made = follow(self, source, destination)
-        self._recorded.append(ref(made.recording))
-        return made
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_recorded": []}
+        return follow(self, source, destination)
 
     def copy(self) -> Lab:
         """An independent lab in the same state: a scratch state for pictures and what-ifs."""
