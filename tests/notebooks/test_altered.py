@@ -128,9 +128,7 @@ def test_without_one_row_everything_says_so(stem: str, tmp_path: Path) -> None:
         if isinstance(change, tuple):
             assert change[0] in text
             return text.replace(*change)
-        if (
-            change and "kind: Cluster" in text
-        ):  # the first document has no commands
+        if change and "kind: Cluster" in text:  # the first document has no commands
             spec, *pods = text.split("\n---\n")
             return "\n---\n".join([f"{spec}\n  commands:\n    - {change}", *pods])
         return f"{text}    - {change}\n" if change else text
