@@ -10,10 +10,10 @@ kernel does with a packet, it proves for good. How it works:
 - Routes: each address leads to its ENI's port, with the ENI's MAC. The MTU is that of the way.
 - ARP has no mark. It sees the subnet's gateway and the subnet's addresses and nothing else.
 
-Where it can't say what the model says, and nobody asks: security groups see a public source as
-the private one when somebody inside is asked through the igw; a connection that came in by the
-igw and is answered through another gateway is a new one to them; once a reset has ended one, an
-error about it isn't translated. ARP names the router's MAC, where AWS names the ENI's.
+Where it can't say what the model says, and nobody asks: from inside to a public address of the
+VPC, filters see the private ones, and the MTU is 9001; a connection that came in by the igw and
+is answered through another gateway is a new one to security groups; once a reset has ended one,
+an error about it isn't translated. ARP names the router's MAC, where AWS names the ENI's.
 """
 
 from __future__ import annotations
@@ -60,9 +60,10 @@ class Router:
         self.held = {one: [one.primary, *one.secondary, *one.prefixes] for one in enis}
         self._numbers: dict[str, int] = {}
 
-    def batch(self) -> str:
-        """What ``ip -batch`` reads: addresses, rules, routes and neighbors."""
-        return "\n".join(["link set lo up", *self._gateways(), *self._rules(), *self._routes(), ""])
+    def programs(self) -> tuple[tuple[list[str], str], ...]:
+        """The programs that set it up, and what they read."""
+        rows = "\n".join(["link set lo up", *self._gateways(), *self._rules(), *self._routes(), ""])
+        return (["ip", "-batch", "-"], rows), (["iptables-restore", "--noflush"], self._tables())
 
     def _gateways(self) -> Iterator[str]:
         """Who is answered for in a subnet."""
@@ -100,8 +101,8 @@ class Router:
                     yield f"route add {each} dev {port} mtu {PATH_MTU[way]} table {table}"
                     yield f"neigh replace {each} lladdr {wire.mac} dev {port} nud permanent"
 
-    def tables(self) -> str:
-        """What ``iptables-restore --noflush`` reads; no message to the kernel is too long."""
+    def _tables(self) -> str:
+        """Rules of each table, in parts: no message to the kernel may be too long."""
         text = []
         for table, rules in ("raw", self._ways), ("mangle", self._filters), ("nat", self._edge):
             rows = list(rules())
@@ -136,9 +137,8 @@ class Router:
     def _filters(self) -> Iterator[str]:
         """What AWS drops, each where the packet looks as AWS sees it."""
         far = f"-m mark ! --mark {MARKS['near']}"
-        yield "-A PREROUTING -j TTL --ttl-inc 1"
+        yield from ("-A PREROUTING -j TTL --ttl-inc 1", "-A FORWARD -o lo -j DROP")
         yield f"-A PREROUTING {NAT} -m conntrack --ctstate INVALID -j DROP"
-        yield "-A FORWARD -o lo -j DROP"
         for port in self.hosts:
             yield f"-A FORWARD -o {port} -m mark --mark 16/16 -d {NOT_PUBLIC} -j DROP"
         checked = [port for port, eni in self.enis.items() if eni.source_dest_check]

@@ -142,9 +142,8 @@ class _Plugging:
                     yield from self._plug(port, wire)
             if line:
                 yield from self._line(at, line)
-        found = router.Router(self._cluster, self._ports)
-        yield _aws(["ip", "-batch", "-"], found.batch())
-        yield _aws(["iptables-restore", "--noflush"], found.tables())
+        for words, text in router.Router(self._cluster, self._ports).programs():
+            yield _aws(words, text)
 
     def _plug(
         self, port: str, wire: Wire, *more: str, line: int | None = None, note: str = ""
