@@ -25,7 +25,7 @@ GATEWAYS = {
     "igw": "internet gateway",
     "nat": f"NAT gateway {NAT_GATEWAY}",
     "tgw": "transit gateway",
-    "pcx": "VPC peering",
+    "pcx": "peering",
 }
 
 

@@ -335,7 +335,7 @@ class Builder:
             self.frame(f"gw-{name}", "gateway", x, bottom - tall / 2, wide, tall)
             self.text(f"gw-{name}-title", x + 31, bottom + 4.5, name, LABEL, mono=True, bold=True)
             x += wide + 8
-            x += self.text(f"gw-{name}-label", x, bottom - 8, GATEWAYS[name], muted=True) + 22
+            x += self.text(f"gw-{name}-label", x, bottom - 8, GATEWAYS[name], muted=True) + 10
 
     def beyond(self, bottom: float) -> float:
         """Machines outside the VPC, in a row; returns where it ends."""
