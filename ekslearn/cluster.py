@@ -19,11 +19,11 @@ from . import iptables as iptables  # adds its commands to the tools
 from . import nft as nft  # likewise
 from . import tools
 from .cni import node as host
-from .cni.ipamd import NoAddress
-from .cni.pool import EniConfig, eniconfig_for
 from .cni.settings import Settings
 from .errors import EkslearnError, KernelError
 from .fabric import Fabric
+from .ipamd.daemon import NoAddress
+from .ipamd.pool import EniConfig, eniconfig_for
 from .kubernetes import Pod, SecurityGroupPolicy
 from .linux import NetworkNamespace, World
 from .linux.link import invented_mac

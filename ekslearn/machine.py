@@ -12,11 +12,11 @@ from . import data_path
 from .cni import names
 from .cni import node as host
 from .cni import pod as wiring
-from .cni.datastore import CHECKPOINT_VERSION
-from .cni.ipamd import INTERFACE, NETWORK, SANDBOX_FAILED, Ipamd, NoAddress
-from .cni.pool import EniConfig
 from .cni.settings import Settings
 from .errors import EkslearnError
+from .ipamd.daemon import INTERFACE, NETWORK, SANDBOX_FAILED, Ipamd, NoAddress
+from .ipamd.datastore import CHECKPOINT_VERSION
+from .ipamd.pool import EniConfig
 from .kubernetes import Pod
 from .linux import NetworkNamespace, World
 from .linux.link import invented_mac

@@ -13,10 +13,10 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from .cluster import Cluster, Lab, socket_of
-from .cni.pool import EniConfig
 from .cni.settings import read as read_settings
 from .document import LIMIT, Composer, Node, files, read, short
 from .errors import EkslearnError, NotModelled
+from .ipamd.pool import EniConfig
 from .kubernetes import read_pod, read_policy
 from .machine import PinnedEni
 from .vpc.instance import instance_type

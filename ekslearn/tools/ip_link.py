@@ -32,12 +32,8 @@ from .words import (
 )  # fmt: skip
 
 # In bytes: a veth's (drivers/net/veth.c, ETH_MIN_MTU .. ETH_MAX_MTU), an ENI's (the ENA device's).
-MTU_LIMITS = {
-    "veth": (68, 65535),
-    "ethernet": (68, 9216),
-    "vlan": (0, 65535),
-    "loopback": (68, 1 << 31),
-}
+MTU_LIMITS = {"veth": (68, 65535), "ethernet": (68, 9216), "vlan": (0, 65535),
+              "loopback": (68, 1 << 31)}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +173,8 @@ def _existing(namespace: NetworkNamespace, words: Words) -> dict[str, Any]:
     found = _parse(namespace, words)
     if not found["dev"]:
         give_up('Not enough information: "dev" argument is required.')
-    for key, word in (("kind", '"type"'), ("parent", '"link"')):
-        if key in found:
-            words.refuse(word)
+    if "kind" in found or "parent" in found:
+        words.refuse('"type"' if "kind" in found else '"link"')
     if found["dev"] in namespace.links and isinstance(found.get("mac"), bytes):
         give_up(f"Invalid address length {len(found['mac'])} - must be 6 bytes", 1)
     found["link"] = link_named(namespace, found["dev"])
@@ -224,10 +219,8 @@ def _add(namespace: NetworkNamespace, words: Words, style: Style) -> str:
     kind = near.get("kind", "")
     if not kind:
         give_up('Not enough information: "type" argument is required', 1)
-    if kind == "vlan" and "parent" in near:
-        return _add_vlan(namespace, near, words)
     if "parent" in near:
-        words.refuse('"link"')
+        return _add_vlan(namespace, near, words)
     if kind in refused_words()["ip link type"].split():
         words.refuse(f'"type {kind}"')
     far: dict[str, Any] = {}
@@ -262,7 +255,7 @@ def _add_vlan(namespace: NetworkNamespace, found: dict[str, Any], words: Words) 
     """A VLAN device on an ENI: ``... type vlan id N``."""
     parent = link_named(namespace, found["parent"])
     vlan = number(words.take(), 4095) if words.take() == "id" else None
-    if parent.segment is None or vlan is None or words or {"mac", "dev"} - found.keys():
+    if not (parent.segment and vlan and found["kind"] == "vlan" and "mac" in found) or words:
         words.refuse("a VLAN device other than `link ENI name NAME address MAC type vlan id N`")
     namespace.add_vlan(found["dev"], found["mac"], parent, vlan)
     return ""

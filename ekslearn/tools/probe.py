@@ -31,6 +31,7 @@ PING_TAKES = dict.fromkeys("cst", ".*") | dict.fromkeys("Wi", SECONDS) | {"M": "
 TRACE_TAKES = {"m": r"[1-9]\d?|1\d\d|2[0-4]\d|25[0-5]", "q": "[1-9]|10"}
 TRACE_TAKES |= dict.fromkeys("wz", SECONDS)
 PING_LIMITS = {"c": (1, 2**63 - 1), "s": (0, 2**31 - 1), "t": (0, 255)}
+EXPIRED = "Time to live exceeded"
 NO_NAMES = "Temporary failure in name resolution"  # nobody answers for names here
 
 
@@ -121,11 +122,9 @@ def _ping_line(answer: Packet, number: int) -> str:
         size = answer.size - PING_HEADERS
         time = " time=0.000 ms" if size >= TIMED else ""
         return f"{size + 8} bytes from {answer.src}: icmp_seq={number} ttl={answer.ttl}{time}"
-    words = "Time to live exceeded"
+    words = f"Redirect Host(New nexthop: {answer.gateway})" if kind == REDIRECT else EXPIRED
     if kind == UNREACHABLE:
         words = UNREACHABLE_WORDS[code] + (f" (mtu = {answer.mtu})" if code == 4 else "")
-    elif kind == REDIRECT:
-        words = f"Redirect Host(New nexthop: {answer.gateway})"
     return f"From {answer.src} icmp_seq={number} {words}"
 
 

@@ -80,10 +80,8 @@ def _missing(namespace: NetworkNamespace, path: str, found: dict[str, Any]) -> s
     switches = "sysctl net.ipv4.conf" if interface and interface[1] in known else "sysctl net.ipv4"
     if (interface or key == f"net.ipv4.{last}") and last in refused_words()[switches].split():
         Words([], "sysctl").refuse(key)
-    if found.get("ignore") and key.startswith("net.ipv6."):  # -e: what isn't there is let be
-        return ""
     inside = [name for name in namespace.sysctls.names() if name.startswith(key.rstrip(".") + ".")]
-    if not key or inside or ELSEWHERE.match(key):
+    if not key or inside or (ELSEWHERE.match(key) and not found.get("ignore")):
         Words([], "sysctl").refuse(f'"{key}", a folder or none of net.ipv4,')
     missing = f"sysctl: cannot stat /proc/sys/{path}: No such file or directory\n"
     return "" if found.get("ignore") else missing

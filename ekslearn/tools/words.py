@@ -14,8 +14,8 @@ from functools import cache, lru_cache
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, NoReturn, TypeVar
 
-from .. import data_path
 from ..errors import NotModelled
+from ..paths import data_path
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ekslearn.cni.datastore import DataStore, PodKey, StoredEni, StoreError
 from ekslearn.cni.names import host_veth
+from ekslearn.ipamd.datastore import DataStore, PodKey, StoredEni, StoreError
 
 
 class Clock:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from ekslearn.cni.datastore import StoreError
-from ekslearn.cni.ipamd import Decision, NoAddress
 from ekslearn.cni.names import host_veth
-from ekslearn.cni.pool import SUBNET_TAG, EniConfig
 from ekslearn.cni.settings import parse
 from ekslearn.errors import EkslearnError
+from ekslearn.ipamd.daemon import Decision, NoAddress
+from ekslearn.ipamd.datastore import StoreError
+from ekslearn.ipamd.pool import SUBNET_TAG, EniConfig
 from ekslearn.vpc.instance import instance_type
 from ekslearn.vpc.model import Vpc
 from ekslearn.vpc.subnet import Subnet

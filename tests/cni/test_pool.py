@@ -8,11 +8,11 @@ from itertools import product
 
 import pytest
 
-from ekslearn.cni import pool
-from ekslearn.cni.datastore import IPS_PER_PREFIX, Stats, div_ceil
-from ekslearn.cni.pool import Pool
 from ekslearn.cni.settings import Settings
 from ekslearn.errors import EkslearnError
+from ekslearn.ipamd import pool
+from ekslearn.ipamd.datastore import IPS_PER_PREFIX, Stats, div_ceil
+from ekslearn.ipamd.pool import Pool
 
 
 def looked_at(

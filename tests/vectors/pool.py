@@ -9,9 +9,12 @@ from ipaddress import IPv4Address, IPv4Network
 from random import Random
 from typing import Any
 
-from ekslearn.cni import pool
-from ekslearn.cni.awsutils import NotDetached
-from ekslearn.cni.datastore import (
+from ekslearn.cni.settings import Settings, parse
+from ekslearn.errors import EkslearnError
+from ekslearn.ipamd import pool
+from ekslearn.ipamd.awsutils import NotDetached
+from ekslearn.ipamd.daemon import NoAddress, stale_pod_commands
+from ekslearn.ipamd.datastore import (
     IPS_PER_PREFIX,
     MIN_ENI_AGE_S,
     PREFIX_LENGTH,
@@ -23,9 +26,6 @@ from ekslearn.cni.datastore import (
     StoreError,
     div_ceil,
 )
-from ekslearn.cni.ipamd import NoAddress, stale_pod_commands
-from ekslearn.cni.settings import Settings, parse
-from ekslearn.errors import EkslearnError
 from ekslearn.vpc.error import Ec2Error
 from ekslearn.vpc.instance import InstanceType, instance_type
 from ekslearn.vpc.model import Eni, Vpc

@@ -17,9 +17,9 @@ from ekslearn.vpc.error import Ec2Error
 from ekslearn.vpc.model import Eni
 from ekslearn.vpc.subnet import Subnet
 
+from ..cni.settings import Settings
 from .datastore import rfc3339
 from .pool import CREATED_TAG, EniConfig, eni_tags, subnet_excluded, subnet_usable
-from .settings import Settings
 
 SDK_ATTEMPTS, SDK_MAX_BACKOFF_S = 10, 20.0  # session.go maxRetries; retry.DefaultMaxBackoff
 TRIES, MAX_BACKOFF_S = 12, 60.0  # maxENIEC2APIRetries, maxENIBackoffDelay

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ekslearn.errors import EkslearnError
 
-from . import names
+from ..cni import names
 
 MIN_ENI_AGE_S = 60  # minENILifeTime
 IPS_PER_PREFIX, PREFIX_LENGTH, PREFIXES_AT_A_TIME = 16, 28, 1  # GetPrefixDelegationDefaults
