@@ -14,6 +14,7 @@ from ekslearn.exercises import (
     hooks_nat_and_marks,
     how_a_route_is_chosen,
     out_to_the_world,
+    pods_on_different_nodes,
     pods_on_one_node,
     rules_choose_the_table,
 )
@@ -55,6 +56,7 @@ EXERCISES: dict[str, Exercise] = {
         *rules_choose_the_table.EXERCISES,
         *hooks_nat_and_marks.EXERCISES,
         *out_to_the_world.EXERCISES,
+        *pods_on_different_nodes.EXERCISES,
     )
 }
 
