@@ -13,6 +13,7 @@ from ekslearn.exercises import (
     containers_of_one_pod,
     hooks_nat_and_marks,
     how_a_route_is_chosen,
+    out_to_the_world,
     pods_on_different_nodes,
     pods_on_one_node,
     rules_choose_the_table,
@@ -55,6 +56,7 @@ EXERCISES: dict[str, Exercise] = {
         *how_a_route_is_chosen.EXERCISES,
         *rules_choose_the_table.EXERCISES,
         *hooks_nat_and_marks.EXERCISES,
+        *out_to_the_world.EXERCISES,
         *the_warm_pool.EXERCISES,
         *pods_on_different_nodes.EXERCISES,
     )
