@@ -19,17 +19,17 @@ from . import iptables as iptables  # adds its commands to the tools
 from . import nft as nft  # likewise
 from . import tools
 from .cni import node as host
-from .cni.ipamd import NoAddress
-from .cni.pool import EniConfig, eniconfig_for
 from .cni.settings import Settings
 from .errors import EkslearnError, KernelError
+from .fabric import Fabric
+from .ipamd.daemon import NoAddress
+from .ipamd.pool import EniConfig, eniconfig_for
 from .kubernetes import Pod, SecurityGroupPolicy
 from .linux import NetworkNamespace, World
 from .linux.link import invented_mac
 from .machine import Machine, PinnedEni
 from .tools import Done
 from .vpc.ec2 import Ec2
-from .vpc.fabric import Fabric
 from .vpc.instance import InstanceType, instance_type
 from .vpc.model import Eni, Vpc
 from .vpc.security import SecurityGroup

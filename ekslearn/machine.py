@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from . import data_path
 from .cni import names
 from .cni import node as host
 from .cni import pod as wiring
-from .cni.datastore import CHECKPOINT_VERSION
-from .cni.ipamd import INTERFACE, NETWORK, SANDBOX_FAILED, Ipamd, NoAddress
-from .cni.pool import EniConfig
 from .cni.settings import Settings
 from .errors import EkslearnError
+from .ipamd.daemon import INTERFACE, NETWORK, SANDBOX_FAILED, Ipamd, NoAddress
+from .ipamd.datastore import CHECKPOINT_VERSION
+from .ipamd.pool import EniConfig
 from .kubernetes import Pod
-from .linux import NetworkNamespace
+from .linux import NetworkNamespace, World
 from .linux.link import invented_mac
+from .vpc.ec2 import Ec2
 from .vpc.instance import InstanceType, max_pods
-from .vpc.model import Eni
+from .vpc.model import Eni, Vpc
 from .vpc.security import SecurityGroup
-
-if TYPE_CHECKING:
-    from .cluster import Cluster
 
 RULES, ROUTES = "ip rule show", "ip route show table all"
 CONTROLLER = "aws-k8s-trunk-eni"  # what the VPC resource controller calls a trunk
@@ -42,6 +40,34 @@ class PinnedEni:
     prefixes: tuple[IPv4Network, ...] = ()
 
 
+class Site(Protocol):
+    """What a node stands in: the cluster, as far as the node uses it."""
+
+    settings: Settings
+    connmark: str
+    vpc: Vpc
+    ec2: Ec2
+
+    @property
+    def world(self) -> World:
+        """The clock and the dice."""
+
+    def namespace(self, place: str) -> NetworkNamespace:
+        """The namespace of a place."""
+
+    def wire(self, lines: Iterable[str]) -> None:
+        """Run lines that have to work."""
+
+    def shows(self, place: str, command: str) -> str:
+        """What a listing prints in a place."""
+
+    def plug(self, place: str, interface: str, eni: Eni) -> None:
+        """Let an ENI appear in a namespace."""
+
+    def unplug(self, eni_id: str) -> None:
+        """Let it disappear."""
+
+
 def sandbox(pod: Pod) -> str:
     """The id of a pod's sandbox, 64 hexadecimal digits: the same on every run."""
     return sha256(pod.place.encode()).hexdigest()
@@ -54,7 +80,7 @@ class Machine:
     """
 
     def __init__(
-        self, cluster: Cluster, name: str, kind: InstanceType, *, interfaces: Sequence[str] = (),
+        self, cluster: Site, name: str, kind: InstanceType, *, interfaces: Sequence[str] = (),
         pods: int | None = None,
     ) -> None:  # fmt: skip
         self.name, self.kind, self.cluster, self._interfaces = name, kind, cluster, interfaces

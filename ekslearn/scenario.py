@@ -13,10 +13,10 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from .cluster import Cluster, Lab, socket_of
-from .cni.pool import EniConfig
 from .cni.settings import read as read_settings
 from .document import LIMIT, Composer, Node, files, read, short
 from .errors import EkslearnError, NotModelled
+from .ipamd.pool import EniConfig
 from .kubernetes import read_pod, read_policy
 from .machine import PinnedEni
 from .vpc.instance import instance_type
@@ -25,6 +25,7 @@ from .vpc.security import ANYWHERE, SecurityGroup, SecurityRule
 from .vpc.subnet import Subnet
 
 API = "ekslearn/v1"
+HEAD = f"apiVersion: {API} and kind: Lab or Cluster"
 MANIFESTS = [("v1", "Pod"), ("crd.k8s.amazonaws.com/v1alpha1", "ENIConfig"),
              ("vpcresources.k8s.aws/v1beta1", "SecurityGroupPolicy")]  # fmt: skip
 
@@ -48,13 +49,10 @@ def load(source: str | Path) -> Lab:
         where, found = str(source), [(str(file), read(file)) for file in files(source)]
     documents = [one for file, text in found for one in Composer(text, file).documents()]
     if not documents:
-        raise EkslearnError(
-            f"{where}: there is no scenario in it; it needs one document with"
-            f" apiVersion: {API} and kind: Lab or Cluster"
-        )
+        raise EkslearnError(f"{where}: there is no scenario in it; it needs a document with {HEAD}")
     own = [one for one in documents if kind_of(one)[0] == API]
     if not own:
-        documents[0].refuse(f"no document here has apiVersion: {API} and kind: Lab or Cluster")
+        documents[0].refuse(f"no document here has {HEAD}")
     if len(own) > 1:
         own[1].refuse("a second scenario begins here; one is expected")
     rest = [one for one in documents if one is not own[0]]
@@ -72,10 +70,7 @@ def kind_of(document: Node) -> tuple[str, str]:
     found = document.expect(dict)
     for name in ("apiVersion", "kind"):
         if name not in found:
-            document.refuse(
-                f"the field {name} is missing; a scenario begins with"
-                f" apiVersion: {API} and kind: Lab or Cluster"
-            )
+            document.refuse(f"the field {name} is missing; a scenario begins with {HEAD}")
     api, kind = (str(found[name].expect(str)) for name in ("apiVersion", "kind"))
     if api == API and kind not in ("Lab", "Cluster"):
         found["kind"].refuse(f"{short(kind)} is no kind of scenario; known here: Lab, Cluster")

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from . import iptables, nft, tools
 from .errors import EkslearnError
+from .fabric import VpcRow
 from .linux import Client, Decision, Link, Lookup, Neighbor, NetworkNamespace, Packet, Route
 from .linux.conntrack import Connection
 from .linux.netfilter import Walk
 from .linux.packet import ECHO_REQUEST, REDIRECT
-from .vpc.fabric import VpcRow
 
 if TYPE_CHECKING:
     from .cluster import Lab

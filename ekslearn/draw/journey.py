@@ -106,7 +106,7 @@ def port_of(layout: VpcLayout, events: Sequence[Event], number: int) -> Spot | N
     """
     event = events[number]
     assert isinstance(event, Step)
-    coming = " ingress: " in event.because or event.stage == "vpc destination check"
+    coming = event.decision.startswith("ingress: ") or event.stage == "vpc destination check"
     left = next((e for e in reversed(events[:number]) if isinstance(e, Sighting)), None)
     if left and left.direction == "out" and left.place == event.place and not coming:
         return left.place, left.interface

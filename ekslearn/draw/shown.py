@@ -209,7 +209,8 @@ class Reader:
         ] if "lo" in space.links else []  # fmt: skip
         given = {"notes": (), **more}
         given["notes"] = (*extra, *given["notes"])  # type: ignore[misc]
-        return Place(name=name, ports=tuple(ports), listens=listens, **given)  # type: ignore[arg-type]
+        ends = tuple(ports)
+        return Place(name=name, ports=ends, listens=listens, **given)  # type: ignore[arg-type]
 
     def to_hidden(self, link: Link) -> bool:
         """Whether a node's veth leads to a pod: such are told with the pods."""

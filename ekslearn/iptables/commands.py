@@ -355,16 +355,21 @@ def iptables_restore(namespace: NetworkNamespace, words: list[str], text: str) -
 
 
 def _commit(lines: list[tuple[int, Line]], chains: Chains) -> None:
-    """Do what the lines of a table say, its policies last.
+    """Do what the lines of a table say, its policies last: till then -P just makes its chain.
 
     The kernel speaks after iptables, as it gets all of them at once.
     """
     objections: list[str] = []
     gone: dict[str, int] = {}  # built-in chains that -X took away; their policies went with them
-    for at, line in sorted(lines, key=lambda row: row[1].command == "P"):
-        before = set(chains)
+    policies = [row for row in lines if row[1].command == "P"]
+    for number, (at, line) in enumerate([*lines, *policies]):
+        before, name = set(chains), line.chain or ""
+        if line.command == "P" and number < len(lines):
+            if name in nf.BUILT_IN[line.table]:
+                chains.setdefault(name, nf.Chain(name, "ACCEPT"))
+            continue
         try:
-            if line.command != "P" or at > gone.get(line.chain or "", 0):
+            if line.command != "P" or at > gone.get(name, 0):
                 _change(line, chains)
             gone |= dict.fromkeys(before - set(chains), at)
         except Trouble as trouble:

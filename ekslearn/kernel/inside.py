@@ -32,8 +32,9 @@ from ekslearn.kernel.router import SPACE
 NEIGHBOR = {"retrans_time_ms": "20", "mcast_solicit": "2", "ucast_solicit": "2",
             "mcast_resolicit": "0", "proxy_delay": "0", "delay_first_probe_time": "60",
             "locktime": "-1"}  # fmt: skip
-# For each namespace: whoever is root here may send ICMP echoes.
-PING = ("net.ipv4.ping_group_range", "0 0")
+# For each namespace: whoever is root here may send ICMP echoes, and a SYN-ACK isn't repeated (a
+# second later it would take a redirect's turn away from another probe).
+OWN = (("net.ipv4.ping_group_range", "0 0"), ("net.ipv4.tcp_synack_retries", "0"))
 
 
 class Inside:
@@ -51,7 +52,8 @@ class Inside:
             space.add(name)
             self.namespaces.append(name)
             with space.entered(name):
-                space.write_sysctl(*PING)
+                for key, value in OWN:
+                    space.write_sysctl(key, value)
 
     def clear(self) -> None:
         """Remove every namespace and listener."""
@@ -120,7 +122,14 @@ class Inside:
         """Replace what is there: namespaces, commands run one after the other, listeners."""
         self.clear()
         self.add(namespaces)
-        done = space.spawn_all(commands)
+        done, held = [], list[Any]()
+        for name, words, stdin in commands:
+            held.append((name, words, stdin))
+            if words[-1:] == ["down"]:  # or the other end may never notice
+                done += space.spawn_all(held)
+                held.clear()
+                space.settle(namespaces)
+        done += space.spawn_all(held)
         for place, name, where in listeners:
             self.listeners.open(place, name, where)
         return done

@@ -1,7 +1,7 @@
 """AWS's part of a cluster on the real kernel: one namespace, ``aws_vpc``, plays all of the VPC.
 
 Every interface that AWS gives a machine is a veth whose other end is ``portN`` here. It says the
-same as ``ekslearn.vpc.fabric``, so about AWS it proves nothing but that; what a machine's own
+same as ``ekslearn.fabric``, so about AWS it proves nothing but that; what a machine's own
 kernel does with a packet, it proves for good. How it works:
 
 - raw: the subnet's route table chooses a way, kept as the packet's mark. Each way has a conntrack
@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network
 
 from ekslearn.cluster import Cluster, Wire
-from ekslearn.vpc.fabric import PATH_MTU, PRIVATE
+from ekslearn.fabric import PATH_MTU, PRIVATE
 from ekslearn.vpc.model import NAT_GATEWAY
 from ekslearn.vpc.security import SecurityRule
 

@@ -112,8 +112,7 @@ class Neighbors:
         """Answer a request for an address of ours, on whichever link; learn from what is said."""
         if arp.op == "request" and self._answers(link, arp):
             if int(arp.sender):
-                asker = Neighbor(arp.sender, link, arp.sender_mac, "STALE")
-                self.entries.setdefault((link, arp.sender), asker)
+                self.entries.setdefault((link, arp.sender), Neighbor(arp.sender, link))
             self._say(link, arp.sender_mac, "reply", arp.target, arp.sender)
         entry = self.entries.get((link, arp.sender))
         if entry and entry.state != "PERMANENT":

@@ -330,7 +330,8 @@ class Routing:
         if not chosen_priority:
             second = self.rules[1].priority if len(self.rules) > 1 else 0
             rule = replace(rule, priority=max(second - 1, 0))
-        kernel_refuses(rule in self.rules, EEXIST)
+        same = (replace(row, inverted=rule.inverted) for row in self.rules)
+        kernel_refuses(rule in same, EEXIST)  # rule_exists takes no notice of "not"
         at = sum(1 for row in self.rules if row.priority <= rule.priority)
         self.rules.insert(at, rule)
         self.custom_rules = True

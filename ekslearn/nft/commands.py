@@ -14,7 +14,7 @@ from typing import NoReturn
 from ..linux import netfilter as nf
 from ..linux.namespace import NetworkNamespace
 from ..tools.words import Done, GaveUp, give_up
-from .statements import BASE_TEXT, NAME, read_rule, refuse, rule_text, spaced
+from .statements import BASE_TEXT, NAME, RESERVED, read_rule, refuse, rule_text, spaced
 
 OPTIONS = {"-a": "a", "--handle": "a", "-s": "s", "--stateless": "s", "-as": "as", "-sa": "as"}
 HOOK = "PREROUTING"  # a base chain stands in its table under the hook it is asked at
@@ -186,7 +186,8 @@ def nft(namespace: NetworkNamespace, words: list[str]) -> Done:
         options, words = options + OPTIONS[words[0]], words[1:]
     text = " ".join(words)
     for pattern, act in COMMANDS:
-        if found := pattern.fullmatch(text):
+        found = pattern.fullmatch(text)
+        if found and not RESERVED.intersection(found.groupdict().values()):
             line = Line(held, options, found, f"ip {found.groupdict().get('table')}")
             try:
                 said = act(line)

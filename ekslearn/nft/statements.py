@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 from ..linux import netfilter as nf
 from ..tools.words import Words, data_text
 
-RESERVED = "|".join(word for line in data_text("refused/nft.txt").splitlines() if line[:1] != "#"
-                    for word in line.split())  # fmt: skip
-NAME = rf"(?!(?:{RESERVED})(?![\w/.-]))[A-Za-z_][A-Za-z0-9_/.-]{{0,127}}"  # {string} of scanner.l
+RESERVED = frozenset(word for line in data_text("refused/nft.txt").splitlines()
+                     if line[:1] != "#" for word in line.split())  # fmt: skip
+NAME = "[A-Za-z_][A-Za-z0-9_/.-]{0,127}"  # {string} of scanner.l; none of RESERVED
 BASE_TEXT = "type nat hook prerouting priority dstnat + 10; policy accept;"  # of a base chain
 OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 BITS = r"(?P<bits>(?!0x(?:0+|f{8})\b)0x[0-9a-f]{1,8}|[1-9][0-9]{0,8})"  # neither none nor all
@@ -33,9 +33,8 @@ def spaced(form: str) -> re.Pattern[str]:
 
 def _mark(given: re.Match[str]) -> nf.ConnectionMark:
     bits = int(given["bits"], 0)
-    if given["restore"]:  # the whole mark of the packet is overwritten
-        return nf.ConnectionMark("restore", ctmask=bits)
-    return nf.ConnectionMark("set", bits, bits)
+    what, value = ("restore", 0) if given["restore"] else ("set", bits)
+    return nf.ConnectionMark(what, value, bits)  # "restore" overwrites the packet's whole mark
 
 
 def _mark_text(row: nf.ConnectionMark) -> str:
@@ -44,9 +43,10 @@ def _mark_text(row: nf.ConnectionMark) -> str:
 
 
 # Each statement: the row of netfilter it stands for, how it looks, how it is read and printed.
-# An interface's name has 15 letters at most.
+# An interface's name has 15 letters at most, and without quotes it is none of nft's own words.
 STATEMENTS: list[tuple[type, str, Callable[[re.Match[str]], Any], Callable[[Any], str]]] = [
-    (nf.Interface, rf'iifname (?P<quote>")?(?P<name>(?![^\s"]{{16}}){NAME}\*?)(?(quote)")',
+    (nf.Interface, rf'iifname (?!(?:{"|".join(RESERVED)})(?!\S))(?P<quote>")?'
+     rf'(?P<name>(?![^\s"]{{16}}){NAME}\*?)(?(quote)")',
      lambda given: nf.Interface(name=given["name"].replace("*", "+"), way="in"),
      lambda row: f'iifname "{row.name.replace("+", "*")}"'),
     (nf.AddressType, "fib daddr type local",

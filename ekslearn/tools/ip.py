@@ -32,8 +32,6 @@ OBJECTS: dict[str, Any] = {
     "netns": ({}, "ip netns"),
     **dict.fromkeys("netconf vrf sr nexthop mptcp ioam amt stats".split()),
 }  # fmt: skip
-TRY = {"ip addr": "ip address"}  # how a complaint about an unknown command calls it
-STYLED = ("ip addr", "ip link", "ip neigh")
 
 
 def ip(namespace: NetworkNamespace, argv: list[str], run: Runner) -> Done:
@@ -76,8 +74,8 @@ def _ip(namespace: NetworkNamespace, words: Words, run: Runner) -> str:
     if words.tool == "ip netns":
         return _netns(namespace, words, run)
     default = "list" if "list" in commands else "show"
-    chosen = command(words, commands, default, TRY.get(words.tool, words.tool))
-    if words.tool in STYLED:
+    chosen = command(words, commands, default, words.tool.replace("addr", "address"))
+    if words.tool in ("ip addr", "ip link", "ip neigh"):
         chosen = partial(chosen, style=Style(**style))
     return str(chosen(namespace, words))
 

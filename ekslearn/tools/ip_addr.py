@@ -53,7 +53,7 @@ def _broadcast(words: Words) -> IPv4Address | str:
 # In the order in which an address's attributes are printed.
 ADDRESS = (
     Row("brd b*roadcast", "broadcast", _broadcast,
-        once='duplicate "broadcast": "{}" is the second value.'),
+        once='duplicate "broadcast": "{1}" is the second value.'),
     Row("scope", "scope", reading(scope_id, "invalid scope value."), naming(SCOPES)),
     Row("noprefixroute", "no_prefix_route", flag(True), default=False),
     Row("dev", "dev"), Row("label", "label"),
@@ -126,6 +126,8 @@ def _flush(namespace: NetworkNamespace, words: Words, style: Style) -> str:
 
 def _local(words: Words) -> tuple[IPv4Interface, str]:
     given = words.peek()
+    if given in EVERY:  # the kernel objects, in one way or another
+        words.refuse(f'"{given}" as an address')
     return IPv4Interface(prefix(words)), given
 
 
@@ -134,7 +136,7 @@ def _modify(namespace: NetworkNamespace, words: Words, style: Style, how: str) -
     if "dev" not in found:
         give_up('Not enough information: "dev" argument is required.', 1)
     interface, given = found.get("local", (None, "/"))
-    exact = "/" in given or given in EVERY
+    exact = "/" in given
     if how == "delete" and not exact:
         words.warnings += WILDCARD.format(given)
     signs = how != "delete" and found.get("broadcast") in ("+", "-")

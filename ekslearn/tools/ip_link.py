@@ -6,11 +6,11 @@ Source: ip/iplink.c, ip/iplink_veth.c and ip/ipaddress.c of iproute2 6.1.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from errno import EADDRNOTAVAIL, EINVAL, EOPNOTSUPP
 from typing import Any
 
-from ..errors import KernelError, NotModelled
+from ..errors import KernelError
 from ..linux.link import NO_MAC, Link
 from ..linux.namespace import NetworkNamespace
 from .ip_route import link_named
@@ -32,12 +32,8 @@ from .words import (
 )  # fmt: skip
 
 # In bytes: a veth's (drivers/net/veth.c, ETH_MIN_MTU .. ETH_MAX_MTU), an ENI's (the ENA device's).
-MTU_LIMITS = {
-    "veth": (68, 65535),
-    "ethernet": (68, 9216),
-    "vlan": (0, 65535),
-    "loopback": (68, 1 << 31),
-}
+MTU_LIMITS = {"veth": (68, 65535), "ethernet": (68, 9216), "vlan": (0, 65535),
+              "loopback": (68, 1 << 31)}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +136,8 @@ def _netns(words: Words) -> str:
     return name
 
 
+DEV = Row("dev", "dev", interface_name('"dev" not a valid ifname', 127),
+          once='either "dev" is duplicate, or "{1}" is a garbage.')  # fmt: skip
 LINK = (
     Row("up", "up", flag(True)), Row("down", "up", flag(False)),
     Row("name", "name", interface_name('"name" not a valid ifname'), once=True),
@@ -147,10 +145,10 @@ LINK = (
     Row("mtu", "mtu", reading(lambda word: number(word, 1 << 31), 'Invalid "mtu" value\n'),
         once=True),
     Row("netns", "netns", _netns, once=True),
-    Row("ty*pe", "kind"), Row("l*ink", "parent", once=True),
+    Row("ty*pe", "kind"), Row("l*ink", "parent", once=True), DEV,
     refused("ip link"),
 )  # fmt: skip
-NAMED = Row("dev", "dev", interface_name('"dev" not a valid ifname', 127), once=True)
+NAMED = replace(DEV, names="")  # "help" is a name behind "dev" alone
 
 
 def _parse(namespace: NetworkNamespace, words: Words) -> dict[str, Any]:
@@ -175,9 +173,8 @@ def _existing(namespace: NetworkNamespace, words: Words) -> dict[str, Any]:
     found = _parse(namespace, words)
     if not found["dev"]:
         give_up('Not enough information: "dev" argument is required.')
-    for key, word in (("kind", '"type"'), ("parent", '"link"')):
-        if key in found:
-            words.refuse(word)
+    if "kind" in found or "parent" in found:
+        words.refuse('"type"' if "kind" in found else '"link"')
     if found["dev"] in namespace.links and isinstance(found.get("mac"), bytes):
         give_up(f"Invalid address length {len(found['mac'])} - must be 6 bytes", 1)
     found["link"] = link_named(namespace, found["dev"])
@@ -198,14 +195,10 @@ def apply(namespace: NetworkNamespace, link: Link, found: dict[str, Any]) -> Non
     if "mtu" in found:
         low, high = MTU_LIMITS[link.kind]
         if link.kind == "loopback" and found["mtu"] < low:
-            raise NotModelled(
-                f"ip link: an MTU below {low} on lo, which turns IPv4 off, isn't modelled"
-            )
+            Words([], "ip link").refuse(f"an MTU below {low} on lo, which turns IPv4 off,")
         if link.kind != "loopback" and not low <= found["mtu"] <= high:
-            less = (
-                "less than device minimum" if found["mtu"] < low else "greater than device maximum"
-            )
-            raise KernelError(EINVAL, f"mtu {less}")
+            sides = "less than device minimum", "greater than device maximum"
+            raise KernelError(EINVAL, f"mtu {sides[found['mtu'] > high]}")
         link.mtu = found["mtu"]
     if found.get("name", link.name) != link.name:
         namespace.rename_link(link, found["name"])
@@ -226,10 +219,8 @@ def _add(namespace: NetworkNamespace, words: Words, style: Style) -> str:
     kind = near.get("kind", "")
     if not kind:
         give_up('Not enough information: "type" argument is required', 1)
-    if kind == "vlan" and "parent" in near:
-        return _add_vlan(namespace, near, words)
     if "parent" in near:
-        words.refuse('"link"')
+        return _add_vlan(namespace, near, words)
     if kind in refused_words()["ip link type"].split():
         words.refuse(f'"type {kind}"')
     far: dict[str, Any] = {}
@@ -263,11 +254,9 @@ def _add(namespace: NetworkNamespace, words: Words, style: Style) -> str:
 def _add_vlan(namespace: NetworkNamespace, found: dict[str, Any], words: Words) -> str:
     """A VLAN device on an ENI: ``... type vlan id N``."""
     parent = link_named(namespace, found["parent"])
-    if parent.segment is None or words.take() != "id" or "mac" not in found or not found["dev"]:
+    vlan = number(words.take(), 4095) if words.take() == "id" else None
+    if not (parent.segment and vlan and found["kind"] == "vlan" and "mac" in found) or words:
         words.refuse("a VLAN device other than `link ENI name NAME address MAC type vlan id N`")
-    vlan = number(words.take(), 4095)
-    if vlan is None or words:
-        give_up('Error: argument "id" is wrong: id is invalid\n', 255)
     namespace.add_vlan(found["dev"], found["mac"], parent, vlan)
     return ""
 

@@ -19,7 +19,6 @@ from .words import (
     flag,
     give_up,
     interface_name,
-    named,
     naming,
     network,
     number,
@@ -55,14 +54,15 @@ def _fwmark_text(found: tuple[int, int]) -> str:
 
 def _action(words: Words) -> str:
     word = words.take()
-    if Row("goto nop").fits(word) or named(dict.fromkeys(ACTIONS, 0), 256)(word) is not None:
+    if Row(ACTIONS).fits(word) or number(word, 256) is not None:
         words.refuse(f'"{word}"')
     wrong(word, "Failed to parse rule type")
 
 
-ACTIONS = ("unicast local broadcast brd blackhole unreachable prohibit throw nat anycast multicast "
-           "xresolve").split()  # fmt: skip
-# In the order in which a rule's attributes are printed, but for the priority, which begins.
+# Most may be shortened (rtnl_rtntype_a2n).
+ACTIONS = ("goto nop local nat brd throw b*roadcast a*nycast m*ulticast p*rohibit u*nreachable "
+           "bl*ackhole x*resolve uni*cast")  # fmt: skip
+# In the order in which a rule's attributes are printed.
 SELECTORS = (
     Row("not", "inverted", flag(True), default=False),
     Row("from", "src", network, _net),

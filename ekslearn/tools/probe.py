@@ -11,6 +11,7 @@ import re
 import socket
 from collections.abc import Iterator
 from errno import EACCES, EMSGSIZE
+from getopt import GetoptError, gnu_getopt
 from ipaddress import IPv4Address
 
 from ..linux.namespace import NetworkNamespace
@@ -30,6 +31,7 @@ PING_TAKES = dict.fromkeys("cst", ".*") | dict.fromkeys("Wi", SECONDS) | {"M": "
 TRACE_TAKES = {"m": r"[1-9]\d?|1\d\d|2[0-4]\d|25[0-5]", "q": "[1-9]|10"}
 TRACE_TAKES |= dict.fromkeys("wz", SECONDS)
 PING_LIMITS = {"c": (1, 2**63 - 1), "s": (0, 2**31 - 1), "t": (0, 255)}
+EXPIRED = "Time to live exceeded"
 NO_NAMES = "Temporary failure in name resolution"  # nobody answers for names here
 
 
@@ -37,24 +39,14 @@ def _options(
     words: list[str], tool: str, takes: dict[str, str], switches: str
 ) -> tuple[dict[str, str], list[str]]:
     """Split into options and the rest: ``takes`` are the letters with the form of an argument."""
-    found: dict[str, str] = {}
-    rest: list[str] = []
-    queue = list(words)
-    while queue:
-        word = queue.pop(0)
-        if not word.startswith("-") or word == "-":
-            rest.append(word)
-            continue
-        for at, letter in enumerate(word[1:], start=1):
-            if letter in switches:
-                found[letter] = ""
-            elif letter in takes and (word[at + 1 :] or queue):
-                found[letter] = word[at + 1 :] or queue.pop(0)
-                if not re.fullmatch(takes[letter], found[letter]):
-                    Words([], tool).refuse(f'"-{letter} {found[letter]}"')
-                break
-            else:
-                Words([], tool).refuse(f'the option "{word}"')
+    try:
+        pairs, rest = gnu_getopt(words, switches + "".join(f"{letter}:" for letter in takes))
+    except GetoptError as error:
+        Words([], tool).refuse(f'the option "{"-" * min(len(error.opt), 2)}{error.opt}"')
+    found = {option[1:]: value for option, value in pairs}
+    for letter, value in found.items():
+        if letter in takes and not re.fullmatch(takes[letter], value):
+            Words([], tool).refuse(f'"-{letter} {value}"')
     if len(rest) > 1:
         Words([], tool).refuse(f'more than one destination ("{rest[1]}")')
     return found, rest
@@ -130,11 +122,9 @@ def _ping_line(answer: Packet, number: int) -> str:
         size = answer.size - PING_HEADERS
         time = " time=0.000 ms" if size >= TIMED else ""
         return f"{size + 8} bytes from {answer.src}: icmp_seq={number} ttl={answer.ttl}{time}"
-    words = "Time to live exceeded"
+    words = f"Redirect Host(New nexthop: {answer.gateway})" if kind == REDIRECT else EXPIRED
     if kind == UNREACHABLE:
         words = UNREACHABLE_WORDS[code] + (f" (mtu = {answer.mtu})" if code == 4 else "")
-    elif kind == REDIRECT:
-        words = f"Redirect Host(New nexthop: {answer.gateway})"
     return f"From {answer.src} icmp_seq={number} {words}"
 
 
@@ -145,9 +135,9 @@ def traceroute(namespace: NetworkNamespace, words: list[str]) -> Done:
         Words([], "traceroute").refuse("a line without a host")
     destination = _address("traceroute", rest[0])
     if destination is None:
-        complaint = f'{rest[0]}: {NO_NAMES}\nCannot handle "host" cmdline arg'
-        at = words.index(rest[0]) + 1
-        return Done(stderr=f"{complaint} `{rest[0]}' on position 1 (argc {at})\n", status=2)
+        complaint = f'{rest[0]}: {NO_NAMES}\nCannot handle "host" cmdline arg `{rest[0]}\''
+        argc = words.index(rest[0]) + 1
+        return Done(stderr=f"{complaint} on position 1 (argc {argc})\n", status=2)
     hops, probes = int(found.get("m", "30")), int(found.get("q", "3"))
     text = f"traceroute to {rest[0]} ({destination}), {hops} hops max, 60 byte packets"
     leaving = namespace.ip.departure(destination)

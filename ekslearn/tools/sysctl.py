@@ -16,9 +16,9 @@ OPTIONS = (
     Row("-w --write -o -x", "write", flag(True)), Row("-q --quiet", "quiet", flag(True)),
     Row("-n --values", "values", flag(True)), Row("-N --names", "names", flag(True)),
     Row("-e --ignore", "ignore", flag(True)), Row("-a --all -A -X", "all", flag(True)),
-    Row("-b --binary", "binary", flag(True)),
-    refused("sysctl"),
+    Row("-b --binary", "binary", flag(True)), refused("sysctl"),
 )  # fmt: skip
+ELSEWHERE = re.compile(r"(abi|debug|dev|fs|kernel|user|vm|net\.(?!ipv4\b)\w+)(\.|$)")
 NOTHING = "sysctl: no variables specified\nTry `sysctl --help' for more information.\n"
 
 
@@ -66,37 +66,44 @@ def _told(key: str, value: object, found: dict[str, Any], *, written: bool = Fal
     return f"{key} = {value}\n"
 
 
-def _missing(namespace: NetworkNamespace, key: str, found: dict[str, Any]) -> str:
-    """The complaint about a key that isn't there; a real one, or a folder of them, is refused."""
+def _path(word: str) -> str:
+    """The file a word means: dots and slashes change places, unless a slash comes first."""
+    return word if re.match(r"[^./]*/", word) else word.translate({ord("."): "/", ord("/"): "."})
+
+
+def _missing(namespace: NetworkNamespace, path: str, found: dict[str, Any]) -> str:
+    """The complaint about a file that isn't there; a real one, or a folder of them, is refused."""
+    key = path.replace("/", ".")
     last = key.rpartition(".")[2]
     interface = re.fullmatch(r"net\.ipv4\.conf\.([^.]+)\.[^.]+", key)
     known = ("all", "default", *namespace.links)
     switches = "sysctl net.ipv4.conf" if interface and interface[1] in known else "sysctl net.ipv4"
     if (interface or key == f"net.ipv4.{last}") and last in refused_words()[switches].split():
         Words([], "sysctl").refuse(key)
-    if not key or any(name.startswith(f"{key.rstrip('.')}.") for name in namespace.sysctls.names()):
-        Words([], "sysctl").refuse(f'the folder "{key}"')
-    path = key.replace(".", "/")
+    inside = [name for name in namespace.sysctls.names() if name.startswith(key.rstrip(".") + ".")]
+    if not key or inside or (ELSEWHERE.match(key) and not found.get("ignore")):
+        Words([], "sysctl").refuse(f'"{key}", a folder or none of net.ipv4,')
     missing = f"sysctl: cannot stat /proc/sys/{path}: No such file or directory\n"
     return "" if found.get("ignore") else missing
 
 
 def _read(namespace: NetworkNamespace, word: str, found: dict[str, Any]) -> tuple[str, str]:
-    key = word.replace("/", ".")
+    key = _path(word).replace("/", ".")
     if not word:
         return "", 'sysctl: "" is an unknown key\n'
     if key not in namespace.sysctls:
-        return "", _missing(namespace, key, found)
+        return "", _missing(namespace, _path(word), found)
     return _told(key, namespace.sysctls[key], found), ""
 
 
 def _write(namespace: NetworkNamespace, word: str, found: dict[str, Any]) -> tuple[str, str]:
     name, assigned, text = word.partition("=")
-    key, text = name.strip().replace("/", "."), text.strip()
+    path, text = _path(name.strip()), text.strip()
+    key = path.replace("/", ".")
     if not assigned:
         return "", "sysctl: command line(0): invalid syntax, continuing...\n"
     if key not in namespace.sysctls:
-        return "", _missing(namespace, key, found)
+        return "", _missing(namespace, path, found)
     value = _integer(text)
     if value is None:
         return "", f'sysctl: setting key "{key}": Invalid argument\n'

@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from ..errors import NotModelled
+from ..paths import data_path
 
 T = TypeVar("T")
 
@@ -44,9 +44,7 @@ def give_up(text: str, status: int = 255) -> NoReturn:
 
 def data_text(name: str) -> str:
     """The text of a file in data/."""
-    package = Path(__file__).parents[1]
-    folder = next(base for base in (package / "data", package.parent / "data") if base.is_dir())
-    return (folder / name).read_text(encoding="utf-8")
+    return data_path(name).read_text(encoding="utf-8")
 
 
 def usage(tool: str) -> str:
@@ -57,8 +55,8 @@ def usage(tool: str) -> str:
 @cache
 def refused_words() -> dict[str, str]:
     """The real words each tool refuses (data/refused/ip.txt)."""
-    lines = [line.split(": ") for line in data_text("refused/ip.txt").splitlines() if ": " in line]
-    return dict(lines)
+    lines = data_text("refused/ip.txt").splitlines()
+    return dict(line.split(": ") for line in lines if ": " in line)
 
 
 class Words:
@@ -147,7 +145,7 @@ class Row:
     word: str = field(init=False, repr=False, compare=False)  # it is printed with
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "word", self.names.split()[0].replace("*", ""))
+        object.__setattr__(self, "word", self.names.partition(" ")[0].replace("*", ""))
 
     def fits(self, word: str) -> bool:
         """Whether ``word`` is this option, spelled out or shortened."""
@@ -162,6 +160,7 @@ class Row:
 
 
 Table = Sequence[Row]
+GARBAGE = 'either "{0}" is duplicate, or "{1}" is a garbage.'
 
 
 def refused(tool: str) -> Row:
@@ -194,12 +193,9 @@ def parse(
             if (word := words.peek()) and "help".startswith(word):
                 words.help()
         if row.once and row.key in found:
-            twice = 'duplicate "{0}": "{1}" is the second value.'
-            if row is bare:
-                twice = 'either "{0}" is duplicate, or "{1}" is a garbage.'
-            if isinstance(row.once, str):
-                give_up(f"Error: {row.once.format(words.peek())}")
-            give_up(f"Error: {twice.format(row.word, words.take())}")
+            usual = GARBAGE if row is bare else 'duplicate "{0}": "{1}" is the second value.'
+            twice = row.once if isinstance(row.once, str) else usual
+            give_up(f"Error: {twice.format(row.word, '{1}' in twice and words.take())}")
         found[row.key] = row.read(words)
     return found
 

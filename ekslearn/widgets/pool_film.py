@@ -18,8 +18,8 @@ from ekslearn.errors import EkslearnError
 from ekslearn.kubernetes import Pod
 
 if TYPE_CHECKING:
-    from ekslearn.cni.datastore import Cidr, StoredEni
-    from ekslearn.cni.ipamd import Decision
+    from ekslearn.ipamd.daemon import Decision
+    from ekslearn.ipamd.datastore import Cidr, StoredEni
 
 NAME = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 TURN_S = 5.0  # one round of ipamd's loop

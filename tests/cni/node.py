@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from ekslearn.cni.ipamd import Assignment, Ipamd, NoAddress
-from ekslearn.cni.pool import EniConfig
 from ekslearn.cni.settings import Settings, parse
 from ekslearn.errors import EkslearnError
+from ekslearn.ipamd.daemon import Assignment, Ipamd, NoAddress
+from ekslearn.ipamd.pool import EniConfig
 from ekslearn.vpc.ec2 import Ec2
 from ekslearn.vpc.instance import InstanceType
 from ekslearn.vpc.model import Eni, Vpc

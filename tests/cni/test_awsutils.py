@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ekslearn.cni.awsutils import NotDetached
-from ekslearn.cni.pool import SUBNET_TAG, EniConfig
 from ekslearn.errors import EkslearnError
+from ekslearn.ipamd.awsutils import NotDetached
+from ekslearn.ipamd.pool import SUBNET_TAG, EniConfig
 from ekslearn.vpc.error import Ec2Error
 from ekslearn.vpc.instance import instance_type
 from ekslearn.vpc.model import Vpc

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ekslearn.cni.datastore import DataStore, PodKey, StoredEni, StoreError
 from ekslearn.cni.names import host_veth
+from ekslearn.ipamd.datastore import DataStore, PodKey, StoredEni, StoreError
 
 
 class Clock:
@@ -116,7 +116,7 @@ def test_an_excluded_eni_gives_nothing_and_counts_for_nothing() -> None:
     store.eni("eni-0").excluded = True
     assert give(store, "a") == "10.0.0.6"
     assert store.stats()[:2] == (1, 1)
-    assert store.allocatable_enis(5) == [store.eni("eni-1")]
+    assert store.allocatable_enis(5, skip_primary=False) == [store.eni("eni-1")]
     assert store.total == 2  # the raw counter, which /v1/enis shows, has both
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from ekslearn.cni.datastore import StoreError
-from ekslearn.cni.ipamd import Decision, NoAddress
 from ekslearn.cni.names import host_veth
-from ekslearn.cni.pool import SUBNET_TAG, EniConfig
 from ekslearn.cni.settings import parse
 from ekslearn.errors import EkslearnError
+from ekslearn.ipamd.daemon import Decision, NoAddress
+from ekslearn.ipamd.datastore import StoreError
+from ekslearn.ipamd.pool import SUBNET_TAG, EniConfig
 from ekslearn.vpc.instance import instance_type
 from ekslearn.vpc.model import Vpc
 from ekslearn.vpc.subnet import Subnet
@@ -75,6 +75,10 @@ def test_a_decision_has_the_comparison_and_what_was_done() -> None:
     assert said(decision, "hasRoomForEni") == [(True, "ENIs 1 < maxENI 3 - unmanaged 0")]
     assert decision.did[0].startswith("set up eni-")
     assert "device 1, table 2" in decision.did[0]
+    assert decision.words.startswith(
+        "TotalIPs 9 < maxPods 1000000: yes; available 8 < maxIPsPerENI"
+    )
+    assert " -> set up eni-" in decision.words
     assert node.kernel.links == {eni: 2 for eni in node.store.enis if eni != node.primary.eni_id}
 
 
@@ -207,6 +211,7 @@ def test_at_the_limit_with_a_full_subnet_there_is_no_pause() -> None:
     node.tick(3)
     asked = [call for call in node.ec2.calls[since:] if call.name == ASSIGN]
     assert [call.parameters["count"] for call in asked] == [2, 1] * 3
+    assert f"{node.primary.eni_id} gets no more: Insufficient" in last(node).did[0]
     assert node.ipamd._last_full is None
 
 
@@ -336,6 +341,8 @@ def test_with_warm_eni_target_only_whole_enis_go() -> None:
     assert [call.name for call in freed[0].calls] == [
         "DescribeNetworkInterfaces", "DetachNetworkInterface", "DeleteNetworkInterface",
     ]  # fmt: skip
+    detach, delete = freed[0].calls[1:]
+    assert delete.started - detach.started - detach.took_s == pytest.approx(2)
     gone = [told[1] for told in node.kernel.told if told[0] == "DeleteRulesBySrc"]
     assert len(gone) == 2
     assert node.kernel.links == {}

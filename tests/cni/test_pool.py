@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Network
 from itertools import product
 
 import pytest
 
-from ekslearn.cni import pool
-from ekslearn.cni.datastore import IPS_PER_PREFIX, Stats, div_ceil
-from ekslearn.cni.pool import Pool
 from ekslearn.cni.settings import Settings
 from ekslearn.errors import EkslearnError
+from ekslearn.ipamd import pool
+from ekslearn.ipamd.datastore import IPS_PER_PREFIX, Stats, div_ceil
+from ekslearn.ipamd.pool import Pool
 
 
 def looked_at(
@@ -108,6 +109,8 @@ def test_when_an_eni_may_go() -> None:
     few = looked_at(32, 0, prefixes=2, free=2, warm_prefix_target=1)
     assert pool.may_free_eni(few, freeable=True).holds
     assert not pool.may_free_eni(few, freeable=False).holds
+    many = looked_at(288, 0, prefixes=18, free=18, warm_prefix_target=1)
+    assert pool.may_free_eni(many, freeable=False).holds  # 288 is twice an ENI's 144
 
 
 def test_room_for_an_eni() -> None:
@@ -120,6 +123,13 @@ def test_the_pause_after_a_full_subnet() -> None:
     assert not pool.paused(500, None).holds
     assert pool.paused(120, 0).holds  # <=
     assert not pool.paused(120.001, 0).holds
+
+
+def test_what_was_given_back_is_fresh_for_a_minute() -> None:
+    cidr = IPv4Network("10.0.0.5")
+    assert pool.recently_freed(0, {}, cidr) == (False, False)
+    assert pool.recently_freed(59.9, {cidr: 0}, cidr) == (True, True)
+    assert pool.recently_freed(60, {cidr: 0}, cidr) == (True, False)
 
 
 def test_the_external_label_comes_before_everything() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace as _replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -258,13 +259,16 @@ def test_reconcile_waits_a_minute_after_an_action() -> None:
     node.until(lambda: node.ipamd.decisions[-1].step == "reconcile")
     assert 60 < node.ipamd.decisions[-1].time - acted <= 65
     assert node.ipamd.decisions[-1].calls == ()  # nothing differs: EC2 isn't asked
+    node.tick(20)
+    times = [each.time for each in node.ipamd.decisions if each.step == "reconcile"]
+    assert [60 < later - earlier <= 65 for earlier, later in pairwise(times)] == [True]
 
 
 def test_no_eni_listed_is_no_news() -> None:
     node = started()
     node.ipamd.client.metadata = list  # type: ignore[method-assign]
     before = node.addresses()
-    node.ipamd.reconcile()
+    node.until(lambda: "lists no ENI: nothing is reconciled" in did(node))
     assert node.addresses() == before
 
 

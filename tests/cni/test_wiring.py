@@ -91,6 +91,14 @@ def test_a_second_look_only_renews_the_last_rules(real: bool, world: World) -> N
     assert plain(node.print("iptables-save")) == plain(before)
 
 
+def test_an_excluded_cidr_of_the_vpc_is_marked_once() -> None:
+    """Its two rules for SNAT differ by their comments; those for the mark would be the same."""
+    node = Node()
+    node.update([VPC], Settings(exclude_snat_cidrs=(VPC,)), "iptables")
+    assert returns(node, "AWS-SNAT-CHAIN-0") == ["10.0.0.0/16"] * 2
+    assert returns(node, "AWS-CONNMARK-CHAIN-0") == ["10.0.0.0/16"]
+
+
 def test_an_excluded_zero_is_written_without_d() -> None:
     node, settings = Node(), Settings(exclude_snat_cidrs=(IPv4Network("0.0.0.0/0"),))
     for _ in range(2):

@@ -10,8 +10,10 @@ import pytest
 
 from ekslearn.kernel import World
 from tests.kernel.kept import FILES, question, read, wires, words
+from tests.kernel.labs import modelled
 from tests.parity import clusters
 from tests.parity.packets import Case, Tally, differences, play, same, shrink
+from tests.parity.text import Disagreement, confirmed
 from tests.parity.wirings import Question, Wiring
 
 SAMPLE_S = 40.0  # how long the sample goes on; at least FEWEST labs
@@ -93,6 +95,33 @@ def test_a_difference_planted_in_a_cluster_is_found(world: World) -> None:
         eni.secondary.clear()
         eni.prefixes.clear()
     assert differences(case, groups, world)
+
+
+def test_a_redirect_after_the_handshake_leaves_the_probe_out() -> None:
+    """The answer's port marks the connection, and the asker's next packet is turned back."""
+    lines = [
+        "a$ ip link add veth0 type veth peer name eth0 netns b",
+        "b$ ip link add veth1 type veth peer name eth1 netns c",
+        *(f"{end}$ ip link set {name} up"
+          for end, name in (("a", "veth0"), ("b", "eth0"), ("b", "veth1"), ("c", "eth1"))),
+        "a$ ip addr add 10.0.0.1/24 dev veth0", "b$ ip addr add 10.0.0.2/24 dev eth0",
+        "b$ ip addr add 10.0.1.1/28 dev veth1", "c$ ip addr add 10.0.1.2/28 dev eth1",
+        "a$ ip route add default via 10.0.0.2", "c$ ip route add 10.0.0.0/24 via 10.0.1.1",
+        "b$ sysctl -w net.ipv4.ip_forward=1",
+        "b$ iptables -t mangle -A PREROUTING -p tcp --dport 1024: -j CONNMARK --set-mark 0x80",
+        "b$ iptables -t mangle -A PREROUTING -p tcp --dport 80 -j CONNMARK --restore-mark",
+        "b$ ip rule add fwmark 0x80 prio 1024 lookup 200",
+    ]  # fmt: skip
+    question = Question("c", "tcp", "10.0.0.1", 80)
+    for more, asked in ([], 1), (["b$ ip route add 10.0.0.0/8 via 10.0.1.2 table 200"], 0):
+        case = Case(modelled("turned", lines + more, [("a", "0.0.0.0:80/tcp")]), [question])
+        assert sum(len(group.asked) for group in case.model()) == asked
+
+
+def test_what_differs_once_is_no_finding() -> None:
+    real = Disagreement([], "stdout", "one", "another")
+    for played, found in ([real, None], None), ([None], None), ([real] * 3, real):
+        assert confirmed(iter(played).__next__) is found
 
 
 def test_the_same_seed_gives_the_same_lab() -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from ipaddress import IPv4Address
+
 from ekslearn.cluster import Lab
+from ekslearn.linux.conntrack import Connection
 from ekslearn.tools import run
 
 from .labs import chain
@@ -66,11 +70,6 @@ def test_a_taken_port_is_moved() -> None:
     ns = lab.namespace("router")
     first = ns.conntrack.connections[0]
     packet_ports = {first.reply.dport}
-    from dataclasses import replace
-    from ipaddress import IPv4Address
-
-    from ekslearn.linux.conntrack import Connection
-
     way = replace(first.original, src=IPv4Address("10.0.1.3"))
     other = Connection(way, way.inverted())
     ns.conntrack.bind(other, "source", IPv4Address("10.0.2.1"), 0, False)
@@ -164,3 +163,30 @@ def test_masquerade_leaves_a_packet_from_nobody_as_it_is() -> None:
     assert [(seen.place, seen.direction, seen.src) for seen in trace.request] == [
         ("a", "out", "0.0.0.0"), ("b", "in", "0.0.0.0"),
     ]  # fmt: skip
+
+
+def test_a_port_asked_for_is_the_only_one_even_if_another_was_drawn_for_the_source() -> None:
+    lab = chain(SNAT + " --random-fully")
+    lab.trace("left", "10.0.2.2:80")
+    ns = lab.namespace("router")
+    first = ns.conntrack.connections[0]
+    assert first.random
+    way = replace(first.original, dport=81)
+    kept, asked = (Connection(way, way.inverted()) for _ in range(2))
+    ns.conntrack.bind(kept, "source", IPv4Address("10.0.2.1"), 0, False)
+    assert kept.reply.dport == first.reply.dport
+    ns.conntrack.bind(asked, "source", IPv4Address("10.0.2.1"), 5000, False)
+    assert asked.reply.dport == 5000
+
+
+def test_two_connections_that_would_be_answered_alike_are_told_apart() -> None:
+    """The second one isn't translated by any rule, and still gets another source port."""
+    lab = chain(DNAT)
+    asker = lab.namespace("left").sockets
+    lab.trace("left", "10.0.1.1:8080")
+    asker.next_port = 40000
+    request, reply = ends(lab, "10.0.2.2:80")
+    assert request[0] == "10.0.1.2:40000>10.0.2.2:80" and len(request) == 2
+    moved = request[1].partition(">")[0]
+    assert moved.startswith("10.0.1.2:") and moved != "10.0.1.2:40000"
+    assert reply == [f"10.0.2.2:80>{moved}", "10.0.2.2:80>10.0.1.2:40000"]

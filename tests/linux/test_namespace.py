@@ -175,3 +175,12 @@ def test_a_segment_carries_a_frame_to_every_link_plugged_in() -> None:
     assert [answer.src for answer in client.answers] == [links[2].addresses[0].ip]
     heard = spaces[1].neighbors.entries
     assert not heard  # b heard the request, but nobody asked for its own address
+
+
+def test_the_last_address_takes_all_routes_of_its_link_along() -> None:
+    lab = pair("red$ ip route add 10.9.0.0/16 dev veth0 scope link\n"
+               "red$ ip addr add 10.1.2.1/24 dev veth0")  # fmt: skip
+    lab.line("red$ ip addr del 10.1.2.1/24 dev veth0")
+    assert "10.9.0.0/16 dev veth0 scope link" in rows(lab, "red")
+    lab.line("red$ ip addr del 10.1.1.1/24 dev veth0")
+    assert not [row for row in rows(lab, "red") if "veth0" in row]

@@ -280,4 +280,8 @@ def test_each_decision_says_what_was_passed_over_and_why() -> None:
     step = next(s for s in lab.trace("left", "10.0.2.2:80").steps if s.stage == "filter FORWARD")
     assert step.because == "-A FORWARD -p tcp -j ACCEPT" and step.decision == "accept"
     assert len(step.passed_over) == 2
+    verdict(lab, "-N A", "-A OUTPUT -j A", "-A A -i vl -j DROP")
+    step = next(s for s in lab.trace("router", "10.0.2.2:80").steps if "policy" in s.decision)
+    assert step.passed_over == ("-A A -i vl -j DROP — the packet goes in by no interface",)
+    step = next(s for s in lab.trace("left", "10.0.2.2:80").steps if s.stage == "filter FORWARD")
     assert "10.0.1.2" in step.passed_over[0] and "tcp" in step.passed_over[1]

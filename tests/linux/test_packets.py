@@ -318,3 +318,34 @@ def test_a_loopback_source_never_leaves_by_another_link() -> None:
     assert seen(lab, "red", "127.0.0.1:30080/udp") == []
     done = lab.run("red", "ip route get 10.1.1.2 from 127.0.0.1")
     assert (done.status, done.stderr) == (2, "RTNETLINK answers: Invalid argument\n")
+
+
+def test_rp_filter_says_which_way_back_it_found() -> None:
+    lab = chain("router$ sysctl -w net.ipv4.conf.vl.rp_filter=1\n"
+                "router$ ip route add 10.0.1.2 via 10.0.2.2")  # fmt: skip
+    told = [step.decision for step in lab.trace("left", "10.0.2.2").steps]
+    said = "rp_filter 1 on vl: the way back to 10.0.1.2 is vr, not vl"
+    assert any(said in each for each in told)
+
+
+def test_what_leaves_by_lo_may_be_from_127() -> None:
+    lab = pair("red$ ip route add 10.9.0.0/24 dev lo scope host")
+    leaving = lab.namespace("red").ip.departure(IPv4Address("10.9.0.1"))
+    assert (leaving.errno, str(leaving.src)) == (0, "127.0.0.1")
+
+
+def test_a_reset_in_anothers_name_is_routed_again_where_output_marks_it() -> None:
+    lab = chain("router$ iptables -A FORWARD -p tcp -j REJECT --reject-with tcp-reset\n"
+                "router$ iptables -t mangle -A OUTPUT -j MARK --set-mark 1")  # fmt: skip
+    assert lab.trace("left", "10.0.2.2:80").verdict == "rejected"
+
+
+def test_a_size_is_learned_for_the_route_that_the_source_took() -> None:
+    lab = chain("left$ ip addr add 10.0.1.3/24 dev eth0\n"
+                "left$ ip route replace default via 10.0.1.1 src 10.0.1.3\n"
+                "left$ ip route add default via 10.0.1.1 table 7\n"
+                "left$ ip rule add from 10.0.1.3 lookup 7\n"
+                "router$ ip link set vr mtu 1400\nright$ ip link set eth0 mtu 1400")  # fmt: skip
+    sockets = lab.namespace("left").sockets
+    sizes = [sockets.ask("icmp", IPv4Address("10.0.2.2"), size=1450).errno for _ in range(2)]
+    assert sizes == [0, 90]  # EMSGSIZE

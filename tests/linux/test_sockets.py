@@ -18,7 +18,8 @@ def test_a_probe_is_as_large_as_the_real_one(protocol: str, size: int) -> None:
     red = pair().namespace("red")
     port = None if protocol == "icmp" else 9
     assert red.sockets.ask(protocol, BLUE, port).question.size == size
-    assert red.sockets.ask(protocol, BLUE, port, size=99).question.size == 99
+    question = red.sockets.ask(protocol, BLUE, port, size=99).question
+    assert (question.size, question.flags) == (99, "SYN" if protocol == "tcp" else "")
 
 
 def test_a_datagrams_answer_is_its_line_with_a_newline_and_headers() -> None:

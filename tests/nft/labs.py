@@ -84,6 +84,9 @@ BESIDE = {
         "node$ iptables -t mangle -A PREROUTING -j MARK --set-mark 3"],
     "a mark for the connection": [
         "node$ iptables -t mangle -A PREROUTING -j CONNMARK --set-mark 0x83"],
+    "a verdict in the chain": [
+        *RESTORED, "node$ nft insert rule ip aws-cni nat-prerouting ip daddr 198.51.100.9 counter"
+        " drop", "node$ nft insert rule ip aws-cni snat-mark ip daddr 10.0.9.9 accept"],
     "an SNAT behind it": [*RESTORED, "node$ iptables -t nat -A POSTROUTING ! -d 10.0.0.0/16"
                           " -m addrtype ! --dst-type LOCAL -j SNAT --to-source 10.0.1.10"],
 }  # fmt: skip

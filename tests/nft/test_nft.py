@@ -62,6 +62,7 @@ def test_a_rule_goes_by_its_number(marked: NetworkNamespace) -> None:
                            "                      ^^^^^^\n")  # fmt: skip
 
 
+@pytest.mark.kernel
 def test_random_commands_agree_with_the_real_nft() -> None:
     steps = [("red", tuple(line.split())) for line in CNI[:1]]
     with Real() as real:
@@ -80,6 +81,7 @@ def test_the_random_commands_do_something() -> None:
         assert word in text
 
 
+@pytest.mark.kernel
 def test_tables_stand_in_the_order_they_were_made() -> None:
     """iptables-restore makes a table anew; a table made again has another number."""
     text = "*nat\n-A PREROUTING -j ACCEPT\nCOMMIT\n"

@@ -16,9 +16,9 @@ from ipaddress import IPv4Address, IPv4Network
 from random import Random
 
 from ekslearn.cluster import Cluster
-from ekslearn.cni.pool import EniConfig
 from ekslearn.cni.settings import Settings, read
 from ekslearn.errors import EkslearnError
+from ekslearn.ipamd.pool import EniConfig
 from ekslearn.kernel import World
 from ekslearn.kubernetes import Pod
 from ekslearn.kubernetes.pod import Container, SecurityGroupPolicy

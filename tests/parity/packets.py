@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from errno import EPERM
 from ipaddress import IPv4Address
 from typing import Any
@@ -46,6 +46,7 @@ class Watch(Recording):
         self.decided: set[str] = set()
         self.limited: Counter[tuple[str, str, int]] = Counter()
         self.disturbs = False
+        self.turned_later = False  # what follows the handshake brings another redirect
         self.came: dict[str, str] = {}  # namespace: the link its last packet came in by
 
     def sighting(self, namespace: NetworkNamespace, link: Link, way: str, packet: Packet) -> None:
@@ -128,7 +129,7 @@ class Case:
         for question in self.questions:
             near = any(count >= (ERRORS if kind == 3 else 1) for (*_, kind), count in sent.items())
             turned = {key[:2] for key in sent if key[2] == 5}
-            trial = lab.copy() if near else lab
+            trial = lab.copy() if near or question.protocol == "tcp" else lab
             asked, watch = ask(trial, question, self.watch())
             weight = 2 if question.protocol == "tcp" else 1  # what follows the SYN is limited too
             new = sent.copy()
@@ -137,6 +138,8 @@ class Case:
             many = any(count > (ERRORS if key[2] == 3 else REDIRECTS) for key, count in new.items())
             # A redirect takes away the tokens for errors too (ip_rt_send_redirect).
             if near and (many or any(k[:2] in turned for k in watch.limited if k[2] == 3)):
+                continue
+            if watch.turned_later:
                 continue
             lab = trial
             turns = [key for key in watch.limited if key[2] == 5]
@@ -170,6 +173,9 @@ def ask(lab: Lab, question: Question, watch: Watch | None = None) -> tuple[Asked
     number = client.question.sport or client.question.ident
     if client.errno and client.errno != EPERM:
         watch.decided.add("sender told at once")
+    if question.protocol == "tcp" and verdict == "delivered":
+        later = after_the_handshake(lab, question.source, client.question)
+        watch.turned_later = any(key[2] == 5 for key in later - watch.limited.keys())
     probe = Probe(
         namespace=netns(question.source), protocol=question.protocol,
         destination=question.address, dport=question.port, sport=number, ttl=question.ttl,
@@ -177,6 +183,18 @@ def ask(lab: Lab, question: Question, watch: Watch | None = None) -> tuple[Asked
     )  # fmt: skip
     says = normal(model_says(trace), lab, probe)
     return Asked(question, probe, says, verdict, frozenset(watch.decided)), watch
+
+
+def after_the_handshake(lab: Lab, source: str, syn: Packet) -> set[tuple[str, str, int]]:
+    """The limited errors for what the real asker says next: an ACK, in a copy that is thrown away.
+
+    The model sends nothing then, but a mark saved on the connection may lead that packet elsewhere.
+    """
+    scratch, watch = lab.copy(), Watch()
+    scratch.world.recorder = watch
+    scratch.namespace(source).ip.send(replace(syn, flags="ACK"))
+    scratch.world.settle()
+    return set(watch.limited)
 
 
 def normal(lines: Iterable[str], lab: Lab, probe: Probe) -> tuple[str, ...]:

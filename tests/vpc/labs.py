@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface
 
 from ekslearn.cluster import Lab
+from ekslearn.fabric import Fabric
 from ekslearn.linux import Client, Decision, Link, NetworkNamespace, Packet
 from ekslearn.vpc.ec2 import Ec2
-from ekslearn.vpc.fabric import Fabric
 from ekslearn.vpc.instance import instance_type
 from ekslearn.vpc.model import Eni, Vpc
 from ekslearn.vpc.security import SecurityGroup

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from ekslearn.errors import EkslearnError
 
+from ..cni.settings import Settings
 from .datastore import IPS_PER_PREFIX, Stats, div_ceil
-from .settings import Settings
 
 SUBNET_FULL_PAUSE_S = 120  # insufficientCidrErrorCooldown
 RECONCILE_COOLDOWN_S = 60  # ipReconcileCooldown

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ekslearn.linux import Frame, Link, NetworkNamespace, Packet
-from ekslearn.linux.packet import Arp
+from ekslearn.fabric.nat import NatGateway
+from ekslearn.linux import Link, NetworkNamespace, Packet
+from ekslearn.linux.packet import Arp, Frame
 from ekslearn.vpc.model import Eni
-from ekslearn.vpc.nat import NatGateway
 from ekslearn.vpc.subnet import Subnet
 from tests.vpc.labs import Site
 

@@ -22,11 +22,11 @@ from ekslearn.vpc.error import Ec2Error
 from ekslearn.vpc.instance import InstanceType
 from ekslearn.vpc.model import Eni
 
+from ..cni.settings import Settings
 from . import pool
 from .awsutils import AwsClient, NotDetached
 from .datastore import IPS_PER_PREFIX, DataStore, Held, PodKey, StoredEni, StoreError
 from .pool import Check, EniConfig, Pool
-from .settings import Settings
 
 HALF_TURN_S = 2.5  # half of ipPoolMonitorInterval
 RECONCILE_EVERY_S = 60  # nodeIPPoolReconcileInterval
@@ -91,6 +91,12 @@ class Decision:
     checks: tuple[Check, ...]
     did: tuple[str, ...]
     calls: tuple[Call, ...]
+
+    @property
+    def words(self) -> str:
+        """All of it in a line: each comparison, whether it holds, and what was done."""
+        looked = [f"{check.words}: {'yes' if check.holds else 'no'}" for check in self.checks]
+        return f"{'; '.join(looked)} -> {'; '.join(self.did) or 'nothing'}"
 
 
 class Ipamd:

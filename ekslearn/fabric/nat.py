@@ -11,7 +11,7 @@ from random import Random
 
 from ..linux.conntrack import PORTS, Tuple, rewritten, tuple_of
 from ..linux.packet import ECHO_REQUEST, Packet
-from .model import NAT_GATEWAY
+from ..vpc.model import NAT_GATEWAY
 
 
 def moved(packet: Packet, end: str, address: IPv4Address) -> Packet:

@@ -17,9 +17,9 @@ from ekslearn.vpc.error import Ec2Error
 from ekslearn.vpc.model import Eni
 from ekslearn.vpc.subnet import Subnet
 
+from ..cni.settings import Settings
 from .datastore import rfc3339
 from .pool import CREATED_TAG, EniConfig, eni_tags, subnet_excluded, subnet_usable
-from .settings import Settings
 
 SDK_ATTEMPTS, SDK_MAX_BACKOFF_S = 10, 20.0  # session.go maxRetries; retry.DefaultMaxBackoff
 TRIES, MAX_BACKOFF_S = 12, 60.0  # maxENIEC2APIRetries, maxENIBackoffDelay
@@ -170,24 +170,18 @@ class AwsClient:
         After twelve tries fewer are taken too: one address, or (as the code has it) two prefixes.
         """
 
-        seen: list[Eni] = []
-
-        def cidrs() -> int:
-            prefixes = self.settings.prefix_delegation
-            return len((seen[0].prefixes if prefixes else seen[0].secondary) if seen else [])
-
-        def look() -> None:
-            seen[:] = [eni for eni in self.metadata() if eni.eni_id == eni_id]
-            if cidrs() < max(count, 1):
-                raise EkslearnError("waitForENIAndIPsAttached: giving up trying to retrieve ENIs"
-                                    " from metadata service")  # fmt: skip
+        def look(enough: int) -> Eni:
+            for eni in self.metadata():
+                cidrs = eni.prefixes if self.settings.prefix_delegation else eni.secondary
+                if eni.eni_id == eni_id and len(cidrs) >= max(enough, 1):
+                    return eni
+            raise EkslearnError("waitForENIAndIPsAttached: giving up trying to retrieve ENIs"
+                                " from metadata service")  # fmt: skip
 
         try:
-            self.again(look, 0.1, 0.15)
+            return self.again(lambda: look(count), 0.1, 0.15)
         except EkslearnError:
-            if cidrs() <= self.settings.prefix_delegation:
-                raise
-        return seen[0]
+            return look(2 if self.settings.prefix_delegation else 1)
 
     def alloc_addresses(self, eni_id: str, count: int) -> list[IPv4Network]:
         """AllocIPAddresses: ``count`` more addresses or prefixes, at most an ENI's; none for 0."""

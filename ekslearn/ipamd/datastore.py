@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ekslearn.errors import EkslearnError
 
-from . import names
+from ..cni import names
 
 MIN_ENI_AGE_S = 60  # minENILifeTime
 IPS_PER_PREFIX, PREFIX_LENGTH, PREFIXES_AT_A_TIME = 16, 28, 1  # GetPrefixDelegationDefaults
@@ -181,7 +181,7 @@ class DataStore:
                 self._count(cidr, -1)
         self._forget(eni)
 
-    def allocatable_enis(self, slots: int, *, skip_primary: bool = False) -> list[StoredEni]:
+    def allocatable_enis(self, slots: int, *, skip_primary: bool) -> list[StoredEni]:
         """ENIs with a slot for another CIDR, in any order (GetAllocatableENIs)."""
         enis = [e for e in self.enis.values() if not (e.trunk or (skip_primary and e.primary))]
         return self.any_order(e for e in enis if not e.excluded and len(e.cidrs) < slots)

@@ -18,12 +18,12 @@ from ..linux.link import Link, Wire, invented_mac
 from ..linux.neighbor import VLAN_HEADER
 from ..linux.packet import BROADCAST_MAC, UNREACHABLE, Arp, Frame, Packet
 from ..linux.world import Decision, World
-from .model import Eni, Vpc
+from ..vpc.model import Eni, Vpc
+from ..vpc.route import LOCAL, RouteTable, VpcRoute
+from ..vpc.security import SecurityGroup, judge
+from ..vpc.security import VpcRow as VpcRow
+from ..vpc.subnet import Subnet
 from .nat import NatGateway, moved
-from .route import LOCAL, RouteTable, VpcRoute
-from .security import SecurityGroup, judge
-from .security import VpcRow as VpcRow
-from .subnet import Subnet
 
 # Bytes. EC2 user guide, "Network MTU": 1500 through an internet gateway, 8500 by peering between
 # Regions (within one it would be 9001) and through a transit gateway, 9001 inside. All answer what
