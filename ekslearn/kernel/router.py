@@ -1,7 +1,7 @@
 """AWS's part of a cluster on the real kernel: one namespace, ``aws_vpc``, plays all of the VPC.
 
 Every interface that AWS gives a machine is a veth whose other end is ``portN`` here. It says the
-same as ``ekslearn.vpc.fabric``, so about AWS it proves nothing but that; what a machine's own
+same as ``ekslearn.fabric``, so about AWS it proves nothing but that; what a machine's own
 kernel does with a packet, it proves for good. How it works:
 
 - raw: the subnet's route table chooses a way, kept as the packet's mark. Each way has a conntrack
@@ -21,14 +21,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network
-from typing import TYPE_CHECKING
 
+from ekslearn.cluster import Cluster, Wire
 from ekslearn.fabric import PATH_MTU, PRIVATE
 from ekslearn.vpc.model import NAT_GATEWAY
 from ekslearn.vpc.security import SecurityRule
-
-if TYPE_CHECKING:
-    from ekslearn.cluster import Cluster, Wire
 
 SPACE = "aws_vpc"  # no Kubernetes name holds an underscore
 # The ways, as marks: within the subnet, within the VPC, and by the gateways. Of those, 4 is what
@@ -163,10 +160,9 @@ class Router:
 
     def _books(self) -> Iterator[str]:
         """A chain for each side of a network ACL or security group, and one of who is in it."""
-        acls = [(at, one.nacl) for at, one in enumerate(self.subnets) if one.nacl]
         for _, end, far, side in SIDES:
-            for at, acl in acls:
-                for rule in acl.rules[side]:
+            for at, subnet in enumerate(self.subnets):
+                for rule in subnet.nacl.rules[side] if subnet.nacl else [SecurityRule()]:
                     verdict = "DROP" if rule.deny else "RETURN"
                     yield f"-A acl{at}{end} {far} {rule.cidr} {_traffic(rule)} -j {verdict}"
                 yield f"-A acl{at}{end} -j DROP"
