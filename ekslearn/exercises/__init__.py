@@ -11,6 +11,7 @@ import difflib
 from ekslearn.errors import EkslearnError
 from ekslearn.exercises import (
     containers_of_one_pod,
+    enis_and_their_addresses,
     hooks_nat_and_marks,
     how_a_route_is_chosen,
     out_to_the_world,
@@ -56,6 +57,7 @@ EXERCISES: dict[str, Exercise] = {
         *how_a_route_is_chosen.EXERCISES,
         *rules_choose_the_table.EXERCISES,
         *hooks_nat_and_marks.EXERCISES,
+        *enis_and_their_addresses.EXERCISES,
         *out_to_the_world.EXERCISES,
         *the_warm_pool.EXERCISES,
         *pods_on_different_nodes.EXERCISES,

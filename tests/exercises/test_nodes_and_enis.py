@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from ekslearn.exercises import EXERCISES
+from ekslearn.exercises.enis_and_their_addresses import cluster_of
 from ekslearn.exercises.format import Look, Mend
 from tests.exercises.ways import (
     LEARNERS,
@@ -71,19 +72,100 @@ def mend_the_node(words: Words) -> str:
     )[int(words["fault"])].format_map(words)
 
 
+# --- lesson 06 --------------------------------------------------------------------------------
+
+
+def how_many_pods(words: Words) -> str:
+    enis, each, vcpus = int(words["enis"]), int(words["each"]), int(words["vcpus"])
+    wide = words["mode"] in ("prefixes", "capped") and words["hypervisor"] != "xen"
+    pods = (enis - (words["mode"] == "custom")) * (each - 1) * (16 if wide else 1) + 2
+    return str(min(pods, 250 if vcpus > 30 else 110) if words["mode"] == "capped" else pods)
+
+
+def which_are_free(words: Words) -> str:
+    found = [x for x in "abcd" if words[f"offset_{x}"] in ("12", "13", "14")]
+    return " ".join(found) or "none"
+
+
+def why_does_it_wait(words: Words) -> str:
+    return next(x for x in "abcd" if words[x] == words["cause"])
+
+
+def plan_a_subnet(words: Words) -> str:
+    """With the default WARM_ENI_TARGET an ENI's worth of addresses is kept in reserve."""
+    enis, each = {"t3.small": (3, 4), "t3.medium": (3, 6), "m5.large": (3, 10)}[words["kind"]]
+    mine = min(enis, -(-int(words["pods"]) // (each - 1)) + 1)
+    need = int(words["count"]) * mine * each + 8 + 5
+    return f"{words['sample'].split('/')[0]}/{32 - (need - 1).bit_length()}"
+
+
 SOLVERS: dict[str, Solver] = {
+    "enis-and-their-addresses/how-many-pods": how_many_pods,
+    "enis-and-their-addresses/which-are-free": which_are_free,
+    "enis-and-their-addresses/why-does-it-wait": why_does_it_wait,
+    "enis-and-their-addresses/plan-a-subnet": plan_a_subnet,
     "pods-on-different-nodes/which-interface": which_interface,
     "pods-on-different-nodes/to-the-router": to_the_router,
     "pods-on-different-nodes/what-still-works": what_still_works,
     "pods-on-different-nodes/mend-the-node": mend_the_node,
 }
-LESSONS = ("pods-on-different-nodes",)
+LESSONS = ("enis-and-their-addresses", "pods-on-different-nodes")
 NONSENSE = ("42 is it", "?", "<q>", "e", "{}", "ip route", 7.5, "1.2.3.4/99")
 
 
 def slips(name: str, words: Words) -> Mapping[str, str]:
     right = SOLVERS[name](words)
     match name.split("/")[1]:
+        case "how-many-pods":
+            enis, each = int(words["enis"]), int(words["each"])
+            wide = words["mode"] in ("prefixes", "capped") and words["hypervisor"] != "xen"
+            count, block = enis - (words["mode"] == "custom"), 16 if wide else 1
+            all_ = count * (each - 1) * block + 2
+            asked = {
+                str(count * each * block): "Whose is the first?",
+                str(count * each * block + 2): "Whose is the first?",
+                str(all_ - 2): "Which pods use the node's own address",
+                "1": "Write the three numbers down first.",
+            }
+            if words["mode"] == "custom":
+                asked[str(enis * (each - 1) + 2)] = "Which ENI gives its addresses to nobody"
+            if words["mode"] == "capped" and all_ > int(right):
+                asked[str(all_)] = "How many pods does EKS recommend at most?"
+                asked[str({"110": 250, "250": 110}[right])] = "How many vCPUs are there?"
+            if words["hypervisor"] == "xen" and "p" in words["mode"] and words["mode"] != "plain":
+                asked[str((each - 1) * enis * 16 + 2)] = "On which hypervisors can an ENI"
+            asked.pop(right, None)
+            return asked | {"many": "is no number of pods"}
+        case "which-are-free":
+            return {
+                flipped(right, x): "has any ENI got it"
+                if words[f"offset_{x}"] in ("12", "13", "14")
+                else "does AWS keep, and which?"
+                if words[f"offset_{x}"] in ("0", "1", "2", "3", "15")
+                else "whose own address is it?"
+                if words[f"offset_{x}"] in ("4", "8")
+                else "has EC2 given it away already"
+                for x in "abcd"
+            }
+        case "why-does-it-wait":
+            asked = {
+                "kubelet": "that no node takes it, or",
+                "type": "how many does its type allow?",
+                "subnet": "how many does one more ENI want?",
+                "setting": "Which setting would that be",
+            }
+            return {x: asked[words[x]] for x in "abcd" if x != right} | {"ab": "with one letter"}
+        case "plan-a-subnet":
+            base, size = right.split("/")
+            return {
+                f"{base}/{int(size) + 1}": "Whose addresses did you count",
+                f"{base}/{int(size) - 1}": "Would half of it do as well?",
+                f"{base[:-1]}9/{size}": "Which address is the first of that block?",
+                words["taken_2"]: "share addresses?",
+                "192.168.0.0/24": "Is 192.168.0.0/24 within",
+                f"{base}/29": "Which of them is the smallest?",
+                base: "is no CIDR",
+            }
         case "which-interface":
             asked = {
                 "none": "how does a packet get out?",
@@ -183,6 +265,8 @@ def test_every_fault_is_drawn_and_breaks_a_part(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "line"),
     [
+        ("enis-and-their-addresses/which-are-free", ""),
+        ("enis-and-their-addresses/why-does-it-wait", ""),
         ("pods-on-different-nodes/which-interface", "node-a$ ip rule del priority 1536"),
         ("pods-on-different-nodes/to-the-router", "node-a$ ip rule add pref 5 from all lookup 2"),
         ("pods-on-different-nodes/what-still-works", "node-a$ ip link set eth0 down"),
@@ -194,7 +278,14 @@ def test_the_truth_follows_the_model(name: str, line: str) -> None:
     for learner in LEARNERS[:20]:
         variant = one.variant(learner)
         before = one.truth(variant)
-        variant.lab.line(line.format_map(variant.words))
+        if line:
+            variant.lab.line(line.format_map(variant.words))
+        else:
+            ec2 = cluster_of(variant.lab).ec2  # no command of a node changes what EC2 has given
+            small = ec2.vpc.subnets["private-b"]
+            ec2.create_network_interface(small, secondary_count=small.free - 1)
+            for eni in [each for each in ec2.vpc.enis.values() if each.device_index == 1]:
+                ec2.detach_network_interface(eni.attachment_id)
         changed += one.truth(variant) != before
     assert changed
     assert words_of(name, LEARNERS[0]) != words_of(name, LEARNERS[1])

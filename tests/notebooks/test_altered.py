@@ -49,6 +49,10 @@ LOST: dict[str, tuple[Mapping[str, str | tuple[str, str]], str]] = {
         {"node-port": "host$ iptables -t mangle -D PREROUTING 2"},
         "hooks-nat-and-marks/which-way-out",
     ),
+    "06_enis_and_their_addresses": (
+        {"small-subnets": ("instanceType: t3.small", "instanceType: t3.micro")},
+        "enis-and-their-addresses/which-are-free",
+    ),
     "07_the_warm_pool": (
         {"warm-pool": ('WARM_ENI_TARGET: "1"', 'WARM_ENI_TARGET: "2"')},
         "the-warm-pool/what-the-subnet-loses",
@@ -69,6 +73,7 @@ RENAMED = {
     "10.0.2.": "10.9.8.",
     "10.0.4.": "10.9.4.",
     "10.0.32.": "10.9.32.",
+    "10.0.255.": "10.9.255.",
     "10.1.1.": "10.8.3.",
     "10.20.": "10.77.",
     "0000101000010100": "0000101001001101",  # 10.20 in binary
