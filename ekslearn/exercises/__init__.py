@@ -14,6 +14,7 @@ from ekslearn.exercises import (
     hooks_nat_and_marks,
     how_a_route_is_chosen,
     pods_on_one_node,
+    prefixes_and_fragmentation,
     rules_choose_the_table,
     the_warm_pool,
 )
@@ -55,6 +56,7 @@ EXERCISES: dict[str, Exercise] = {
         *rules_choose_the_table.EXERCISES,
         *hooks_nat_and_marks.EXERCISES,
         *the_warm_pool.EXERCISES,
+        *prefixes_and_fragmentation.EXERCISES,
     )
 }
 

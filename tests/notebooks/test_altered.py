@@ -53,6 +53,10 @@ LOST: dict[str, tuple[Mapping[str, str | tuple[str, str]], str]] = {
         {"warm-pool": ('WARM_ENI_TARGET: "1"', 'WARM_ENI_TARGET: "2"')},
         "the-warm-pool/what-the-subnet-loses",
     ),
+    "08_prefixes_and_fragmentation": (
+        {"prefixes": ('DELEGATION: "true"', 'DELEGATION: "false"')},
+        "prefixes-and-fragmentation/how-many-prefixes",
+    ),
 }
 # Other addresses of the same length, so that columns stay where they are.
 RENAMED = {
