@@ -17,6 +17,7 @@ from ekslearn.exercises import (
     out_to_the_world,
     pods_on_different_nodes,
     pods_on_one_node,
+    prefixes_and_fragmentation,
     rules_choose_the_table,
     the_warm_pool,
 )
@@ -60,6 +61,7 @@ EXERCISES: dict[str, Exercise] = {
         *enis_and_their_addresses.EXERCISES,
         *out_to_the_world.EXERCISES,
         *the_warm_pool.EXERCISES,
+        *prefixes_and_fragmentation.EXERCISES,
         *pods_on_different_nodes.EXERCISES,
     )
 }

@@ -57,6 +57,10 @@ LOST: dict[str, tuple[Mapping[str, str | tuple[str, str]], str]] = {
         {"warm-pool": ('WARM_ENI_TARGET: "1"', 'WARM_ENI_TARGET: "2"')},
         "the-warm-pool/what-the-subnet-loses",
     ),
+    "08_prefixes_and_fragmentation": (
+        {"prefixes": ('DELEGATION: "true"', 'DELEGATION: "false"')},
+        "prefixes-and-fragmentation/how-many-prefixes",
+    ),
     "09_pods_on_different_nodes": (
         {"two-nodes": "node-a$ ip route del default table 2"},
         "pods-on-different-nodes/which-interface",
