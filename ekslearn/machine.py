@@ -121,6 +121,7 @@ class Machine:
             name, first, str(primary.primary), cluster.vpc.cidrs, cluster.settings,
             backend=cluster.connmark, rules=self.shows(RULES),
         ))  # fmt: skip
+        cluster.wire(host.startup_rule_lines(name, (), self.shows(RULES), cluster.settings))
         for one in sorted(enis, key=lambda each: each.device):
             self._pin(one, primary)
         pinned = cluster.settings.disable_network_resource_provisioning or bool(enis)
