@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import count as numbers
 from typing import TYPE_CHECKING
 
+from ekslearn.cni.names import vlan_link
 from ekslearn.vpc.model import NAT_GATEWAY
 
 if TYPE_CHECKING:
@@ -258,6 +259,8 @@ class Reader:
         """The ENI, by its node's name for it, to which EC2 leads a pod's first address."""
         eni = self.cluster.vpc.owner(link.addresses[0].ip) if link.addresses else None
         found = [name for (_, name), one in self.enis.items() if one is eni and eni]
+        if eni and eni.trunk:
+            return f"branch {vlan_link(eni.vlan_id)}"
         return f"ENI {found[0]}" if found else "no ENI" if link.addresses else ""
 
 

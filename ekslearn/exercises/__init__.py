@@ -17,6 +17,7 @@ from ekslearn.exercises import (
     pods_on_different_nodes,
     pods_on_one_node,
     rules_choose_the_table,
+    security_groups_for_pods,
 )
 from ekslearn.exercises.format import (
     NOBODY,
@@ -55,8 +56,9 @@ EXERCISES: dict[str, Exercise] = {
         *how_a_route_is_chosen.EXERCISES,
         *rules_choose_the_table.EXERCISES,
         *hooks_nat_and_marks.EXERCISES,
-        *out_to_the_world.EXERCISES,
         *pods_on_different_nodes.EXERCISES,
+        *out_to_the_world.EXERCISES,
+        *security_groups_for_pods.EXERCISES,
     )
 }
 
