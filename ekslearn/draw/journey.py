@@ -63,7 +63,7 @@ def marks(layout: Layout, here: Spot, place: str) -> tuple[str, ...]:
         return ("vpc-router",)
     owner, _, interface = rest.partition(" ")
     if kind == "acl" and isinstance(layout, VpcLayout):
-        return (f"subnet-{layout.subnets[owner][0]}",)
+        return (f"subnet-{layout.subnets[owner, interface][0]}",)
     return (f"if-{owner}-{interface}",) if rest else (f"gw-{kind}",)
 
 

@@ -7,7 +7,7 @@ their nodes. Everything is read from the model; nothing here knows what a pictur
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count as numbers
 from typing import TYPE_CHECKING
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 FEW_PODS, FEW_NODES, FIRST = 5, 4, 3  # up to so many all are shown; else the first few, if any
 GATEWAYS = {
-    "igw": "internet gateway",
-    "nat": f"NAT gateway {NAT_GATEWAY}",
-    "tgw": "transit gateway",
-    "pcx": "VPC peering",
+    "igw": ("internet", "gateway"),
+    "nat": ("NAT gateway", str(NAT_GATEWAY)),
+    "tgw": ("transit", "gateway"),
+    "pcx": ("VPC", "peering"),
 }
 
 
@@ -44,7 +44,8 @@ class Port:
     kind: str = "ethernet"
     eni: str = ""
     short: str = ""  # the id, cut as far as the picture allows
-    device: int = 0
+    where: str = ""  # its device index, or the VLAN of a branch ENI
+    subnet: str = ""  # an ENI's
     peer: tuple[str, str, str] | None = None
     owner: str = ""
     notes: tuple[str, ...] = ()
@@ -112,11 +113,21 @@ class Reader:
         self.cluster, self.wanted = cluster, wanted
         plugged = [wire for wire in cluster.wires if wire.until is None and wire.eni]
         self.enis = {(w.place, w.interface): cluster.vpc.enis.get(w.eni) for w in plugged}
-        self.short = shortest([wire.eni for wire in plugged])
+        self.enis |= dict(self.branches())
+        self.short = shortest([eni.eni_id for eni in self.enis.values() if eni])
         self.home: dict[str, str] = {}  # the subnet each machine stands in
         for (place, _), eni in self.enis.items():
             if eni:
                 self.home.setdefault(place, eni.subnet.name)
+
+    def branches(self) -> Iterator[tuple[tuple[str, str], Eni]]:
+        """The branch ENIs, by the node's VLAN device that each appears as."""
+        found = {(e.trunk, e.vlan_id): e for e in self.cluster.vpc.enis.values() if e.trunk}
+        for node in self.cluster.machines:
+            for link in self.cluster.namespace(node).links.values():
+                trunk = self.enis.get((node, link.parent.name)) if link.parent else None
+                if trunk and (branch := found.get((trunk, link.vlan))):
+                    yield (node, link.name), branch
 
     def all(self) -> Shown:
         """The whole of it."""
@@ -195,6 +206,7 @@ class Reader:
         """A place with its interfaces and what listens there."""
         space = self.cluster.namespace(name)
         links = [link for link in space.links.values() if link.kind != "loopback"]
+        links.sort(key=lambda link: self.order(name, link.name))
         ports = [
             self.port(link)
             for link in links
@@ -212,6 +224,12 @@ class Reader:
         ends = tuple(ports)
         return Place(name=name, ports=ends, listens=listens, **given)  # type: ignore[arg-type]
 
+    def order(self, place: str, interface: str) -> tuple[int, int]:
+        """ENIs by their device index, each trunk before its branches."""
+        eni = self.enis.get((place, interface))
+        trunk = eni.trunk or eni if eni else None
+        return (trunk.device_index, eni.vlan_id) if trunk and eni else (0, 0)
+
     def to_hidden(self, link: Link) -> bool:
         """Whether a node's veth leads to a pod: such are told with the pods."""
         return link.peer is not None and link.peer.namespace.name in self.cluster.pods
@@ -223,7 +241,8 @@ class Reader:
         notes: list[str] = []
         if eni is not None:
             own = next((a for a in link.addresses if a.ip == eni.primary), None)
-            address = str(own.interface) if own else f"{eni.primary} (EC2's alone)"
+            address = str(own.interface) if own else str(eni.primary)
+            address += "" if own or eni.trunk else " (EC2's alone)"
             notes += self.eni_notes(place, eni)
             rest = [text for text in addresses if text != address]
         else:
@@ -236,7 +255,8 @@ class Reader:
             kind=link.kind,
             eni=eni.eni_id if eni else "",
             short=self.short.get(eni.eni_id, "") if eni else "",
-            device=eni.device_index if eni else 0,
+            where=where(link, eni) if eni else "",
+            subnet=eni.subnet.name if eni else "",
             peer=far(link),
             owner=self.owner(link) if place in self.cluster.pods else "",
             notes=tuple(notes),
@@ -245,8 +265,7 @@ class Reader:
 
     def eni_notes(self, place: str, eni: Eni) -> list[str]:
         """What an ENI has beyond its address and its number."""
-        notes = [eni.interface_type] if eni.interface_type != "interface" else []
-        notes += [f"VLAN {eni.vlan_id}"] if eni.vlan_id else []
+        notes = ["trunk"] if eni.interface_type == "trunk" else []
         notes += [f"subnet {eni.subnet.name}"] if eni.subnet.name != self.home[place] else []
         notes += [f"public {eni.public_ip}"] if eni.public_ip else []
         groups = ", ".join(group.name for group in eni.security_groups)
@@ -258,7 +277,16 @@ class Reader:
         """The ENI, by its node's name for it, to which EC2 leads a pod's first address."""
         eni = self.cluster.vpc.owner(link.addresses[0].ip) if link.addresses else None
         found = [name for (_, name), one in self.enis.items() if one is eni and eni]
+        if found and eni and eni.trunk:
+            return found[0]
         return f"ENI {found[0]}" if found else "no ENI" if link.addresses else ""
+
+
+def where(link: Link, eni: Eni) -> str:
+    """Where an ENI is in its instance."""
+    if link.parent:
+        return f"VLAN {link.vlan} on {link.parent.name}"
+    return f"device {eni.device_index}"
 
 
 def far(link: Link) -> tuple[str, str, str] | None:
@@ -310,7 +338,7 @@ def words_of(all_: Shown) -> list[str]:
         lines += [f"    and {count(row.more, 'more node')}"] if row.more else []
         for host in row.hosts:
             lines += place_lines(host, f"host {host.name}", "    ")
-    lines += [f"  gateway {name}: {GATEWAYS[name]}" for name in all_.gateways]
+    lines += [f"  gateway {name}: {' '.join(GATEWAYS[name])}" for name in all_.gateways]
     for host in all_.outside:
         lines += place_lines(host, f"outside host {host.name}", "  ")
     return [*lines, *(f"  {note}" for note in all_.notes)]
@@ -322,7 +350,7 @@ def place_lines(place: Place, title: str, indent: str) -> list[str]:
     lines = [indent + "; ".join([title, *notes])]
     for port in place.ports:
         owner = f" ({port.owner})" if port.owner else ""
-        where = f", {port.eni}, device {port.device}" if port.eni else ""
+        where = f", {port.eni}, {port.where}" if port.eni else ""
         more = "".join(f", {note}" for note in port.notes)
         peer = f" = veth = {port.peer[1]}{port.peer[2]} in {port.peer[0]}" if port.peer else ""
         lines.append(f"{indent}  {port.name} {port.address}{port.state}{owner}{where}{more}{peer}")

@@ -79,7 +79,8 @@ class VpcLayout(Layout):
     roads: list[Road] = field(default_factory=list)
     bar: float = 0.0  # x of the router
     bus: float = 0.0  # y of the line that joins what is outside
-    subnets: dict[str, tuple[str, float]] = field(default_factory=dict)  # place: row, right edge
+    # Each ENI's subnet, and the x of the edge at which it leaves its machine's subnet.
+    subnets: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)
     outside: dict[str, Point] = field(default_factory=dict)
     gateways: dict[str, tuple[Point, ...]] = field(default_factory=dict)  # from it to the bar
     homes: dict[str, Spot] = field(default_factory=dict)  # an address: the ENI that has it
@@ -96,7 +97,7 @@ class VpcLayout(Layout):
             return self.gateways[what][0]
         kind, place, interface = what.split(" ", 2)
         x, y = self.ports[place, interface].at
-        far = {"route": self.bar, "acl": self.subnets[place][1], "eni": x + PORT + 15}
+        far = {"route": self.bar, "acl": self.subnets[place, interface][1], "eni": x + PORT + 15}
         return far[kind], y
 
     def lead(self, spot: Spot) -> tuple[Point, ...]:
@@ -148,7 +149,9 @@ class Builder:
         node = PAD + self.left + CABLE + self.host + PAD if nodes else 0.0
         hosts = most(self.host_width(each) for row in what.rows for each in row.hosts)
         heads = most(width_of(line, SMALL) for row in what.rows for line in row_heads(row))
-        self.row = max(node, hosts, heads) + 2 * PAD + 6
+        gates = sum(PILL[0] + 23 + most(width_of(line, SMALL) for line in GATEWAYS[name])
+                    for name in what.gateways)  # fmt: skip
+        self.row = max(max(node, hosts, heads) + 2 * PAD + 6, gates + PAD - 2 * LANE)
         sides = 2 * MARGIN + PAD + 2 * LANE
         spare = max(0.0, width - sides - self.row)
         if nodes:
@@ -298,7 +301,7 @@ class Builder:
             self.text(f"{made.id}-eni" + (f"-{n}" if n else ""), end, y + 17 + LINE * n, line,
                       mono=n == 0, muted=n > 0, align="right")  # fmt: skip
         made.inner = (self.layout.boxes[place].middle[0], y)
-        self.layout.subnets[place] = (row.name, self.x + self.row)
+        self.layout.subnets[place, port.name] = (port.subnet or row.name, self.x + self.row)
         self.layout.homes |= dict.fromkeys(port.homes, (place, port.name))
         self.road(f"road-{place}-{port.name}", (x + PORT, y), (self.layout.bar - BAR / 2, y))
 
@@ -334,8 +337,12 @@ class Builder:
                       (self.layout.bar - BAR / 2, bus))  # fmt: skip
             self.frame(f"gw-{name}", "gateway", x, bottom - tall / 2, wide, tall)
             self.text(f"gw-{name}-title", x + 31, bottom + 4.5, name, LABEL, mono=True, bold=True)
-            x += wide + 8
-            x += self.text(f"gw-{name}-label", x, bottom - 8, GATEWAYS[name], muted=True) + 22
+            x += wide + 7
+            x += 16 + most([
+                self.text(f"gw-{name}-label" + (f"-{n}" if n else ""), x, bottom - 21 + LINE * n,
+                          line, muted=True)
+                for n, line in enumerate(GATEWAYS[name])
+            ])  # fmt: skip
 
     def beyond(self, bottom: float) -> float:
         """Machines outside the VPC, in a row; returns where it ends."""
@@ -482,12 +489,18 @@ def near_names(node: Place) -> list[str]:
 
 def eni_lines(port: Link) -> list[str]:
     """The lines under an ENI's name: its id and device index, and what else is to be known."""
-    return [f"{port.short} \N{MIDDLE DOT} device {port.device}", *port.notes]
+    first = f"{port.short} \N{MIDDLE DOT} {port.where}"
+    lines: list[str] = []
+    for note in port.notes:  # as many in a line as are no longer than the first
+        both = f"{lines[-1]}, {note}" if lines else note
+        fits = lines and width_of(both, SMALL) <= width_of(first, SMALL, mono=True) + 20
+        lines[-1 if fits else len(lines) :] = [both if fits else note]
+    return [first, *lines]
 
 
 def eni_height(port: Link) -> float:
     """The height of an ENI with its label."""
-    return ENI + LINE * len(port.notes)
+    return ENI + LINE * (len(eni_lines(port)) - 1)
 
 
 def eni_breadth(port: Link) -> float:

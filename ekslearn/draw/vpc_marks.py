@@ -72,7 +72,7 @@ def paint_road(ax: Axes, road: Road) -> None:
 def paint_port(ax: Axes, port: Port) -> None:
     """An ENI is a filled square, a veth's end a circle, any other Ethernet an empty square."""
     x, y = port.at
-    if port.kind in ("eni", "ethernet"):
+    if port.kind in ("eni", "ethernet", "vlan"):
         fill = ENI_FILL if port.kind == "eni" else PAPER
         mark: Any = Rectangle((x - PORT, y - PORT), 2 * PORT, 2 * PORT, facecolor=fill)
     else:

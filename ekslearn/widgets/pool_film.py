@@ -138,7 +138,7 @@ class Film:
         end = self.cluster.world.clock + seconds
         while (left := end - self.cluster.world.clock) > 0:
             self.cluster.sleep(min(TURN_S, left))
-            self.look("time passes", merge=True)
+            self.look("time passes")
 
     def create(self, what: str, line: str) -> None:
         """Schedule pods on the node: so many, or one by its name."""
@@ -181,7 +181,7 @@ class Film:
         self.seen = 0
         self.look(f"{name}={whole}: aws-node starts again")
 
-    def look(self, title: str, *, merge: bool = False) -> None:
+    def look(self, title: str) -> None:
         """Keep a frame of this moment; one that shows nothing new only makes the last longer."""
         new = tuple(self.ipamd.decisions[self.seen :])
         self.seen += len(new)
@@ -193,7 +193,7 @@ class Film:
             decisions=new, pending=waiting,
         )  # fmt: skip
         last = self.frames[-1] if self.frames else None
-        if merge and last and last.title == title and frame.quiet(last):
+        if last and last.title == title and frame.quiet(last):
             kept = new or last.decisions  # a node whose calls took long has had no round yet
             self.frames[-1] = replace(frame, time=last.time, decisions=kept)
         else:

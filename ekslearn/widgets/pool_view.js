@@ -145,9 +145,9 @@ function mount(host, data, start, told, ask = null) {
   const rows = make("div", "rows-of-slots"), numbers = make("dl", "numbers");
   const pending = make("div"), decisions = make("div", "decisions");
   card.append(head, says, controls);
+  if (ask) card.append(asking());
   if (last > 0) card.append(plot.node);
   card.append(rows, numbers, pending, decisions);
-  if (ask) card.append(asking());
   card.append(make("p", "quiet help", "Keys: \u2190 \u2192 one step, Home and End to either end. "
     + "A slot with a thick frame has just changed."));
   shadow.replaceChildren(make("style", "", CSS), card);
@@ -161,17 +161,21 @@ function mount(host, data, start, told, ask = null) {
     button("Delete a pod", "Delete the youngest pod", () => ask("delete 1"), "", box);
     button("Wait 5 s", "Wait five seconds", () => ask("sleep 5"), "main", box);
     button("Wait 60 s", "Wait sixty seconds", () => ask("sleep 60"), "", box);
-    const fields = {};
+    const fields = {}, settings = make("div", "settings");
+    host.typed = host.typed || {};      // what was typed and isn't set yet outlives a new frame
     for (const [name, value] of Object.entries(data.settings)) {
       const field = make("label", "", name), input = make("input");
-      Object.assign(input, { type: "text", inputMode: "numeric", value });
+      if (host.typed[name] === String(value)) delete host.typed[name];
+      Object.assign(input, { type: "text", inputMode: "numeric",
+        value: host.typed[name] === undefined ? value : host.typed[name] });
+      input.addEventListener("input", () => { host.typed[name] = input.value; });
       input.addEventListener("keydown", (event) => {
         event.stopPropagation();
         if (event.key === "Enter") change();
       });
       fields[name] = input;
       field.append(input);
-      box.append(field);
+      settings.append(field);
     }
     const change = () => {
       const lines = Object.entries(fields)
@@ -179,7 +183,8 @@ function mount(host, data, start, told, ask = null) {
         .map(([name, input]) => `set ${name}=${input.value.trim()}`);
       if (lines.length) ask(lines.join(";"));
     };
-    button("Set", "Set these and restart aws-node", change, "", box);
+    button("Set", "Set these and restart aws-node", change, "", settings);
+    box.append(settings);
     const wrong = make("div", "wrong", data.wrong || "");
     wrong.setAttribute("role", "alert");
     box.append(wrong);
@@ -213,14 +218,14 @@ function mount(host, data, start, told, ask = null) {
     next.disabled = now === last;
     host.dataset.step = now;
   }
-  function go(to) {
+  function go(to, tell = true) {
     const target = Math.min(Math.max(to, 0), last);
     if (target === now) return;
     now = target;
     show();
     const held = shadow.activeElement;      // a button that has just gone grey hears no keys
     if (held && held.disabled) slider.focus();
-    told(now);
+    if (tell) told(now);
   }
   function pause() {
     clearInterval(timer);
@@ -248,7 +253,8 @@ function mount(host, data, start, told, ask = null) {
     go(keys[event.key]());
   });
   show();
-  return { go: (to) => { pause(); go(to); }, stop: pause };
+  // Python's own step may be one of a film that is only just arriving: it isn't told of another.
+  return { go: (to) => { pause(); go(to, false); }, stop: pause };
 }
 
 function render({ model, el }) {

@@ -178,6 +178,7 @@ function mount(host, data, start, told) {
     paint();
   }
   function go(to) {
+    goal.removeAttribute("aria-invalid");
     now = Math.min(Math.max(to, 0), size - 1);
     show();
     told(now);

@@ -96,10 +96,15 @@ def cluster(text: str) -> Cluster:
 
 
 def two_nodes() -> Cluster:
-    text = data_path("scenarios/two-nodes.yaml").read_text()
-    if "connmark" not in text:
-        text = text.replace("spec:\n  vpc:", "spec:\n  connmark: iptables\n  vpc:", 1)
-    return cluster(text)
+    return cluster(data_path("scenarios/two-nodes.yaml").read_text())
+
+
+def out_to_the_world() -> Cluster:
+    return cluster(data_path("scenarios/out-to-the-world.yaml").read_text())
+
+
+def security_groups() -> Cluster:
+    return cluster(data_path("scenarios/security-groups-for-pods.yaml").read_text())
 
 
 def office() -> Cluster:
@@ -145,4 +150,4 @@ def broken() -> Cluster:
     return lab
 
 
-ALL = [two_nodes, office, crowd, empty, broken]
+ALL = [two_nodes, out_to_the_world, security_groups, office, crowd, empty, broken]

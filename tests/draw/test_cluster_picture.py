@@ -18,7 +18,8 @@ from ekslearn.draw.journey import by_aws, journey, line_of, turns_back
 from ekslearn.draw.shown import shown
 from ekslearn.draw.vpc_layout import VpcLayout, lay_out_vpc
 from ekslearn.errors import EkslearnError
-from tests.draw.clusters import ALL, broken, crowd, empty, office, two_nodes
+from ekslearn.vpc.security import NetworkAcl, SecurityRule
+from tests.draw.clusters import ALL, broken, crowd, empty, office, security_groups, two_nodes
 from tests.draw.test_picture import COLOURS, boxes_of, overlap
 
 Make = Callable[[], Cluster]
@@ -85,8 +86,8 @@ def test_frames_stand_in_each_other_as_the_things_do(make: Make, width: float) -
         pod = lab.pods.get(name)
         if pod or name in lab.machines:
             assert inside(nodes[f"node-{pod.node if pod else name}"], box), place
-        elif name in layout.subnets:
-            assert inside(subnets[f"subnet-{layout.subnets[name][0]}"], box)
+        elif (name, "eth0") in layout.subnets:
+            assert inside(subnets[f"subnet-{layout.subnets[name, 'eth0'][0]}"], box)
         else:
             assert not overlap(vpc, box), "who stands outside is drawn outside"
     for name, box in nodes.items():
@@ -106,8 +107,11 @@ def test_one_square_for_each_eni_and_two_circles_for_each_veth(make: Make) -> No
     places = set(drawing.layout.boxes)
     filled = [p.get_gid() for p in drawing.figure.axes[0].patches
               if to_hex(p.get_facecolor()).upper() == ENI_FILL]  # fmt: skip
-    plugged = [w for w in lab.wires if w.until is None and w.eni and w.place in places]
-    assert sorted(filled) == sorted(f"if-{w.place}-{w.interface}" for w in plugged)
+    plugged = [(w.place, w.interface) for w in lab.wires
+               if w.until is None and w.eni and w.place in places]  # fmt: skip
+    plugged += [(node, link.name) for node in lab.machines if node in places
+                for link in lab.namespace(node).links.values() if link.kind == "vlan"]  # fmt: skip
+    assert sorted(filled) == sorted(f"if-{place}-{name}" for place, name in plugged)
     _, marks = boxes_of(drawing)
     for one, other in lab.links():
         if one[0] in places and other[0] in places:
@@ -193,7 +197,9 @@ def asks(lab: Cluster) -> list[tuple[str, str]]:
     return [(a, b) for a in ends for b in ends if a != b]
 
 
-@pytest.mark.parametrize("make", [two_nodes, office, broken], ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "make", [two_nodes, security_groups, office, broken], ids=lambda make: make.__name__
+)
 def test_every_way_is_unbroken_and_leads_over_marks_that_are_drawn(make: Make) -> None:
     lab = make()
     seen, aws = 0, 0
@@ -244,6 +250,17 @@ def test_aws_decides_at_the_router_the_gateway_and_the_eni() -> None:
     ]  # fmt: skip
 
 
+def test_a_network_acl_decides_at_the_edge_of_its_subnet() -> None:
+    lab = office()
+    rules = [SecurityRule(number=100), SecurityRule(number=90, deny=True, protocol="udp")]
+    lab.vpc.subnets["private-b"].nacl = NetworkAcl("strict", rules, rules[:1])
+    assert "a network ACL filters it" in describe(lab)
+    assert spots(lab, "shop/api", "default/web-7d9f8-00:80") == [
+        ("vpc route", "vpc-router"), ("vpc network acl", "subnet-private-b"),
+        ("vpc route", "vpc-router"), ("vpc network acl", "subnet-private-b"),
+    ]  # fmt: skip
+
+
 def test_a_packet_to_the_office_goes_by_the_transit_gateway() -> None:
     lab = office()
     trace = lab.trace("shop/api", "office:80")
@@ -252,6 +269,18 @@ def test_a_packet_to_the_office_goes_by_the_transit_gateway() -> None:
     gate = layout.gateways["tgw"][0]
     over = [stop.event.place for stop in journey(layout, trace) if gate in stop.way[1:]]
     assert over == ["office", "office"]  # in on the request, back out with the reply
+
+
+def test_a_pods_own_eni_is_drawn_and_decides_about_its_security_groups() -> None:
+    lab = security_groups()
+    words = describe(lab)
+    assert re.search(r"vlan\.eth\.1 10\.0\.0\.\d+, eni-\w{17}, VLAN 1 on eth1, security group app",
+                     words)  # fmt: skip
+    assert re.search(r"eth0 10\.0\.0\.\d+/32 \(vlan\.eth\.1\) = veth = vlan\w{11} in", words)
+    assert spots(lab, "default/app", "default/db:5432")[:3] == [
+        ("vpc security group", "if-node-a-vlan.eth.1"), ("vpc route", "vpc-router"),
+        ("vpc security group", "if-node-a-vlan.eth.2"),
+    ]  # fmt: skip
 
 
 def test_an_empty_vpc_is_drawn_too() -> None:
