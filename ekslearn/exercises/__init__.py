@@ -14,9 +14,12 @@ from ekslearn.exercises import (
     enis_and_their_addresses,
     hooks_nat_and_marks,
     how_a_route_is_chosen,
+    out_to_the_world,
     pods_on_different_nodes,
     pods_on_one_node,
+    prefixes_and_fragmentation,
     rules_choose_the_table,
+    the_warm_pool,
 )
 from ekslearn.exercises.format import (
     NOBODY,
@@ -56,6 +59,9 @@ EXERCISES: dict[str, Exercise] = {
         *rules_choose_the_table.EXERCISES,
         *hooks_nat_and_marks.EXERCISES,
         *enis_and_their_addresses.EXERCISES,
+        *out_to_the_world.EXERCISES,
+        *the_warm_pool.EXERCISES,
+        *prefixes_and_fragmentation.EXERCISES,
         *pods_on_different_nodes.EXERCISES,
     )
 }

@@ -31,7 +31,7 @@ def patchy() -> Subnet:
 @pytest.mark.parametrize("make", [two_nodes, office, prefixes], ids=lambda make: make.__name__)
 def test_every_address_says_what_ec2_and_the_pods_say(make) -> None:
     lab = make()
-    pods = {str(link.ips[0]): place for place in lab.places if place in lab.pods
+    pods = {str(link.addresses[0].ip): place for place in lab.places if place in lab.pods
             for link in lab.namespace(place).links.values() if link.kind == "veth"}  # fmt: skip
     for name, subnet in lab.vpc.subnets.items():
         view = subnet_view(lab, name)
