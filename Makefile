@@ -3,7 +3,7 @@
 #
 #   make lab     open the first lesson in JupyterLab
 #   make test    run every check: style, types, model, kernel, notebooks, browser
-#   make sweep   100,000 random probes and 10,000 commands against this machine's kernel (an hour)
+#   make sweep   120,000 random probes and 10,000 commands against this machine's kernel (an hour)
 #   make html    the lessons as pages, in build/html
 #   make notebooks  run the lessons and store what they print
 #   make bench   how fast it is;  make mutants: does a test notice small faults in the model

@@ -12,8 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface
-from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import ref
+from typing import TYPE_CHECKING, TypeVar
 
 from . import iptables as iptables  # adds its commands to the tools
 from . import nft as nft  # likewise
@@ -35,7 +34,7 @@ from .vpc.model import Eni, Vpc
 from .vpc.security import SecurityGroup
 
 if TYPE_CHECKING:
-    from .trace import Recording, Trace
+    from .trace import Trace
 
 T = TypeVar("T")
 End = tuple[str, str]
@@ -57,7 +56,6 @@ class Lab:
         self.aliases: dict[str, str] = {}  # a pod on its node's network: the node
         self._listeners: list[tuple[str, str]] = []
         self._world = World(seed)
-        self._recorded: list[ref[Recording]] = []
         for place in places:
             NetworkNamespace(self._world, place)
 
@@ -79,10 +77,7 @@ class Lab:
     def run(self, place: str, command: str | Sequence[str]) -> Done:
         """Run one command line in a place as the real tool would; note a change in ``lines``."""
         namespace = self.namespace(place)
-        for kept in self._recorded:  # what wasn't read yet: the command may change what it is about
-            if recording := kept():
-                recording.tell()
-        self._recorded.clear()
+        self._world.changing()
         done = tools.run(namespace, command)
         text = command if isinstance(command, str) else " ".join(command)
         quiet = not done.stdout or (text.startswith("sysctl") and "=" in text)
@@ -146,12 +141,7 @@ class Lab:
         """
         from .trace import follow
 
-        made = follow(self, source, destination)
-        self._recorded.append(ref(made.recording))
-        return made
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_recorded": []}
+        return follow(self, source, destination)
 
     def copy(self) -> Lab:
         """An independent lab in the same state: a scratch state for pictures and what-ifs."""

@@ -91,6 +91,7 @@ class Machine:
         )  # fmt: skip
         self.time = cluster.world.clock
         self.expected: list[str] = []
+        self.pinned = False  # whether the scenario says which ENIs and addresses it has
         self.trunk: Eni | None = None
         self.branches: dict[str, Eni] = {}  # by the place of the pod that has it
         self.ipamd: Ipamd
@@ -112,35 +113,52 @@ class Machine:
 
         ``enis`` pins what ipamd would otherwise ask EC2 for: then nothing more is asked for.
         """
-        cluster, name, first = self.cluster, self.name, self.interface(0)
+        cluster, name = self.cluster, self.name
         switches = data_path("node-sysctls.conf").read_text(encoding="utf-8").splitlines()
         rows = (line.partition("#")[0].replace(" ", "") for line in switches)
         cluster.wire(f"{name}$ sysctl -w {row}" for row in rows if row)
-        cluster.wire(host.init_lines(name, first, cluster.settings))
-        cluster.wire(host.host_lines(
-            name, first, str(primary.primary), cluster.vpc.cidrs, cluster.settings,
-            backend=cluster.connmark, rules=self.shows(RULES),
-        ))  # fmt: skip
+        self._network(primary, cluster.settings)
         for one in sorted(enis, key=lambda each: each.device):
             self._pin(one, primary)
-        pinned = cluster.settings.disable_network_resource_provisioning or bool(enis)
-        self.ipamd = Ipamd(
-            replace(cluster.settings, disable_network_resource_provisioning=pinned), cluster.ec2,
-            primary.instance, self.kind, host=self, clock=self.now, dice=cluster.world.random,
-            max_pods=self.max_pods, eniconfig=eniconfig,
-        )  # fmt: skip
+        self.pinned = bool(enis)
+        self.ipamd = self._ipamd(cluster.settings, primary.instance, eniconfig)
         self.ipamd.start()
+        rules = self.shows(RULES)
+        cluster.wire(host.startup_rule_lines(name, (), rules, cluster.settings))
         if cluster.settings.enable_pod_eni:
             self._attach_trunk(primary)
 
     def restart(self, settings: Settings) -> None:
-        """Start ipamd anew with other settings, from the checkpoint that the last one left."""
+        """Start aws-node anew with other settings, ipamd from the checkpoint the last one left.
+
+        The host's rules are written again; the pods' are as they were made.
+        """
         old = self.ipamd
-        self.ipamd = Ipamd(
-            settings, self.cluster.ec2, old.instance, self.kind, host=self, clock=self.now,
-            dice=self.cluster.world.random, max_pods=self.max_pods, eniconfig=old.eniconfig,
-        )  # fmt: skip
+        primary = next(eni for eni in self.cluster.vpc.enis.values()
+                       if (eni.instance, eni.device_index) == (old.instance, 0))  # fmt: skip
+        self._network(primary, settings)
+        self.ipamd = self._ipamd(settings, old.instance, old.eniconfig)
         self.ipamd.start(old.checkpoint())
+
+    def _network(self, primary: Eni, settings: Settings) -> None:
+        """What the init container and ipamd do to the host before the pool is looked at."""
+        cluster, name, first = self.cluster, self.name, self.interface(0)
+        cluster.wire(host.init_lines(name, first, settings))
+        cluster.wire(host.host_lines(
+            name, first, str(primary.primary), cluster.vpc.cidrs, settings,
+            backend=cluster.connmark, rules=self.shows(RULES),
+            nat=self.shows("iptables-save -t nat"), mangle=self.shows("iptables-save -t mangle"),
+            nft=self.shows(f"nft list table {host.NFT}"),
+        ))  # fmt: skip
+
+    def _ipamd(self, settings: Settings, instance: str, eniconfig: EniConfig | None) -> Ipamd:
+        """An ipamd to be started; it asks EC2 for nothing if the scenario pins its ENIs."""
+        no_more = settings.disable_network_resource_provisioning or self.pinned
+        return Ipamd(
+            replace(settings, disable_network_resource_provisioning=no_more), self.cluster.ec2,
+            instance, self.kind, host=self, clock=self.now, dice=self.cluster.world.random,
+            max_pods=self.max_pods, eniconfig=eniconfig,
+        )  # fmt: skip
 
     def _pin(self, pinned: PinnedEni, primary: Eni) -> None:
         """Give an ENI the addresses that a scenario pins, or attach one that has them."""

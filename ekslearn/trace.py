@@ -171,8 +171,8 @@ def _lines(made: Decision, command: str) -> tuple[str, ...]:
 class Recording:
     """Keeps what the namespaces tell, and puts it into the tools' words when somebody reads it.
 
-    What packets change is listed at once. Rules, routes and chains are changed by commands only:
-    they are listed when read, or before the lab's next command, whichever comes first.
+    What packets change is listed at once. What only commands change, and links that come and go, is
+    listed when it is read or before it changes (``World.before_change``), whichever comes first.
     """
 
     def __init__(self) -> None:
@@ -289,6 +289,7 @@ def follow(lab: Lab, source: str, destination: str) -> Trace:
     namespace = lab.namespace(lab.source(source))
     protocol, address, port = destination_of(lab, destination)
     recording, world = Recording(), lab.world
+    world.before_change(recording.tell)
     world.recorder = recording
     try:
         client = namespace.sockets.ask(protocol, address, port)

@@ -218,6 +218,7 @@ def test_start_from_a_wheel_copies_the_lessons(run, started, monkeypatch, tmp_pa
     (mine / cli.FIRST_LESSON).write_text("what the learner wrote")
     monkeypatch.chdir(mine.parent)
     monkeypatch.setattr(ekslearn, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(ekslearn.paths, "__file__", str(package / "paths.py"))
     run("start")
     assert started[0][4] == str(mine / cli.FIRST_LESSON)
     assert (mine / cli.FIRST_LESSON).read_text() == "what the learner wrote"

@@ -158,6 +158,25 @@ def test_a_dump_loads_to_the_same_cluster_with_what_was_typed() -> None:
     assert "1024" not in again.run("node-a", "ip rule show").stdout
 
 
+def test_external_service_cidrs_have_their_rule() -> None:
+    made = cluster(HEAD.replace(
+        "  connmark", "  cni: {AWS_EXTERNAL_SERVICE_CIDRS: 203.0.113.0/24}\n  connmark"
+    ))  # fmt: skip
+    assert "1535:\tfrom all to 203.0.113.0/24 lookup main" in made.run("node-a", "ip rule").stdout
+
+
+def test_branch_pods_wait_for_the_trunk_and_are_asked_by_their_own_group() -> None:
+    made = ekslearn.load("security-groups-for-pods")
+    assert isinstance(made, Cluster)
+    assert "vlan.eth.1@eth1" in made.run("node-a", "ip -br link").stdout
+    assert made.trace("default/app", "default/db:5432").verdict == "delivered"
+    assert made.trace("default/plain", "default/db:5432").verdict == "dropped"
+    before = made.vpc.subnets["private-a"].free
+    made.delete_pod("default/app")
+    assert "vlan.eth.1@" not in made.run("node-a", "ip -br link").stdout
+    assert made.vpc.subnets["private-a"].free == before + 1
+
+
 BAD = {
     "instance type": (
         ("t3.small, subnet: private-a", "t3.smal, subnet: private-a"),

@@ -68,7 +68,7 @@ BAD = {
     "nothing for text": ("apiVersion:\nkind: Lab\n", "1: apiVersion: expected text, found a "),
     "just text": ("hello\nworld\n", "1: expected a mapping, found text"),
     "just a list": ("- a\n- b\n", "1: expected a mapping, found a list"),
-    "empty": ("\n", " there is no scenario in it; it needs one document with apiVersion: "),
+    "empty": ("\n", " there is no scenario in it; it needs a document with apiVersion: "),
     "nothing at all": ("", " there is no scenario in it"),
     "comments only": ("# a\n", " there is no scenario in it"),
     "no name": (HEAD.replace("{name: x}", "{}"), "3: metadata: the field name is missing"),

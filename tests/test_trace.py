@@ -153,6 +153,14 @@ def test_a_trace_read_later_says_what_was_so_when_it_was_made(change: str) -> No
     assert trace.events == read
 
 
+def test_a_link_that_goes_without_a_command_is_still_told_of() -> None:
+    read = chain().trace("left", "right:80").events
+    lab = chain()
+    trace, router = lab.trace("left", "right:80"), lab.namespace("router")
+    router.remove_link(router.links["vr"])
+    assert trace.events == read
+
+
 def test_a_copy_of_a_lab_and_its_trace_go_their_own_ways() -> None:
     lab = chain()
     trace = lab.trace("left", "right:80")

@@ -142,3 +142,20 @@ def between(layout: Layout, one: Spot, other: Spot) -> tuple[Point, ...]:
 def tidy(points: tuple[Point, ...]) -> tuple[Point, ...]:
     """The points without repeats."""
     return tuple(p for n, p in enumerate(points) if n == 0 or p != points[n - 1])
+
+
+def line_of(stops: Sequence[Stop]) -> list[Point]:
+    """One line through stops, without going to where a machine decides and straight back."""
+    decided = {stop.at for stop in stops if isinstance(stop.event, Step) and not by_aws(stop.event)}
+    line: list[Point] = []
+    for point in tidy(tuple(each for stop in stops for each in stop.way)):
+        while len(line) > 1 and line[-1] in decided and turns_back(line[-2], line[-1], point):
+            line.pop()
+        line.append(point)
+    return line
+
+
+def turns_back(before: Point, here: Point, after: Point) -> bool:
+    """Whether a line goes back, at ``here``, on the way that it came."""
+    (x, y), (u, v) = ((b[0] - a[0], b[1] - a[1]) for a, b in ((before, here), (here, after)))
+    return x * v == y * u and x * u + y * v < 0

@@ -39,7 +39,7 @@ from ekslearn.draw.grammar import (
     TITLE,
     TUBE,
 )
-from ekslearn.draw.journey import Stop, journey
+from ekslearn.draw.journey import Stop, journey, line_of
 from ekslearn.draw.layout import PAD, Box, Layout, Point, Port, Wire, graph_of, lay_out
 from ekslearn.draw.shown import shown
 from ekslearn.draw.vpc_layout import VpcLayout, lay_out_vpc
@@ -269,7 +269,7 @@ def draw_way(ax: Axes, stops: tuple[Stop, ...], across: float = 0.0) -> None:
     """
     for leg, dash, aside in (("request", "solid", -1), ("reply", (0, (3, 2)), 1)):
         mine = [stop for stop in stops if stop.event.leg == leg]
-        points = [(x + across * aside, y + 2.2 * aside) for stop in mine for x, y in stop.way]
+        points = [(x + across * aside, y + 2.2 * aside) for x, y in line_of(mine)]
         if len(points) > 1:
             ax.add_patch(
                 PathPatch(

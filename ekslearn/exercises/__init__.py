@@ -11,10 +11,16 @@ import difflib
 from ekslearn.errors import EkslearnError
 from ekslearn.exercises import (
     containers_of_one_pod,
+    enis_and_their_addresses,
     hooks_nat_and_marks,
     how_a_route_is_chosen,
+    out_to_the_world,
+    pods_on_different_nodes,
     pods_on_one_node,
+    prefixes_and_fragmentation,
     rules_choose_the_table,
+    security_groups_for_pods,
+    the_warm_pool,
 )
 from ekslearn.exercises.format import (
     NOBODY,
@@ -53,6 +59,12 @@ EXERCISES: dict[str, Exercise] = {
         *how_a_route_is_chosen.EXERCISES,
         *rules_choose_the_table.EXERCISES,
         *hooks_nat_and_marks.EXERCISES,
+        *enis_and_their_addresses.EXERCISES,
+        *the_warm_pool.EXERCISES,
+        *prefixes_and_fragmentation.EXERCISES,
+        *pods_on_different_nodes.EXERCISES,
+        *out_to_the_world.EXERCISES,
+        *security_groups_for_pods.EXERCISES,
     )
 }
 

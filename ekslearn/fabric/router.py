@@ -222,7 +222,8 @@ class Fabric(Wire):
 
     def _deliver(self, link: Link, frame: Frame) -> None:
         packet = frame.payload
-        if isinstance(packet, Packet) and packet.size > link.mtu + VLAN_HEADER:
+        # One that may be cut comes in pieces.
+        if isinstance(packet, Packet) and packet.df and packet.size > link.mtu + VLAN_HEADER:
             self._drop(link, "vpc", f"{link.name} takes {link.mtu} bytes", packet)
             return
         self.world.later(link.namespace.receive, link, frame)

@@ -73,8 +73,8 @@ def _groups(rule: nf.ChainRule) -> list[list[nf.Match]]:
     """The extension matches, those printed behind one ``-m`` together."""
     found: list[list[nf.Match]] = []
     for match in filter(name_of, rule.matches):
-        if isinstance(match, nf.Port | nf.AddressType) and found and \
-                name_of(found[-1][0]) == name_of(match):  # fmt: skip
+        ports = isinstance(match, nf.Port) and found and name_of(found[-1][0]) == name_of(match)
+        if ports or (isinstance(match, nf.AddressType) and match.beside):
             found[-1].append(match)
         else:
             found.append([match])

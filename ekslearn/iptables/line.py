@@ -309,9 +309,8 @@ def _rules(line: Line, nets: Mapping[str, list[IPv4Network]]) -> Iterator[nf.Cha
         if loaded.name in PROTOCOLS:
             strange = loaded.given and protocol != loaded.name
             object_if(strange, f"{loaded.name.upper()} match requires '-p {loaded.name}'")
-        again = [each.name for each in line.loaded].count(loaded.name) > 1
-        if again and loaded.name in (*PROTOCOLS, "addrtype"):
-            refuse(f'"-m {loaded.name}" twice')
+            if [each.name for each in line.loaded].count(loaded.name) > 1:
+                refuse(f'"-m {loaded.name}" twice')
         if loaded.name in MATCHES:
             matches += MATCHES[loaded.name].build(loaded.given)
         else:

@@ -251,7 +251,8 @@ def _build_types(given: Given) -> Iterator[nf.Match]:
     limit = "".join(way for way in ("in", "out") if f"--limit-iface-{way}" in given)
     for word, side in (("--src-type", "source"), ("--dst-type", "destination")):
         if word in given:
-            yield nf.AddressType(side=side, kind=",".join(given[word]), limit=limit,
+            beside = side == "destination" and "--src-type" in given
+            yield nf.AddressType(side=side, kind=",".join(given[word]), limit=limit, beside=beside,
                                  negated=f"! {word}" in given)  # fmt: skip
 
 

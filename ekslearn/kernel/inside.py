@@ -32,9 +32,10 @@ from ekslearn.kernel.router import SPACE
 NEIGHBOR = {"retrans_time_ms": "20", "mcast_solicit": "2", "ucast_solicit": "2",
             "mcast_resolicit": "0", "proxy_delay": "0", "delay_first_probe_time": "60",
             "locktime": "-1"}  # fmt: skip
-# For each namespace: whoever is root here may send ICMP echoes, and a SYN-ACK isn't repeated (a
-# second later it would take a redirect's turn away from another probe).
-OWN = (("net.ipv4.ping_group_range", "0 0"), ("net.ipv4.tcp_synack_retries", "0"))
+# For each namespace: whoever is root here may send ICMP echoes; and before probes go out, a SYN-ACK
+# isn't repeated (a second later it would take a redirect's turn away from another probe).
+PING = ("net.ipv4.ping_group_range", "0 0")
+ONCE = ("net.ipv4.tcp_synack_retries", "0")
 
 
 class Inside:
@@ -52,8 +53,7 @@ class Inside:
             space.add(name)
             self.namespaces.append(name)
             with space.entered(name):
-                for key, value in OWN:
-                    space.write_sysctl(key, value)
+                space.write_sysctl(*PING)
 
     def clear(self) -> None:
         """Remove every namespace and listener."""
@@ -136,6 +136,7 @@ class Inside:
 
     def _hurry(self, namespace: str) -> None:
         with space.entered(namespace):
+            space.write_sysctl(*ONCE)
             for interface in os.listdir("/proc/sys/net/ipv4/neigh"):
                 for key, value in NEIGHBOR.items():
                     path = f"/proc/sys/net/ipv4/neigh/{interface}/{key}"

@@ -96,7 +96,7 @@ class Round:
                 one.close()
         if sum(ring.lost() for ring in self._rings):
             raise OSError(errno.ENOBUFS, "the capture lost frames")
-        self._sort(seen, first_mark)
+        self._sort(probes, seen, first_mark)
         return seen
 
     def _turn(self, wait_s: float) -> bool:
@@ -223,16 +223,20 @@ class Round:
             seen.outcome = outcome
             self._open -= 1
 
-    def _sort(self, seen: list[Seen], first_mark: int) -> None:
-        """Give each packet to its probe, in the order of time; a repeated SYN counts once."""
+    def _sort(self, probes: list[Probe], seen: list[Seen], first_mark: int) -> None:
+        """Give each packet to its probe, in the order of time.
+
+        TCP asks again when no answer comes: what is seen again for the same SYN counts once.
+        """
         once = set()
         for captured in sorted(self._captured, key=lambda one: one.time_ns):
             packet = frame.read(captured.frame)
             if packet is None or not first_mark <= packet.mark < first_mark + len(seen):
                 continue
+            at = packet.mark - first_mark
             sighting = (captured.namespace, captured.interface, captured.direction, packet)
-            if packet.protocol == "tcp" and packet.flags & frame.SYN:
+            if probes[at].protocol == "tcp":
                 if sighting in once:
                     continue
                 once.add(sighting)
-            seen[packet.mark - first_mark].packets.append(sighting)
+            seen[at].packets.append(sighting)

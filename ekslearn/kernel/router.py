@@ -1,7 +1,7 @@
 """AWS's part of a cluster on the real kernel: one namespace, ``aws_vpc``, plays all of the VPC.
 
 Every interface that AWS gives a machine is a veth whose other end is ``portN`` here. It says the
-same as ``ekslearn.vpc.fabric``, so about AWS it proves nothing but that; what a machine's own
+same as ``ekslearn.fabric``, so about AWS it proves nothing but that; what a machine's own
 kernel does with a packet, it proves for good. How it works:
 
 - raw: the subnet's route table chooses a way, kept as the packet's mark. Each way has a conntrack
@@ -9,6 +9,11 @@ kernel does with a packet, it proves for good. How it works:
 - mangle: no TTL is taken; source check, security groups, network ACLs. nat: igw and NAT gateway.
 - Routes: each address leads to its ENI's port, with the ENI's MAC. The MTU is that of the way.
 - ARP has no mark. It sees the subnet's gateway and the subnet's addresses and nothing else.
+
+Where it can't say what the model says, and nobody asks: from inside to a public address of the
+VPC, filters see the private ones, and the MTU is 9001; a connection that came in by the igw and
+is answered through another gateway is a new one to security groups; once a reset has ended one,
+an error about it isn't translated. ARP names the router's MAC, where AWS names the ENI's.
 """
 
 from __future__ import annotations
@@ -16,15 +21,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network
-from typing import TYPE_CHECKING
 
+from ekslearn.cluster import Cluster, Wire
 from ekslearn.fabric import PATH_MTU, PRIVATE
-from ekslearn.vpc.model import NAT_GATEWAY, Eni
+from ekslearn.vpc.model import NAT_GATEWAY
 from ekslearn.vpc.security import SecurityRule
-from ekslearn.vpc.subnet import Private
-
-if TYPE_CHECKING:
-    from ekslearn.cluster import Cluster, Wire
 
 SPACE = "aws_vpc"  # no Kubernetes name holds an underscore
 # The ways, as marks: within the subnet, within the VPC, and by the gateways. Of those, 4 is what
@@ -35,7 +36,9 @@ INSIDE, INTERNET, BEYOND, ASKED, FIRST = 1, 2, 3, 99, 100  # tables; a subnet's 
 NOT_PUBLIC = ",".join(map(str, PRIVATE))
 NOT_CARRIED = "169.254.0.0/16,224.0.0.0/4,255.255.255.255"
 AT_ONCE = 200  # rules in one message to the kernel
-KNOWN = "-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"
+# A connection's mark says whose security groups have let it out, and whose in.
+BEGINS = "-m conntrack --ctstate NEW -j CONNMARK"
+KNOWN = "-m conntrack --ctstate ESTABLISHED,RELATED -m connmark"
 # What a machine sends and what it gets: hook, its port's end, the other's address, the rules.
 SIDES = ("PREROUTING", "-i", "-d", "egress"), ("POSTROUTING", "-o", "-s", "ingress")
 
@@ -49,13 +52,15 @@ class Router:
         self.at = {port: self.subnets.index(eni.subnet) for port, eni in self.enis.items()}
         self.hosts = {port: one for port, one in ports.items() if not one.eni}
         self.outside = cluster.fabric.outside
-        groups = (one for eni in self.vpc.enis.values() for one in eni.security_groups)
-        self.groups = {one.name: one for one in groups}
+        enis = self.vpc.enis.values()
+        self.groups = {each.name: each for one in enis for each in one.security_groups}
+        self.held = {one: [one.primary, *one.secondary, *one.prefixes] for one in enis}
         self._numbers: dict[str, int] = {}
 
-    def batch(self) -> str:
-        """What ``ip -batch`` reads: addresses, rules, routes and neighbors."""
-        return "\n".join(["link set lo up", *self._gateways(), *self._rules(), *self._routes(), ""])
+    def programs(self) -> tuple[tuple[list[str], str], ...]:
+        """The programs that set it up, and what they read."""
+        rows = "\n".join(["link set lo up", *self._gateways(), *self._rules(), *self._routes(), ""])
+        return (["ip", "-batch", "-"], rows), (["iptables-restore", "--noflush"], self._tables())
 
     def _gateways(self) -> Iterator[str]:
         """Who is answered for in a subnet."""
@@ -81,7 +86,7 @@ class Router:
         for cidr in self.vpc.cidrs:
             yield f"route add blackhole {cidr} table {INSIDE}"
         for port, eni in self.enis.items():
-            for what in held(eni):
+            for what in self.held[eni]:
                 rest = f"dev {port} src {eni.subnet.gateway} mtu {PATH_MTU['local']}"
                 yield f"route add {what} {rest} table {INSIDE}"
                 for each in what if isinstance(what, IPv4Network) else [what]:
@@ -93,8 +98,8 @@ class Router:
                     yield f"route add {each} dev {port} mtu {PATH_MTU[way]} table {table}"
                     yield f"neigh replace {each} lladdr {wire.mac} dev {port} nud permanent"
 
-    def tables(self) -> str:
-        """What ``iptables-restore --noflush`` reads; no message to the kernel is too long."""
+    def _tables(self) -> str:
+        """Rules of each table, in parts: no message to the kernel may be too long."""
         text = []
         for table, rules in ("raw", self._ways), ("mangle", self._filters), ("nat", self._edge):
             rows = list(rules())
@@ -119,8 +124,7 @@ class Router:
                 yield f"-A into{at} -s {route.destination} {way}"
             yield from (f"-A {chain}{at} -j DROP" for chain in ("table", "into"))
         yield from (f"-A outside -d {cidr} -j DROP" for cidr in self.vpc.cidrs)
-        yield f"-A outside -s {NOT_PUBLIC} -j DROP"
-        yield "-A outside -g igw"
+        yield from (f"-A outside -s {NOT_PUBLIC} -j DROP", "-A outside -g igw")
         yield f"-A igw -d {NAT_GATEWAY} -g nat"
         for way, mark in MARKS.items():
             yield f"-A {way} -j MARK --set-mark {mark}"
@@ -130,9 +134,8 @@ class Router:
     def _filters(self) -> Iterator[str]:
         """What AWS drops, each where the packet looks as AWS sees it."""
         far = f"-m mark ! --mark {MARKS['near']}"
-        yield "-A PREROUTING -j TTL --ttl-inc 1"
+        yield from ("-A PREROUTING -j TTL --ttl-inc 1", "-A FORWARD -o lo -j DROP")
         yield f"-A PREROUTING {NAT} -m conntrack --ctstate INVALID -j DROP"
-        yield "-A FORWARD -o lo -j DROP"
         for port in self.hosts:
             yield f"-A FORWARD -o {port} -m mark --mark 16/16 -d {NOT_PUBLIC} -j DROP"
         checked = [port for port, eni in self.enis.items() if eni.source_dest_check]
@@ -144,26 +147,28 @@ class Router:
             yield f"-A FORWARD -i {port} {far} -j acl{self.at[port]}-i"
             yield f"-A POSTROUTING -o {port} {far} -j acl{self.at[port]}-o"
         yield "-A POSTROUTING -m mark --mark 0 -j ACCEPT"  # the router's own: an ICMP error
-        for port, eni in self.enis.items():
-            for hook, end, _, _ in SIDES if eni.security_groups else ():
-                yield f"-A {hook} {end} {port} {KNOWN}"
-                for group in eni.security_groups:
-                    yield f"-A {hook} {end} {port} -j {self._chain(group.name)}{end}"
-                yield f"-A {hook} {end} {port} -j DROP"
+        for number, (port, eni) in enumerate(self.enis.items(), 1):
+            marks = f"{number:#x}/0xfff", f"{number << 12:#x}/0xfff000"
+            for own, (hook, end, _, _) in zip(marks, SIDES, strict=True):
+                here = f"-A {hook} {end} {port}"
+                if eni.security_groups:
+                    yield from (f"{here} {KNOWN} --mark {mark} -j ACCEPT" for mark in marks)
+                    yield f"{here} {BEGINS} --set-mark {own}"
+                    chains = [f"{self._chain(group.name)}{end}" for group in eni.security_groups]
+                    yield from (f"{here} -j {chain}" for chain in (*chains, "DROP"))
         yield from self._books()
 
     def _books(self) -> Iterator[str]:
         """A chain for each side of a network ACL or security group, and one of who is in it."""
-        acls = [(at, one.nacl) for at, one in enumerate(self.subnets) if one.nacl]
         for _, end, far, side in SIDES:
-            for at, acl in acls:
-                for rule in acl.rules[side]:
+            for at, subnet in enumerate(self.subnets):
+                for rule in subnet.nacl.rules[side] if subnet.nacl else [SecurityRule()]:
                     verdict = "DROP" if rule.deny else "RETURN"
                     yield f"-A acl{at}{end} {far} {rule.cidr} {_traffic(rule)} -j {verdict}"
                 yield f"-A acl{at}{end} -j DROP"
-            for eni in self.vpc.enis.values():
+            for eni, held in self.held.items():
                 for name in (self._chain(group.name) for group in eni.security_groups):
-                    yield from (f"-A {name}{far} {far} {ip} -j ACCEPT" for ip in held(eni))
+                    yield from (f"-A {name}{far} {far} {ip} -j ACCEPT" for ip in held)
             for name, group in self.groups.items():
                 for rule in group.rules[side]:
                     whom = f"{far} {rule.cidr} -j ACCEPT"
@@ -184,15 +189,9 @@ class Router:
         yield f"-A POSTROUTING {NAT} -j SNAT --to-source {NAT_GATEWAY}"
 
 
-def held(eni: Eni) -> list[Private]:
-    """The addresses and prefixes of an ENI."""
-    return [eni.primary, *eni.secondary, *eni.prefixes]
-
-
 def _traffic(rule: SecurityRule) -> str:
     """A rule's protocol and ports."""
     ends = [str(each) for each in (rule.from_port, rule.to_port) if each is not None]
+    option, between = ("--icmp-type", "/") if rule.protocol == "icmp" else ("--dport", ":")
     text = "" if rule.protocol == "all" else f"-p {rule.protocol}"
-    if rule.protocol == "icmp" and ends:
-        return f"{text} --icmp-type {'/'.join(ends)}"
-    return f"{text} --dport {':'.join(ends)}" if ends else text
+    return f"{text} {option} {between.join(ends)}" if ends else text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,6 +15,7 @@ from ekslearn.kernel import router
 from ekslearn.linux.link import invented_mac
 
 JUMBO = "9216"  # bytes: the most an ENI can be set to
+PLAYED = "the namespace aws_vpc plays AWS: its router, its filters and its gateways, as documented"
 NO_VLAN = "{} has a veth named {} into the router in place of a VLAN device: it needs no 802.1Q"
 SWITCHES = """net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0
 net.ipv4.conf.default.send_redirects=0 net.ipv4.conf.default.proxy_arp=1""".split()
@@ -131,20 +133,22 @@ class _Plugging:
         self._ports: dict[str, Wire] = {}  # what is plugged in, by the router's interface
 
     def commands(self) -> Iterator[Command]:
-        yield _aws(["sysctl", "-q", "-w", *SWITCHES])
-        wires = {f"port{number}": wire for number, wire in enumerate(self._cluster.wires)}
+        yield _aws(["sysctl", "-q", "-w", *SWITCHES], note=PLAYED)
+        appear, go = defaultdict(list), defaultdict(list)
+        for number, wire in enumerate(self._cluster.wires):
+            if wire.at != wire.until:
+                appear[wire.at].append((f"port{number}", wire))
+                go[wire.until].append(f"port{number}")
         for at, line in enumerate([*self._cluster.lines, ""]):
-            for port, wire in wires.items():
-                if wire.until == at and port in self._ports:
-                    del self._ports[port]
+            for port in go[at]:
+                if self._ports.pop(port, None):  # unless a line has taken it
                     yield _aws(["ip", "link", "del", port])
-                elif wire.at == at and wire.until != at:
-                    yield from self._plug(port, wire)
+            for port, wire in appear[at]:
+                yield from self._plug(port, wire)
             if line:
                 yield from self._line(at, line)
-        found = router.Router(self._cluster, self._ports)
-        yield _aws(["ip", "-batch", "-"], found.batch())
-        yield _aws(["iptables-restore", "--noflush"], found.tables())
+        for words, text in router.Router(self._cluster, self._ports).programs():
+            yield _aws(words, text)
 
     def _plug(
         self, port: str, wire: Wire, *more: str, line: int | None = None, note: str = ""
@@ -162,25 +166,26 @@ class _Plugging:
     def _line(self, at: int, line: str) -> Iterator[Command]:
         place, words = split(line)
         place = self._cluster.aliases.get(place, place)
-        if words[0] == "ip" and "vlan" in words:
-            yield from self._vlan(at, place, words)
+        if words[:3] == ["ip", "link", "add"] and "vlan" in words:
+            try:
+                yield from self._vlan(at, place, words)
+            except (KeyError, ValueError) as error:
+                raise EkslearnError(f"{line!r} isn't as the CNI makes a VLAN device") from error
             return
-        if words[:3] == ["ip", "link", "del"]:
-            gone = [port for port, wire in self._ports.items()
-                    if (wire.place, wire.interface) == (place, words[-1])]  # fmt: skip
-            for port in gone:
-                del self._ports[port]
+        if words[1:2] == ["link"] and words[2:3] and words[2].startswith("del"):
+            self._ports = {port: wire for port, wire in self._ports.items()
+                           if (wire.place, wire.interface) != (place, words[-1])}  # fmt: skip
         yield Command(netns(place), tuple(words), line=at)
 
     def _vlan(self, at: int, place: str, words: list[str]) -> Iterator[Command]:
         """``ip link add link ENI name NAME address MAC type vlan id N``: a veth instead."""
         given = dict(zip(words[3::2], words[4::2], strict=True))
-        trunk = next(wire.eni for wire in self._ports.values()
-                     if (wire.place, wire.interface) == (place, given["link"]))  # fmt: skip
-        branch = next((eni for eni in self._cluster.vpc.enis.values()
-                       if eni.trunk and eni.trunk.eni_id == trunk
-                       and eni.vlan_id == int(given["id"])), None)  # fmt: skip
-        wire = Wire(place, given["name"], given["address"], branch.eni_id if branch else "", at)
+        trunks = [wire.eni for wire in self._ports.values()
+                  if (wire.place, wire.interface) == (place, given["link"])]  # fmt: skip
+        branches = [eni.eni_id for eni in self._cluster.vpc.enis.values()
+                    if eni.trunk and eni.trunk.eni_id in trunks
+                    and eni.vlan_id == int(given["id"])]  # fmt: skip
+        wire = Wire(place, given["name"], given["address"], next(iter(branches), ""), at)
         mtu = str(self._cluster.settings.eni_mtu)  # the trunk's
         note = NO_VLAN.format(place, given["name"])
         yield from self._plug(f"vlan{at}", wire, "mtu", mtu, line=at, note=note)

@@ -75,6 +75,7 @@ class NetworkNamespace:
         return link
 
     def _adopt(self, link: Link) -> None:
+        self.world.changing()
         taken = {other.index for other in self.links.values()}
         if not link.index or link.index in taken:
             free = (n for n in count(self._last_index + 1) if n not in taken)
@@ -95,6 +96,7 @@ class NetworkNamespace:
             end.peer = None
 
     def _let_go(self, link: Link) -> None:
+        self.world.changing()
         self.set_up(link, False)
         while link.addresses:
             self.remove_address(link, link.addresses[0])

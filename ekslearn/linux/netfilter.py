@@ -162,12 +162,14 @@ class AddressType(Match):
     """``-m addrtype``: what kind of address this namespace's local table calls it.
 
     ``kind`` is upper case ("LOCAL"), or several with commas; ``side`` "source" or "destination";
-    with ``limit`` "in" or "out" only an address of that interface counts.
+    with ``limit`` "in" or "out" only an address of that interface counts. ``beside`` is set if one
+    ``-m`` told it together with the condition before it.
     """
 
     side: str
     kind: str
     limit: str = ""
+    beside: bool = False
 
     def _kind(self, at: Passage) -> str:
         link = at.namespace.links.get(at.interface(self.limit)) if self.limit else None

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakMethod
 
 if TYPE_CHECKING:
     from .link import Link
@@ -52,8 +53,23 @@ class World:
         self.clock = 0.0
         self.recorder: Recorder | None = None
         self.namespaces: dict[str, NetworkNamespace] = {}
+        self._before: list[WeakMethod[Callable[[], None]]] = []
         self._events: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
         self._quiet: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_before": []}
+
+    def before_change(self, call: Callable[[], None]) -> None:
+        """Call a method, if its object is still there, before more than packets change things."""
+        self._before.append(WeakMethod(call))
+
+    def changing(self) -> None:
+        """A command is about to run, or a link to come or go."""
+        waiting, self._before = self._before, []
+        for each in waiting:
+            if call := each():
+                call()
 
     def later(self, call: Callable[..., None], *arguments: object) -> None:
         """Do ``call`` after what is under way."""

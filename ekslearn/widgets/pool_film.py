@@ -88,6 +88,12 @@ class Frame:
         acted = any(one.did or one.calls for one in self.decisions)
         return not self.decisions or (not acted and outcomes(self) == outcomes(before))
 
+    @property
+    def taken(self) -> int:
+        """How many of the subnet's addresses the node has, the ENIs' own included."""
+        slots = [slot for row in self.rows for slot in row.slots if slot.kind != "empty"]
+        return sum(len(slot.cells) or 1 for slot in slots)
+
 
 def outcomes(frame: Frame) -> list[tuple[str, bool]]:
     """How each comparison came out."""
@@ -112,6 +118,8 @@ class Film:
     frames: list[Frame] = field(default_factory=list)
     began: float = 0.0
     seen: int = 0  # decisions of ipamd that are in a frame
+    asked: dict[str, float] = field(default_factory=dict)  # pods that wait, and since when
+    waits: list[float] = field(default_factory=list)  # of the others, in seconds
 
     @property
     def ipamd(self) -> Any:
@@ -154,6 +162,10 @@ class Film:
             pods = [Pod(name=next(new), node=self.node) for _ in range(many)]
         for pod in pods:
             self.cluster.add_pod(pod)
+            if pod.place in self.cluster.pending:
+                self.asked[pod.place] = self.cluster.world.clock
+            else:
+                self.waits.append(0.0)
         waiting = [pod.place for pod in pods if pod.place in self.cluster.pending]
         said = f"{', '.join(pod.place for pod in pods)} scheduled"
         self.look(said + (f"; {count(len(waiting), 'pod')} without an address" if waiting else ""))
@@ -167,24 +179,30 @@ class Film:
             raise EkslearnError(f"{line[:60]!r}: {self.node} has {', '.join(mine) or 'no pods'}")
         for name in gone:
             self.cluster.delete_pod(name)
+            if name in self.asked:
+                self.waits.append(self.cluster.world.clock - self.asked.pop(name))
         self.look(f"{', '.join(gone)} deleted")
 
     def set(self, what: str, line: str) -> None:
-        """Change a setting, which restarts the daemon."""
-        name, _, value = what.partition("=")
-        if name not in SETTINGS:
-            raise EkslearnError(f"{line[:60]!r}: the pool has no {name[:40]!r} to be set; it has"
-                                f" {', '.join(SETTINGS)}")  # fmt: skip
-        whole = int(number(value, line, 1000, least=0))
-        settings = replace(self.ipamd.settings, **{SETTINGS[name]: whole})
-        self.cluster.restart_cni(self.node, settings)
+        """Change one setting or more, which restarts the daemon once."""
+        changed = {}
+        for one in what.split() or [what]:
+            name, _, value = one.partition("=")
+            if name not in SETTINGS:
+                raise EkslearnError(f"{line[:60]!r}: the pool has no {name[:40]!r} to be set; it"
+                                    f" has {', '.join(SETTINGS)}")  # fmt: skip
+            changed[name] = int(number(value, line, 1000, least=0))
+        settings = {SETTINGS[name]: value for name, value in changed.items()}
+        self.cluster.restart_cni(self.node, replace(self.ipamd.settings, **settings))
         self.seen = 0
-        self.look(f"{name}={whole}: aws-node starts again")
+        said = " ".join(f"{name}={value}" for name, value in changed.items())
+        self.look(f"{said}: aws-node starts again")
 
     def look(self, title: str) -> None:
         """Keep a frame of this moment; one that shows nothing new only makes the last longer."""
         new = tuple(self.ipamd.decisions[self.seen :])
         self.seen += len(new)
+        self.note_waits()
         now = self.cluster.world.clock - self.began
         waiting = tuple(f"{pod}: {why}" for pod, why in self.cluster.pending.items()
                         if self.cluster.pods[pod].node == self.node)  # fmt: skip
@@ -198,6 +216,14 @@ class Film:
             self.frames[-1] = replace(frame, time=last.time, decisions=kept)
         else:
             self.frames.append(frame)
+
+    def note_waits(self) -> None:
+        """Note how long the pods that have got an address by now had been asking for it."""
+        for eni in self.ipamd.store.enis.values() if self.asked else ():
+            for info in (one for cidr in eni.cidrs.values() for one in cidr.addresses.values()):
+                since = self.asked.pop(f"{info.namespace}/{info.pod}", None) if info.key else None
+                if since is not None:
+                    self.waits.append(max(info.assigned_at - since, 0.0))
 
     def rows(self) -> tuple[Row, ...]:
         """The node's ENIs as ipamd's store has them, and those that only EC2 knows."""

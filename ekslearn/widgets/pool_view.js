@@ -178,10 +178,10 @@ function mount(host, data, start, told, ask = null) {
       settings.append(field);
     }
     const change = () => {
-      const lines = Object.entries(fields)
+      const changed = Object.entries(fields)
         .filter(([name, input]) => input.value.trim() !== String(data.settings[name]))
-        .map(([name, input]) => `set ${name}=${input.value.trim()}`);
-      if (lines.length) ask(lines.join(";"));
+        .map(([name, input]) => `${name}=${input.value.trim()}`);
+      if (changed.length) ask(`set ${changed.join(" ")}`);
     };
     button("Set", "Set these and restart aws-node", change, "", settings);
     box.append(settings);

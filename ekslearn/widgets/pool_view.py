@@ -23,6 +23,7 @@ from ekslearn.widgets.pool_film import Film, Frame, Row, Slot, film
 
 if TYPE_CHECKING:
     from ekslearn.cluster import Cluster
+    from ekslearn.vpc.ec2 import Call
 
 LIST = "padding:0;margin:4px 0 10px;list-style:none;display:flex;flex-wrap:wrap;gap:4px"
 ITEM = "border:1px solid #6e6e6e;border-radius:5px;padding:2px 7px;font-size:13px"
@@ -56,6 +57,23 @@ class PoolView(anywidget.AnyWidget):
     def frames(self) -> list[Frame]:
         """The frames, in order."""
         return self.film.frames
+
+    @property
+    def taken(self) -> list[tuple[float, int]]:
+        """When the node had how many of the subnet's addresses, for a plot in steps."""
+        points = [(frame.time, frame.taken) for frame in self.frames]
+        return [*points, (self.frames[-1].until, points[-1][1])]
+
+    @property
+    def waits(self) -> list[float]:
+        """How long, in seconds, each pod that came has waited for its address, or waits by now."""
+        now = self.film.cluster.world.clock
+        return [*self.film.waits, *(now - since for since in self.film.asked.values())]
+
+    @property
+    def calls(self) -> list[Call]:
+        """The EC2 calls that ipamd made."""
+        return [call for frame in self.frames for one in frame.decisions for call in one.calls]
 
     def run(self, line: str) -> None:
         """Let one more thing happen, and show it; EkslearnError for a line that isn't one."""

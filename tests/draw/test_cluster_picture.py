@@ -14,7 +14,7 @@ from matplotlib.transforms import Bbox
 from ekslearn.cluster import Cluster
 from ekslearn.draw import describe, draw_lab
 from ekslearn.draw.grammar import ENI_FILL
-from ekslearn.draw.journey import by_aws, journey
+from ekslearn.draw.journey import by_aws, journey, line_of, turns_back
 from ekslearn.draw.shown import shown
 from ekslearn.draw.vpc_layout import VpcLayout, lay_out_vpc
 from ekslearn.errors import EkslearnError
@@ -285,3 +285,16 @@ def test_a_pods_own_eni_is_drawn_and_decides_about_its_security_groups() -> None
 
 def test_an_empty_vpc_is_drawn_too() -> None:
     assert "0 nodes" in draw_lab(empty()).words
+
+
+def test_a_line_does_not_go_aside_to_where_the_node_decides() -> None:
+    cluster = two_nodes()
+    trace = cluster.trace("default/web-4", "default/api-1:8080")
+    stops = journey(draw_lab(cluster, trace=trace).layout, trace)
+    for leg in ("request", "reply"):
+        mine = [stop for stop in stops if stop.event.leg == leg]
+        way = list(dict.fromkeys(point for stop in mine for point in stop.way))
+        assert any(map(turns_back, way, way[1:], way[2:]))
+        line = line_of(mine)
+        assert not any(map(turns_back, line, line[1:], line[2:]))
+        assert (line[0], line[-1]) == (way[0], way[-1])

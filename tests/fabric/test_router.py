@@ -97,7 +97,7 @@ def heard(site: Site, place: str, target: str, op: str = "request") -> str | Non
     link = namespace.links["eth0"]
     got: list[Frame] = []
     namespace.receive = lambda link, frame, skb=None: got.append(frame)  # type: ignore[method-assign, assignment]
-    arp = Arp(op=op, sender=link.ips[0], sender_mac=link.mac, target=IP(target))
+    arp = Arp(op=op, sender=link.addresses[0].ip, sender_mac=link.mac, target=IP(target))
     site.fabric.carry(link, Frame("ff:ff:ff:ff:ff:ff", link.mac, arp))
     site.world.settle()
     for frame in got:

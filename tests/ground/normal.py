@@ -23,7 +23,7 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 HAND_WRITTEN = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")
-VOLATILE = re.compile(r"\b0x[0-9a-f]{8,}\b|/(?:home|root|tmp|Users)/")
+VOLATILE = re.compile(r"\b0x(?!0000)[0-9a-f]{8,}\b|/(?:home|root|tmp|Users)/")
 
 
 def lessons() -> list[Path]:

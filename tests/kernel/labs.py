@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ekslearn.cluster import Lab
+import ekslearn
+from ekslearn.cluster import Cluster, Lab
 
 ROOT = Path(__file__).parents[2]
 SCENARIOS = sorted((ROOT / "data" / "scenarios").glob("*.yaml"))
@@ -86,3 +88,72 @@ def modelled(name: str, lines: list[str], listen: list[tuple[str, str]]) -> Lab:
     for place, where in listen:
         lab.listen(place, where)
     return lab
+
+
+# Two nodes in subnets of their own, one behind a NAT gateway and one public; a machine in the VPC
+# and one outside. node-a's second ENI has an address of one pod; another pod is on node-a itself.
+CLUSTER = """\
+apiVersion: ekslearn/v1
+kind: Cluster
+metadata: {name: two-nodes-of-a-cluster}
+spec:
+  vpc:
+    cidrs: [10.0.0.0/16]
+    subnets:
+      - name: private-a
+        cidr: 10.0.0.0/24
+        zone: us-east-1a
+        routes: [{destination: 0.0.0.0/0, target: nat}, {destination: 10.9.0.0/16, target: tgw}]
+      - name: public-b
+        cidr: 10.0.1.0/24
+        zone: us-east-1b
+        routes: [{destination: 0.0.0.0/0, target: igw}]
+  nodes:
+    - name: node-a
+      instanceType: t3.small
+      subnet: private-a
+      enis:
+        - {deviceIndex: 0, primaryAddress: 10.0.0.10, addresses: [10.0.0.11]}
+        - {deviceIndex: 1, primaryAddress: 10.0.0.20, addresses: [10.0.0.21, 10.0.0.22]}
+    - name: node-b
+      instanceType: t3.small
+      subnet: public-b
+      enis: [{deviceIndex: 0, primaryAddress: 10.0.1.10, addresses: [10.0.1.11]}]
+  hosts:
+    - {name: bastion, subnet: private-a, address: 10.0.0.9, listen: [22/tcp]}
+    - {name: internet, addresses: [198.51.100.9], listen: [80/tcp, 53/udp]}
+    - {name: on-prem, addresses: [10.9.0.5], listen: [80/tcp]}
+"""
+POD = """\
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec: {{nodeName: {node}, containers: [{{name: c, ports: [{{containerPort: 80}}]}}]}}
+status: {{podIP: {ip}}}
+"""
+CLUSTER += "".join(
+    POD.format(name=name, node=node, ip=ip)
+    for name, node, ip in (
+        ("first", "node-a", "10.0.0.11"), ("second", "node-a", "10.0.0.21"),
+        ("far", "node-b", "10.0.1.11"),
+    )
+)  # fmt: skip
+CLUSTER += """\
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: agent, namespace: kube-system}
+spec: {nodeName: node-a, hostNetwork: true, containers: [{name: c, ports: [{containerPort: 9100}]}]}
+"""
+
+
+def cluster(*commands: str, text: str = CLUSTER) -> Cluster:
+    """The cluster, then some commands."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(text)
+        file.flush()
+        made = ekslearn.load(file.name)
+    assert isinstance(made, Cluster)
+    made.wire(commands)
+    return made

@@ -11,6 +11,7 @@ import pytest
 from ekslearn.kernel import World
 from tests.kernel.kept import FILES, question, read, wires, words
 from tests.kernel.labs import modelled
+from tests.parity import clusters
 from tests.parity.packets import Case, Tally, differences, play, same, shrink
 from tests.parity.text import Disagreement, confirmed
 from tests.parity.wirings import Question, Wiring
@@ -97,10 +98,38 @@ def test_what_differs_once_is_no_finding() -> None:
         assert confirmed(iter(played).__next__) is found
 
 
+@pytest.mark.kernel
+def test_a_sample_of_random_clusters_agrees(world: World) -> None:
+    tally, end, seed = Tally(), time.monotonic() + SAMPLE_S / 2, FIRST
+    while time.monotonic() < end or tally.labs < FEWEST / 2:
+        clusters.play(seed, world, tally)
+        seed += 1
+    assert not tally.found, "\n".join(tally.found)
+    assert tally.probes > 30 * tally.labs
+    assert {"vpc route send to local", "ip rule 512"} < tally.features.keys()
+
+
+@pytest.mark.kernel
+def test_a_difference_planted_in_a_cluster_is_found(world: World) -> None:
+    """A line that the model never saw; addresses that EC2 took away without its knowing."""
+    made = clusters.Clustering(FIRST + 1, 40)
+    case, groups = clusters.asked(made)
+    assert not differences(case, groups, world)
+    made.lab.lines.append(f"{made.nodes[0]}$ sysctl -w net.ipv4.ip_default_ttl=63")
+    assert differences(case, groups, world)
+    made.lab.lines.pop()
+    for eni in made.lab.vpc.enis.values():
+        eni.secondary.clear()
+        eni.prefixes.clear()
+    assert differences(case, groups, world)
+
+
 def test_the_same_seed_gives_the_same_lab() -> None:
     one, two = Wiring(11), Wiring(11)
     assert one.lab.lines == two.lab.lines and one.questions == two.questions
     assert Wiring(12).lab.lines != one.lab.lines
+    first, second = clusters.Clustering(11), clusters.Clustering(11)
+    assert first.lab.lines == second.lab.lines and first.questions == second.questions
 
 
 def test_questions_are_read_as_they_are_written() -> None:

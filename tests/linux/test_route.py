@@ -66,12 +66,9 @@ def routing(chosen_rules: Sequence[Rule], chosen_routes: Sequence[Route]) -> Rou
     """A Routing that holds these rows, twins left out as the kernel does."""
     made = Routing()
     made.rules.clear()
-    for rule in chosen_rules:
-        if rule not in made.rules:
-            made.add_rule(rule)
-    for route in chosen_routes:
+    for row in (*chosen_rules, *chosen_routes):
         try:
-            made.add(route, "append")
+            made.add_rule(row) if isinstance(row, Rule) else made.add(row, "append")
         except KernelError as error:
             assert error.errno == EEXIST
     return made

@@ -22,7 +22,9 @@ ADDRESS = re.compile(
     r"\b(?:\d{1,3}\.){3}\d{1,3}\b|\beni[0-9a-f]{11}\b|\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b"
 )
 WELL_KNOWN = {"0.0.0.0", "127.0.0.1"}
-WIDGET = re.compile(r"^(packet_walk|workbench|shell|route_lookup)\(", re.MULTILINE)
+WIDGET = re.compile(
+    r"^(packet_walk|workbench|shell|route_lookup|pool_view|subnet_view)\(", re.MULTILINE
+)
 WIDE = 79  # characters of code that a page 800 pixels wide shows, line break included
 SENTENCES = 26  # of the seed article, its headings left out
 

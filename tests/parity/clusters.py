@@ -24,7 +24,7 @@ from ekslearn.kubernetes import Pod
 from ekslearn.kubernetes.pod import Container, SecurityGroupPolicy
 from ekslearn.linux import Decision, Link, NetworkNamespace, Packet
 from ekslearn.vpc.instance import instance_type
-from ekslearn.vpc.model import Vpc
+from ekslearn.vpc.model import PUBLIC, Eni, Vpc
 from ekslearn.vpc.security import NetworkAcl, SecurityGroup, SecurityRule
 from ekslearn.vpc.subnet import Subnet
 from tests.parity.coverage import decided_in_cluster
@@ -122,13 +122,15 @@ class Clustering:
             vpc.add_cidr(more)
         if self.branches or self.chance(0.25):
             self._groups(vpc)
+        roads = self._roads()
+        firsts = (("", "igw", "igw", "nat", "nat"), ("", "tgw", "nat"))[self.chance(0.25)]
         names = ["one-a", "two-b", "three-a", "four-b"][: self.random.randint(1, 4)]
         for at, name in enumerate([*names, *(["pods-a", "pods-b"] if self.custom else [])]):
             length = self.random.choice((19, 20, 24, 24))
             second = 1 if more.startswith("10.") and self.chance(0.3) else 0
             start = "100.64" if name.startswith("pods") else f"10.{second}"
             cidr = f"{start}.{32 * at}.0/{length}"
-            made = Subnet(name, cidr, f"us-east-1{name[-1]}", routes=self._routes(),
+            made = Subnet(name, cidr, f"us-east-1{name[-1]}", routes=self._routes(roads, firsts),
                           nacl=self._acl(name))  # fmt: skip
             vpc.add_subnet(made)
             if self.chance(0.1):
@@ -136,15 +138,22 @@ class Clustering:
                 made.reserve(f"{first}/28", self.pick("prefix", "explicit"))
         return vpc
 
-    def _routes(self) -> list[tuple[str, str]]:
-        """A private or a public subnet or one behind a NAT; roads to single networks outside."""
-        first = self.pick("", "igw", "igw", "nat", "nat", "tgw")
-        routes = [(EVERYBODY, first)] if first else []
-        for address in OUTSIDE:
-            if self.chance(0.3):
-                net = IPv4Network(f"{address}/{self.random.choice((24, 32))}", strict=False)
-                routes.append((str(net), self.pick("tgw", "pcx")))
-        return routes
+    def _roads(self) -> list[tuple[str, str]]:
+        """Ways to single networks outside, by a transit gateway or to a peered VPC."""
+        return [(str(IPv4Network(f"{one}/{self.random.choice((24, 32))}", strict=False)),
+                 self.pick("tgw", "pcx")) for one in OUTSIDE if self.chance(0.35)]  # fmt: skip
+
+    def _routes(
+        self, roads: list[tuple[str, str]], firsts: tuple[str, ...]
+    ) -> list[tuple[str, str]]:
+        """A private or a public subnet or one behind a NAT, with roads.
+
+        One with an igw has all of them: an error that leaves by an igw, about a connection that
+        went by another gateway, is one thing that the router can't translate.
+        """
+        first = self.pick(*firsts)
+        some = [one for one in roads if first == "igw" or self.chance(0.8)]
+        return [*([(EVERYBODY, first)] if first else []), *some]
 
     def _groups(self, vpc: Vpc) -> None:
         names = ["web", "db", "all"]
@@ -252,6 +261,9 @@ class Clustering:
                 self.go(node, "iptables -t nat -I PREROUTING -m addrtype --dst-type LOCAL"
                               f" -p {protocol} --dport {NODE_PORT} -j DNAT"
                               f" --to-destination {pod}:{port}")  # fmt: skip
+            if self.chance(0.15):
+                what = self.pick("-p tcp --dport 80", "-p icmp", "-p udp --dport 53")
+                self.go(node, f"iptables -A FORWARD {what} -j REJECT")
             if self.chance(0.5):
                 self.go(node, f"iptables -t mangle -A PREROUTING -p tcp --dport {NODE_PORT}"
                               " -j MARK --set-xmark 0x4000/0x4000")  # fmt: skip
@@ -310,7 +322,8 @@ class Clustering:
         if place in self.nodes and self.chance(0.4):
             protocol, port = self.pick("tcp", "udp"), NODE_PORT
         ttl = self.random.choice((1, 1, 2, 2, 3)) if self.chance(0.12) else 64
-        sized = protocol != "tcp" and self.chance(0.08)
+        through = IPv4Address(address) in PUBLIC and source not in self.outside
+        sized = protocol != "tcp" and not through and self.chance(0.08)
         size = self.random.choice(SIZES) if sized else None
         return Question(source, protocol, address, port, ttl, size)
 
@@ -319,9 +332,10 @@ class Clustering:
         lab, draw = self.lab, self.random.random()
         enis = list(lab.vpc.enis.values())
         public = {one.public_ip: one for one in enis if one.public_ip}
-        # From inside, an igw shows the asked one's security groups a public source, and the
-        # router its private one: see ekslearn/kernel/router.py.
-        if public and draw < (0.4 if source in self.outside else 0.05 if not self.groups else 0):
+        if self.groups or any(one.nacl for one in lab.vpc.subnets.values()):
+            far = lab.fabric.outside(source)[:1]  # kernel/router.py says what it can't say
+            public = {ip: one for ip, one in public.items() if far and _by_igw(one, far[0])}
+        if public and draw < (0.4 if source in self.outside else 0.05):
             ip = self.random.choice(list(public))
             return self._holder(public[ip].primary), str(ip)
         if draw < 0.6 and self.pods:
@@ -350,6 +364,11 @@ class Clustering:
             return place, self.lab.address(place)
         except EkslearnError:  # a line took it
             return "", NOWHERE
+
+
+def _by_igw(eni: Eni, address: IPv4Address) -> bool:
+    route = eni.subnet.table.lookup(address)
+    return route is not None and route.target == "igw"
 
 
 class ClusterWatch(Watch):

@@ -74,7 +74,15 @@ WANTED_OF_CLUSTERS: tuple[str, ...] = (
     *(f"AWS {words}" for words in (
         "SNAT CHAIN: RETURN", "SNAT CHAIN EXCLUSION: RETURN", "SNAT: SNAT",
         "SNAT: SNAT --random", "SNAT: SNAT --random-fully", "primary ENI: CONNMARK set",
-        "primary ENI: CONNMARK restore",
+        "primary ENI: CONNMARK restore", "outbound connections: jump", "CONNMARK CHAIN: RETURN",
+        "CONNMARK: CONNMARK set", "CONNMARK: CONNMARK restore",
+    )),
+    *(f"nft nat-prerouting: {word}" for word in ("RETURN", "jump", "CONNMARK restore")),
+    "nft snat-mark: RETURN", "nft snat-mark: CONNMARK set", "branch ENI",
+    *(f"in a cluster with {words}" for words in (
+        "connmark by iptables", "connmark by nft", "external SNAT", "custom networking",
+        "prefixes", "veth prefix", "no NodePort support", "another mark",
+        "security groups for pods strict", "security groups for pods standard",
     )),
 )  # fmt: skip
 
@@ -85,7 +93,10 @@ def decided_in_cluster(decision: Decision) -> Iterator[str]:
     yield from (" ".join(found.groups()).strip() for one in AWS if (found := one.match(text)))
     if isinstance(row, Lookup) and row.rule and row.rule.priority not in (0, 32766, 32767):
         yield f"ip rule {row.rule.priority}"
-    if isinstance(row, nf.Walk) and row.rule:
+    if isinstance(row, nf.Walk) and row.table not in nf.BUILT_IN:
+        does = [name for name in _walk(row) if name.startswith("target")]
+        yield f"nft {row.chain}: {' '.join(does).removeprefix('target ')}"
+    elif isinstance(row, nf.Walk) and row.rule:
         comments = [one.text for one in row.rule.matches if isinstance(one, nf.Comment)]
         target = next((name for name in _walk(row) if name.startswith("target")), "target none")
         for comment in comments:

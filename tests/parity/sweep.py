@@ -1,8 +1,8 @@
 """``make sweep``: the whole comparison of model and kernel, by two processes, with its counts.
 
-``python -m tests.parity.sweep [--labs N] [--commands N] [--first SEED] [--workers N]
-[--minutes N]``. Status 0
-if nothing disagrees, every feature decided something, and the shares are as they should be.
+``python -m tests.parity.sweep [--labs N] [--clusters N] [--commands N] [--first SEED]
+[--workers N] [--minutes N]``. Status 0 if nothing disagrees, every feature decided something, and
+the shares are as they should be.
 """
 
 from __future__ import annotations
@@ -17,20 +17,27 @@ from queue import Empty
 from typing import Any
 
 from ekslearn.kernel import World
-from tests.parity import iptables_text, text
-from tests.parity.coverage import WANTED
+from tests.parity import clusters, iptables_text, text
+from tests.parity.coverage import WANTED, WANTED_OF_CLUSTERS
 from tests.parity.packets import VERDICTS, Tally, play
 from tests.parity.real import Real
 
 DELIVERED, EACH = 0.40, 0.01  # the least shares of probes: delivered, and any verdict
-LABS, COMMANDS = 1000, 10_000
+LABS, CLUSTERS, COMMANDS = 1000, 300, 10_000
 BATCH, SEQUENCES = 10, 5  # labs played in one world; command sequences in one
 LIMIT_MIN = 60.0
 PATIENCE_S = 900
 
 
+# What plays random probes, by the kind of a job, and what its features are.
+PLAYED = {"packets": play, "clusters": clusters.play}
+NAMES = {"packets": ("labs", WANTED), "clusters": ("clusters", WANTED_OF_CLUSTERS)}
+
+
 def _worker(jobs: Any, results: Any, end: float) -> None:
-    """Take jobs until there are none or it is time: ("packets", seeds), ("ip" or "iptables", …)."""
+    """Take jobs until there are none or it is time: a kind ("packets", "clusters", "ip",
+    "iptables") and seeds.
+    """
     boss = multiprocessing.parent_process()
     while time.monotonic() < end and boss and boss.is_alive():
         try:
@@ -39,15 +46,15 @@ def _worker(jobs: Any, results: Any, end: float) -> None:
             break
         tally, commands = Tally(), 0
         try:
-            if kind == "packets":
+            if kind in PLAYED:
                 with World() as world:
                     for seed in seeds:
-                        play(seed, world, tally)
+                        PLAYED[kind](seed, world, tally)
             else:
                 commands = _texts(kind, seeds, tally)
         except Exception as error:  # a crash is a finding too, and the sweep goes on
             tally.found.append(f"{kind} {seeds}: {type(error).__name__}: {error}")
-        results.put((tally, commands))
+        results.put((kind, tally, commands))
     results.put(None)
 
 
@@ -64,11 +71,10 @@ def _texts(kind: str, seeds: list[int], tally: Tally) -> int:
     return count
 
 
-def _jobs(first: int, labs: int, commands: int) -> list[tuple[str, list[int]]]:
+def _jobs(first: int, counts: dict[str, int], commands: int) -> list[tuple[str, list[int]]]:
     """All there is to do, the kinds mixed evenly."""
-    numbers = range(first, first + labs)
-    found = [(at / max(labs, 1), ("packets", list(numbers[at : at + BATCH])))
-             for at in range(0, labs, BATCH)]  # fmt: skip
+    found = [(at / count, (kind, list(range(first, first + count)[at : at + BATCH])))
+             for kind, count in counts.items() for at in range(0, count, BATCH)]  # fmt: skip
     for kind, module in (("ip", text), ("iptables", iptables_text)):
         done, seed = 0, first
         while done < commands / 2:
@@ -81,11 +87,11 @@ def _jobs(first: int, labs: int, commands: int) -> list[tuple[str, list[int]]]:
     return [job for _, job in sorted(found)]
 
 
-def report(total: Tally, commands: int, spent_s: float) -> list[str]:
-    """Print the counts; what is wrong, a sentence each."""
-    print(f"\n{total.probes} probes over {total.labs} random labs, {commands} commands,"
-          f" in {spent_s / 60:.1f} minutes")  # fmt: skip
-    wrong = [f"{len(total.found)} disagreements"] if total.found else []
+def report(kind: str, total: Tally) -> list[str]:
+    """Print the counts of random labs or clusters; what is wrong, a sentence each."""
+    name, wanted = NAMES[kind]
+    print(f"\n{total.probes} probes over {total.labs} random {name}")
+    wrong = [f"{len(total.found)} disagreements in {name}"] if total.found else []
     print(f"disagreements: {len(total.found)}; probes that differed once and agreed when sent"
           f" alone: {total.doubtful}")  # fmt: skip
     for verdict in VERDICTS:
@@ -93,45 +99,55 @@ def report(total: Tally, commands: int, spent_s: float) -> list[str]:
         least = DELIVERED if verdict == "delivered" else EACH
         print(f"{share:8.1%}  {verdict}")
         if share < least:
-            wrong.append(f"{verdict}: {share:.2%} of the probes, less than {least:.0%}")
+            wrong.append(f"{verdict}: {share:.2%} of the probes in {name}, less than {least:.0%}")
     print("\nprobes that a feature decided:")
-    for name in sorted({*WANTED, *total.features}):
-        print(f"{total.features[name]:8}  {name}")
-    wrong += [f"{name} decided nothing" for name in WANTED if not total.features[name]]
-    return wrong
+    for feature in sorted({*wanted, *total.features}):
+        print(f"{total.features[feature]:8}  {feature}")
+    return wrong + [f"{one} decided nothing" for one in wanted if not total.features[one]]
 
 
-def run(labs: int, commands: int, first: int, workers: int, limit_s: float) -> int:
+def run(counts: dict[str, int], commands: int, first: int, workers: int, limit_s: float) -> int:
     """Play it all; 0 if all is well."""
     started = time.monotonic()
     context = multiprocessing.get_context("spawn")
     jobs: Queue[Any] = context.Queue()
     results: Queue[Any] = context.Queue()
-    for job in _jobs(first, labs, commands):
+    for job in _jobs(first, counts, commands):
         jobs.put(job)
     arguments = (jobs, results, started + limit_s)
     processes = [context.Process(target=_worker, args=arguments) for _ in range(workers)]
     for process in processes:
         process.start()
-    total, count, done, working = Tally(), 0, 0, workers
+    totals, count, done, working = {kind: Tally() for kind in PLAYED}, 0, 0, workers
+    texts = Tally()
     while working:
         found = results.get(timeout=PATIENCE_S)
         if found is None:
             working -= 1
             continue
-        tally, played = found
-        total.join(tally)
+        kind, tally, played = found
+        totals.get(kind, texts).join(tally)
         count += played
         done += 1
         for words in tally.found:
             print(f"DISAGREEMENT: {words}", flush=True)
         if done % 10 == 0:
-            print(f"{time.monotonic() - started:6.0f} s: {total.labs} labs, {total.probes} probes,"
-                  f" {count} commands, {len(total.found)} disagreements", flush=True)  # fmt: skip
+            far = ", ".join(
+                f"{one.labs} {NAMES[kind][0]} with {one.probes} probes,"
+                f" {len(one.found)} disagreements"
+                for kind, one in totals.items()
+            )
+            print(f"{time.monotonic() - started:6.0f} s: {far}, {count} commands,"
+                  f" {len(texts.found)} disagreements", flush=True)  # fmt: skip
     jobs.cancel_join_thread()
-    wrong = report(total, count, time.monotonic() - started)
-    if total.labs < labs or count < commands:
-        wrong.append(f"only {total.labs} of {labs} labs and {count} of {commands} commands in time")
+    wrong = [f"{len(texts.found)} disagreements in commands"] if texts.found else []
+    for kind, wanted in counts.items():
+        wrong += report(kind, totals[kind]) if wanted else []
+        if (there := totals[kind].labs) < wanted:
+            wrong.append(f"only {there} of {wanted} {NAMES[kind][0]} in time")
+    print(f"\n{count} commands, in {(time.monotonic() - started) / 60:.1f} minutes altogether")
+    if count < commands:
+        wrong.append(f"only {count} of {commands} commands in time")
     for sentence in wrong:
         print(f"NOT AS IT SHOULD BE: {sentence}")
     return 1 if wrong else 0
@@ -141,12 +157,14 @@ def main() -> int:
     """Read the options."""
     parser = argparse.ArgumentParser(description="Compare the model with the real kernel.")
     parser.add_argument("--labs", type=int, default=LABS)
+    parser.add_argument("--clusters", type=int, default=CLUSTERS)
     parser.add_argument("--commands", type=int, default=COMMANDS)
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--minutes", type=float, default=LIMIT_MIN, help="begin nothing later")
     chosen = parser.parse_args()
-    return run(chosen.labs, chosen.commands, chosen.first, chosen.workers, chosen.minutes * 60)
+    counts = {"packets": chosen.labs, "clusters": chosen.clusters}
+    return run(counts, chosen.commands, chosen.first, chosen.workers, chosen.minutes * 60)
 
 
 if __name__ == "__main__":

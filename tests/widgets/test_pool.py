@@ -185,3 +185,32 @@ def test_the_first_node_is_taken_if_none_is_named() -> None:
     assert isinstance(view.film, Film)
     assert isinstance(view.frames[0], Frame)
     assert lines_of(view.frames[0], 0.0)[0].startswith("0 s: the pool as it is; TotalIPs 6")
+
+
+def test_waits_and_what_is_taken_are_told() -> None:
+    """A node with no address to spare: each pod's seconds, by ipamd's own times."""
+    made = pool_view(two_nodes(), "node-b", ["set WARM_IP_TARGET=1 MINIMUM_IP_TARGET=2",
+                     "sleep 60", "create 4", "delete default/pod-4", "sleep 30"])  # fmt: skip
+    assert made.frames[1].title == "WARM_IP_TARGET=1 MINIMUM_IP_TARGET=2: aws-node starts again"
+    assert len(made.waits) == 4
+    assert made.waits.count(0.0) >= 2, "one had an address at once, one was deleted at once"
+    assert max(made.waits) > 0
+    assert not made.film.asked
+    for frame, (time, held) in zip(made.frames, made.taken, strict=False):
+        assert (time, held) == (frame.time, frame.numbers["TotalIPs"] + frame.numbers["ENIs"])
+    assert made.taken[-1] == (made.frames[-1].until, made.frames[-1].taken)
+    told = [call for one in made.film.ipamd.decisions for call in one.calls]
+    assert made.calls[-len(told) :] == told
+
+
+def test_a_pod_that_waits_for_ever_waits_until_now() -> None:
+    made = pool_view(two_nodes(), "node-b", ["set MINIMUM_IP_TARGET=1", "sleep 60", "create 9",
+                     "sleep 60"])  # fmt: skip
+    assert made.film.asked
+    assert max(made.waits) == 60.0
+
+
+def test_a_prefix_takes_sixteen() -> None:
+    made = pool_view(prefixes(), "node-0", ["create 1", "sleep 10"])
+    found = made.frames[-1]
+    assert found.taken == found.numbers["TotalIPs"] + found.numbers["ENIs"]
