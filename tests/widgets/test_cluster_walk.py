@@ -85,7 +85,7 @@ def test_what_is_undone_in_a_cluster_leaves_nodes_that_know_their_cluster() -> N
     assert all(machine.cluster is lab for machine in lab.machines.values())
     lab.delete_pod("default/web-1")
     lab.sleep(60)
-    assert lab.machines["node-a"].ipamd.store.assigned == 2
+    assert lab.machines["node-a"].ipamd.store.assigned == 3
 
 
 def test_a_walk_that_comes_to_a_pod_not_drawn_yet_draws_it() -> None:
