@@ -278,7 +278,7 @@ class Reader:
         eni = self.cluster.vpc.owner(link.addresses[0].ip) if link.addresses else None
         found = [name for (_, name), one in self.enis.items() if one is eni and eni]
         if found and eni and eni.trunk:
-            return found[0]
+            return f"branch {found[0]}"
         return f"ENI {found[0]}" if found else "no ENI" if link.addresses else ""
 
 

@@ -19,6 +19,7 @@ from ekslearn.exercises import (
     pods_on_one_node,
     prefixes_and_fragmentation,
     rules_choose_the_table,
+    security_groups_for_pods,
     the_warm_pool,
 )
 from ekslearn.exercises.format import (
@@ -59,10 +60,11 @@ EXERCISES: dict[str, Exercise] = {
         *rules_choose_the_table.EXERCISES,
         *hooks_nat_and_marks.EXERCISES,
         *enis_and_their_addresses.EXERCISES,
-        *out_to_the_world.EXERCISES,
         *the_warm_pool.EXERCISES,
         *prefixes_and_fragmentation.EXERCISES,
         *pods_on_different_nodes.EXERCISES,
+        *out_to_the_world.EXERCISES,
+        *security_groups_for_pods.EXERCISES,
     )
 }
 

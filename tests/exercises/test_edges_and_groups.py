@@ -77,13 +77,64 @@ def mend_the_way_out(words: Words) -> str:
     )[int(words["fault"])].format_map(words)
 
 
+# --- lesson 11 --------------------------------------------------------------------------------
+
+OWN = {"app": "app", "app-far": "app", "db": "db", "plain": "node", "node-a": "node",
+       "node-b": "node"}  # fmt: skip
+ADMITS = {"db": {"app"}, "app": {"node"}, "node": {"node", "app"}}
+NEAR = ("app", "db", "plain", "node-a")
+
+
+def who_is_asked(words: Words) -> str:
+    return "none" if (words["source"], words["to"]) == ("node-a", "plain") else OWN[words["to"]]
+
+
+def passes_unasked(words: Words, source: str, to: str) -> bool:
+    return words["mode"] == "standard" and source in NEAR and to in NEAR
+
+
+def who_reaches_the_database(words: Words) -> str:
+    found = [
+        x for x in "abcd"
+        if passes_unasked(words, words[f"from_{x}"], words[f"to_{x}"])
+        or OWN[words[f"from_{x}"]] in ADMITS[OWN[words[f"to_{x}"]]]
+    ]  # fmt: skip
+    return " ".join(found) or "none"
+
+
+def which_probes_pass(words: Words) -> str:
+    found = []
+    for x in "abcd":
+        ends = words[f"from_{x}"], words[f"to_{x}"]
+        demux = words["switch"] == "1" and words[f"kind_{x}"] != "a ping"
+        own = ends in (("node-a", "app"), ("node-b", "app-far"))
+        lost = (demux and own) or ends[1] == "db"
+        found += [] if lost and words["mode"] == "strict" else [x]
+    return " ".join(found) or "none"
+
+
+def mend_the_branch(words: Words) -> str:
+    return (
+        "node-a$ sysctl -w net.ipv4.tcp_early_demux=0",
+        "node-a$ ip rule add priority 10 iif vlan.eth.1 lookup 101",
+        "node-a$ ip rule add priority 10 iif {veth} lookup 101",
+        "node-a$ ip route add default via {gateway} dev vlan.eth.1 table 101",
+        "node-a$ ip route add {app} dev {veth} scope link table 101",
+        "node-a$ ip rule del priority 5",
+    )[int(words["fault"])].format_map(words)
+
+
 SOLVERS: dict[str, Solver] = {
+    "security-groups-for-pods/who-is-asked": who_is_asked,
+    "security-groups-for-pods/who-reaches-the-database": who_reaches_the_database,
+    "security-groups-for-pods/which-probes-pass": which_probes_pass,
+    "security-groups-for-pods/mend-the-branch": mend_the_branch,
     "out-to-the-world/whose-address": whose_address,
     "out-to-the-world/by-the-second-eni": by_the_second_eni,
     "out-to-the-world/largest-ping": largest_ping,
     "out-to-the-world/mend-the-way-out": mend_the_way_out,
 }
-LESSONS = ("out-to-the-world",)
+LESSONS = ("out-to-the-world", "security-groups-for-pods")
 NONSENSE = ("42 is it", "?", "<q>", "e", "{}", "ip route", "7.5.", "1.2.3.4/99")
 
 
@@ -125,6 +176,51 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
                 str(best - 1): "Less than passes.",
                 "many": "is no number of bytes",
             }
+        case "who-is-asked":
+            asked = {
+                "none": "by which interface does the packet leave the node?",
+                "node": "or has it one of its own?",
+                "app": "A sender's group is asked on the way out.",
+                "db": "A sender's group is asked on the way out.",
+            }
+            if right == "none":
+                asked = dict.fromkeys(asked, "or only cables?")
+            asked.pop(right)
+            return asked | {"default": "is no group here"}
+        case "who-reaches-the-database":
+            return {
+                flipped(right, x): (
+                    "Which rule of its group admits it?"
+                    if x not in right.replace("none", "")
+                    else "does it pass an ENI?"
+                    if passes_unasked(words, words[f"from_{x}"], words[f"to_{x}"])
+                    else "does a rule name that group?"
+                )
+                for x in "abcd"
+            }
+        case "which-probes-pass":
+            return {
+                flipped(right, x): (
+                    "by the node that asked, and is it TCP?"
+                    if x in right.replace("none", "")
+                    else "does a rule of it name the node's?"
+                    if words[f"to_{x}"] == "db"
+                    else "meet the socket that it is for?"
+                )
+                for x in "abcd"
+            }
+        case "mend-the-branch":
+            around = "node-a$ ip rule add priority 1 from all lookup local\n"
+            around += f"node-a$ ip rule add priority 9 iif lo to {words['app']} lookup 101"
+            asked = {
+                "internet$ ip route show": "Only the nodes are yours",
+                f"node-a$ ip rule add priority 9 to {words['app']} lookup main": "way: past",
+                "node-a$ iptables -t nat -A POSTROUTING -j MASQUERADE": "show?",
+                "node-a$ ip route flush table 101": "takes the rows of the healthy pod",
+                "node-a$ ip rule show": "which interface did the packet come in by?",
+                "ip rule show": "doesn't say where to run",
+            }
+            return asked | ({around: "no group was asked"} if words["fault"] == "0" else {})
         case _:
             wide = "-t nat -A AWS-SNAT-CHAIN-0 -j SNAT --to-source"
             asked = {
@@ -202,6 +298,9 @@ def test_a_way_out_that_shows_the_wrong_address_is_not_mended() -> None:
         ("out-to-the-world/whose-address", "private-node$ iptables -t nat -D AWS-SNAT-CHAIN-0 3"),
         ("out-to-the-world/by-the-second-eni", "private-node$ ip rule del priority 1536"),
         ("out-to-the-world/largest-ping", "private-node$ ip link set eth0 mtu 1200"),
+        ("security-groups-for-pods/who-is-asked", "node-a$ ip rule del priority 10"),
+        ("security-groups-for-pods/who-reaches-the-database", "node-a$ ip link set eth0 down"),
+        ("security-groups-for-pods/which-probes-pass", "node-a$ ip link set eth0 down"),
     ],
 )
 def test_the_truth_follows_the_model(name: str, line: str) -> None:

@@ -69,6 +69,10 @@ LOST: dict[str, tuple[Mapping[str, str | tuple[str, str]], str]] = {
         {"out-to-the-world": "private-node$ ip rule del priority 1024"},
         "out-to-the-world/by-the-second-eni",
     ),
+    "11_security_groups_for_pods": (
+        {"security-groups-for-pods": "node-a$ ip route del default table 102"},
+        "security-groups-for-pods/who-reaches-the-database",
+    ),
 }
 # Other addresses of the same length, so that columns stay where they are.
 RENAMED = {
