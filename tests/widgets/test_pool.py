@@ -184,7 +184,7 @@ def test_the_first_node_is_taken_if_none_is_named() -> None:
     assert repr(view) == "<PoolView of node-a: 1 frame>"
     assert isinstance(view.film, Film)
     assert isinstance(view.frames[0], Frame)
-    assert lines_of(view.frames[0], 0.0)[0].startswith("0 s: the pool as it is; TotalIPs 6")
+    assert lines_of(view.frames[0], 0.0)[0].startswith("0 s: the pool as it is; TotalIPs 9")
 
 
 def test_waits_and_what_is_taken_are_told() -> None:
