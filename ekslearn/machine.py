@@ -123,8 +123,7 @@ class Machine:
         self.pinned = bool(enis)
         self.ipamd = self._ipamd(cluster.settings, primary.instance, eniconfig)
         self.ipamd.start()
-        rules = self.shows(RULES)
-        cluster.wire(host.startup_rule_lines(name, (), rules, cluster.settings))
+        cluster.wire(host.startup_rule_lines(name, (), self.shows(RULES), cluster.settings))
         if cluster.settings.enable_pod_eni:
             self._attach_trunk(primary)
 
