@@ -276,7 +276,7 @@ def test_a_pods_own_eni_is_drawn_and_decides_about_its_security_groups() -> None
     words = describe(lab)
     assert re.search(r"vlan\.eth\.1 10\.0\.0\.\d+, eni-\w{17}, VLAN 1 on eth1, security group app",
                      words)  # fmt: skip
-    assert re.search(r"eth0 10\.0\.0\.\d+/32 \(vlan\.eth\.1\) = veth = vlan\w{11} in", words)
+    assert re.search(r"eth0 10\.0\.0\.\d+/32 \(branch vlan\.eth\.1\) = veth = vlan\w{11} in", words)
     assert spots(lab, "default/app", "default/db:5432")[:3] == [
         ("vpc security group", "if-node-a-vlan.eth.1"), ("vpc route", "vpc-router"),
         ("vpc security group", "if-node-a-vlan.eth.2"),
