@@ -10,7 +10,12 @@ import pytest
 
 from ekslearn.exercises import EXERCISES, exercise
 from ekslearn.exercises.format import Mend
-from tests.exercises import test_pools, test_tables_and_hooks
+from tests.exercises import (
+    test_edges_and_groups,
+    test_nodes_and_enis,
+    test_pools,
+    test_tables_and_hooks,
+)
 
 LEARNERS = [f"learner-{number}" for number in range(50)]
 Words = Mapping[str, str]
@@ -96,7 +101,8 @@ SOLVERS: dict[str, Callable[[Words], str]] = {
 
 def test_every_exercise_has_a_solver_and_a_lesson_has_its_kinds() -> None:
     later = set(test_tables_and_hooks.SOLVERS)  # lessons 03 to 05
-    later |= set(test_pools.SOLVERS)  # 07 and 08
+    for module in (test_nodes_and_enis, test_pools, test_edges_and_groups):  # 06 to 11
+        later |= set(module.SOLVERS)
     assert set(SOLVERS) | later == set(EXERCISES)
     for lesson in {name.split("/")[0] for name in EXERCISES}:
         kinds = Counter(
