@@ -9,7 +9,7 @@ import pytest
 
 from ekslearn.errors import EkslearnError
 from ekslearn.kernel import World, down, places, script, up
-from ekslearn.kernel.inside import OWN
+from ekslearn.kernel.inside import ONCE, PING
 from ekslearn.kernel.wiring import split
 from tests.kernel.labs import Wires, privately, rooms, routed
 
@@ -68,7 +68,7 @@ def masked(text: str) -> list[str]:
     return [
         line.partition(" link/ether")[0]
         for line in text.splitlines()
-        if line.partition(" =")[0] not in dict(OWN) and "_stable_secret" not in line
+        if line.partition(" =")[0] not in dict([PING, ONCE]) and "_stable_secret" not in line
     ]
 
 
