@@ -45,7 +45,8 @@ def journey(layout: Layout, trace: Trace) -> tuple[Stop, ...]:
         if isinstance(layout, VpcLayout) and gate and here[0] in layout.outside:
             through = [("", gate)]
         way = path(layout, [before, *through, here]) if before else (layout.way(*here)[-1],)
-        stops.append(Stop(event=event, at=way[-1], way=way, marks=marks(layout, here, event.place)))
+        on = (f"ns-{event.place}",) if aside else marks(layout, here, event.place)
+        stops.append(Stop(event=event, at=way[-1], way=way, marks=on))
         if isinstance(layout, VpcLayout):
             gate = sent_to(layout, event) or ("" if through or here == ("", gate) else gate)
         before = here

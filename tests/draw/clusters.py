@@ -107,6 +107,10 @@ def security_groups() -> Cluster:
     return cluster(data_path("scenarios/security-groups-for-pods.yaml").read_text())
 
 
+def custom_networking() -> Cluster:
+    return cluster(data_path("scenarios/custom-networking.yaml").read_text())
+
+
 def office() -> Cluster:
     many = [f"default/web-7d9f8-{n:02d}" for n in range(14)]
     return cluster(
@@ -150,4 +154,13 @@ def broken() -> Cluster:
     return lab
 
 
-ALL = [two_nodes, out_to_the_world, security_groups, office, crowd, empty, broken]
+ALL = [
+    two_nodes,
+    out_to_the_world,
+    security_groups,
+    custom_networking,
+    office,
+    crowd,
+    empty,
+    broken,
+]
