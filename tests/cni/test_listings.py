@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,9 @@ from ekslearn.cluster import Lab
 from ekslearn.cni import rules
 from ekslearn.cni.node import eni_gone_lines
 from ekslearn.cni.pod import branch_pod_gone_lines, pod_gone_lines
-from ekslearn.kernel import World
+from ekslearn.kernel import World, verify
 from ekslearn.kernel.wiring import netns, split
+from ekslearn.scenario import load
 from ekslearn.tools import TOOLS
 from tests.cni import wired
 from tests.cni.wired import FILES, Listing, plain, read_listing
@@ -105,6 +106,52 @@ def test_swapped_priorities_are_noticed(
         if plain(lab.run("node", "ip rule").stdout) != plain("\n".join(wanted)):
             broken.add(name)
     assert broken
+
+
+# The node of listings/default.txt as a scenario's.
+SCENARIO = """\
+apiVersion: ekslearn/v1
+kind: Cluster
+metadata: {name: as-listed}
+spec:
+  vpc:
+    cidrs: [10.0.0.0/16]
+    subnets: [{name: private-a, cidr: 10.0.1.0/24, zone: us-east-1a}]
+  connmark: iptables
+  nodes:
+    - name: node
+      instanceType: t3.small
+      subnet: private-a
+      interfaces: [ens5, ens6]
+      enis:
+        - {deviceIndex: 0, primaryAddress: 10.0.1.10, addresses: [10.0.1.31]}
+        - {deviceIndex: 1, primaryAddress: 10.0.1.20, addresses: [10.0.1.42]}
+""" + "".join(
+    "---\napiVersion: v1\nkind: Pod\n"
+    f"metadata: {{name: {name}}}\n"
+    "spec: {nodeName: node, containers: [{name: c, ports: [{containerPort: 80}]}]}\n"
+    f"status: {{podIP: {ip}}}\n"
+    for name, ip in (("a", "10.0.1.31"), ("b", "10.0.1.42"))
+)
+FEW_RULES = ("TO_POD", "HOST", "FROM_POD")  # 512, 1024, 1536
+
+
+@pytest.mark.parametrize("swap", [(), *combinations(FEW_RULES, 2)], ids="-".join)
+def test_only_the_listing_tells_a_wrong_wiring(
+    swap: tuple[str, ...], world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Model and kernel run the same lines: verify can't know that these aren't the CNI's."""
+    values = [getattr(rules, name) for name in swap]
+    for name, value in zip(swap, reversed(values), strict=True):
+        monkeypatch.setattr(rules, name, value)
+    cluster = load(SCENARIO)
+    listing = read_listing(wired.FOLDER / "default.txt")
+    wrong = {command for place, command, wanted in listing.shown
+             if place == "node" and command in COMMANDS
+             and plain(cluster.run(place, command).stdout) != plain("\n".join(wanted))}  # fmt: skip
+    assert wrong == ({"ip rule"} if swap else set())
+    report = verify(cluster, world=world)
+    assert report.ok, report.text
 
 
 @in_model
