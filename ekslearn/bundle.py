@@ -348,7 +348,10 @@ def _routes(found: Reading, lab: Lab) -> Iterator[str]:
 
 
 def _iptables(found: Reading, lab: Lab) -> Iterator[str]:
-    """The tables that differ, emptied and filled again."""
+    """The tables that differ, emptied and filled again; EkslearnError if one isn't whole."""
+    begun, ended = (re.findall(rf"^{mark}", found.text(SAVE), re.M) for mark in (r"\*", "COMMIT$"))
+    if not begun or len(begun) != len(ended):
+        raise EkslearnError(f"{found.where}: {SAVE} is cut off: not every table has its COMMIT")
     mine, real = (dict(_tables(text)) for text in
                   (lab.run(NODE, "iptables-save").stdout, found.text(SAVE)))  # fmt: skip
     for table in sorted({*mine, *real}):

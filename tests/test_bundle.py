@@ -27,6 +27,11 @@ FAULTS = [
     "iptables -A FORWARD -s 10.1.1.1 -m comment --comment 'a note' -j DROP",
     "sysctl -w net.ipv4.conf.eth0.rp_filter=1",
 ]
+SETTINGS = [
+    "{}", "{AWS_VPC_K8S_CNI_EXTERNALSNAT: 'true'}", "{AWS_VPC_K8S_CNI_VETHPREFIX: veth}",
+    "{AWS_VPC_CNI_NODE_PORT_SUPPORT: 'false'}", "{ENABLE_PREFIX_DELEGATION: 'true'}",
+    "{AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS: '192.168.0.0/16'}",
+]  # fmt: skip
 
 
 def node(*lines: str, settings: str = "{}") -> Cluster:
@@ -48,11 +53,7 @@ def same(folder: Path, again: Cluster) -> None:
         assert again.run("node", command).stdout == (folder / name).read_text(), command
 
 
-@pytest.mark.parametrize("settings", [
-    "{}", "{AWS_VPC_K8S_CNI_EXTERNALSNAT: 'true'}", "{AWS_VPC_K8S_CNI_VETHPREFIX: veth}",
-    "{AWS_VPC_CNI_NODE_PORT_SUPPORT: 'false'}", "{ENABLE_PREFIX_DELEGATION: 'true'}",
-    "{AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS: '192.168.0.0/16'}",
-])  # fmt: skip
+@pytest.mark.parametrize("settings", SETTINGS)
 def test_a_whole_bundle_becomes_the_same_node(tmp_path: Path, settings: str) -> None:
     made, folder = whole(tmp_path, settings=settings)
     text, notes = read_bundle(folder)
@@ -134,6 +135,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "another answer": (
         lambda f: (f / "ipamd/enis.json").write_text('{"AvailableCommands": ["/v1/enis"]}'),
         "enis.json isn't what ipamd answers on /v1/enis",
+    ),
+    "half a table": (
+        lambda f: (f / "networking/iptables-save.txt").write_text(
+            (f / "networking/iptables-save.txt").read_text().rpartition("COMMIT")[0]
+        ),
+        "iptables-save.txt is cut off: not every table has its COMMIT",
     ),
     "no local routes": (
         _cut("networking/iproute.txt", "table local", "table 99"),
