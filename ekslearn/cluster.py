@@ -394,15 +394,19 @@ class Cluster(Lab):
                 self._address(machine, self.pods[place])
 
     def settle(self, limit_s: float = 120.0) -> None:
-        """Let time pass until every pool rests and no pod waits, or until waiting is hopeless."""
-        end = self.world.clock + limit_s
-        while self.world.clock < end:
-            done = {each.name: len(each.ipamd.decisions) for each in self.machines.values()}
+        """Let time pass until every pool rests and no pod waits, or until waiting is hopeless.
+
+        A pool rests once a round of its ipamd has come to nothing. A node that waits for EC2's
+        answers is ahead of the cluster's time, and may have no round in a step.
+        """
+        end, rests = self.world.clock + limit_s, False
+        while self.world.clock < end and not rests:
+            done = [(each, each.time, len(each.ipamd.decisions)) for each in self.machines.values()]
             self.sleep(5.0)
-            new = [one for each in self.machines.values()
-                   for one in each.ipamd.decisions[done[each.name]:]]  # fmt: skip
-            if not self.pending and not any(one.did for one in new):
-                return
+            rests = not self.pending and all(
+                each.time > since and not any(one.did for one in each.ipamd.decisions[count:])
+                for each, since, count in done
+            )
 
 
 def socket_of(text: str) -> tuple[IPv4Address, int, str]:

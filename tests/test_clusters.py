@@ -144,6 +144,15 @@ def test_host_network_pods_are_their_node() -> None:
     assert made.trace("default/agent:c", "default/one:80").verdict == "delivered"
 
 
+def test_a_loaded_cluster_rests() -> None:
+    """A node that still waits for EC2 has no round in a step; that is no rest."""
+    made = cluster(**{f"p{n}": "node-a" for n in range(4)})
+    for machine in made.machines.values():
+        calls = [call for one in machine.ipamd.decisions for call in one.calls]
+        (last,) = [one for one in machine.ipamd.decisions if one.step == "pool"][-1:]
+        assert last.did == () and last.time > max(call.started for call in calls)
+
+
 def test_the_same_text_gives_the_same_cluster() -> None:
     one, two = (cluster(**{f"p{n}": "node-a" for n in range(6)}) for _ in range(2))
     assert one.lines == two.lines
