@@ -54,6 +54,7 @@ class Lab:
     def __init__(self, name: str, places: Sequence[str], *, seed: int = 0) -> None:
         self.name = name
         self.lines: list[str] = []
+        self.notes: list[str] = []  # what its scenario holds to no effect
         self.aliases: dict[str, str] = {}  # a pod on its node's network: the node
         self._listeners: list[tuple[str, str]] = []
         self._world = World(seed)
@@ -200,7 +201,6 @@ class Cluster(Lab):
         self.pods: dict[str, Pod] = {}
         self.pending: dict[str, str] = {}  # a pod without address: what kubelet says
         self.services = Services(service_cidr)
-        self.notes: list[str] = []  # what its scenario holds and hasn't any effect
         self.wires: list[Wire] = []
         self._proxy = KubeProxy()
         self.text, self.loaded = "", 0  # the scenario it was read from; how many lines that ran

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from .cluster import Cluster, Lab, socket_of
 from .cni.settings import read as read_settings
 from .document import LIMIT, Composer, Node, files, read, short
-from .errors import EkslearnError
+from .errors import EkslearnError, NotModelled
 from .ipamd.pool import EniConfig
 from .kubernetes import SERVICE_CIDR, read_manifests
 from .machine import PinnedEni
@@ -73,6 +73,9 @@ def kind_of(document: Node) -> tuple[str, str]:
         if name not in found:
             document.refuse(f"the field {name} is missing; a scenario begins with {HEAD}")
     api, kind = (str(found[name].expect(str)) for name in ("apiVersion", "kind"))
+    if api.partition("/")[0] == API.partition("/")[0] != api != API:
+        found["apiVersion"].refuse(f"{short(api)} isn't read by this version, which reads {API}",
+                                   NotModelled)  # fmt: skip
     if api == API and kind not in ("Lab", "Cluster"):
         found["kind"].refuse(f"{short(kind)} is no kind of scenario; known here: Lab, Cluster")
     return api, kind

@@ -244,7 +244,7 @@ def force(traces: Iterable[Trace], world: World) -> None:
     """Let the kernel's dice fall as the model's did: where a statistic match drew, a rule put first
     sends a probe, known by its port, to the chain that the model's draw led to.
     """
-    rules: dict[str, list[str]] = {}
+    rules: dict[tuple[str, str], list[str]] = {}
     for step in (step for trace in traces for step in trace.steps):
         own = step.because.split(" ")[:2]
         drawn = [row for row in (step.because, *step.passed_over)
@@ -253,9 +253,11 @@ def force(traces: Iterable[Trace], world: World) -> None:
         if drawn and port and " -j " in step.because:
             target = step.because.rpartition(" -j ")[2]
             rule = f"-I {own[1]} -p {protocol} -m {protocol} --sport {port} -j {target}"
-            rules.setdefault(step.place, []).append(f"*{step.stage.split()[0]}\n{rule}\nCOMMIT")
-    for place, parts in rules.items():
-        done = world.run(place, f"iptables-restore --noflush{HEREDOC}" + "\n".join([*parts, "EOF"]))
+            restore = step.show.partition("-save")[0] + "-restore --noflush"
+            into = rules.setdefault((step.place, restore), [])
+            into.append(f"*{step.stage.split()[0]}\n{rule}\nCOMMIT")
+    for (place, restore), parts in rules.items():
+        done = world.run(place, f"{restore}{HEREDOC}" + "\n".join([*parts, "EOF"]))
         if done.status:
             raise EkslearnError(f"{place} doesn't take the draws: {done.stderr}")
 
