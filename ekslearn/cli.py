@@ -119,6 +119,8 @@ def dispatch(argv: list[str]) -> int:
     if args.verb == "import":
         return take_in(args.source, args.output, args.instance_type)
     lab = ekslearn.load(args.scenario)
+    for note in lab.notes:
+        print(f"ekslearn: {note}", file=sys.stderr)
     if args.verb == "exec":
         return execute(lab, args.place, rest or [])
     if args.verb == "trace":

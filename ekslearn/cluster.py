@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import TYPE_CHECKING, TypeVar
 
 from . import iptables as iptables  # adds its commands to the tools
@@ -23,7 +23,7 @@ from .errors import EkslearnError, KernelError
 from .fabric import Fabric
 from .ipamd.daemon import NoAddress
 from .ipamd.pool import EniConfig, eniconfig_for
-from .kubernetes import Pod, SecurityGroupPolicy
+from .kubernetes import SERVICE_CIDR, KubeProxy, Pod, SecurityGroupPolicy, Services
 from .linux import NetworkNamespace, World
 from .linux.link import invented_mac
 from .machine import Machine, PinnedEni
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .trace import Trace
 
 T = TypeVar("T")
+HEREDOC = " <<'EOF'\n"
 End = tuple[str, str]
 # Listings: what they ask changes nothing, even where they print nothing.
 READS = re.compile(
@@ -53,6 +54,7 @@ class Lab:
     def __init__(self, name: str, places: Sequence[str], *, seed: int = 0) -> None:
         self.name = name
         self.lines: list[str] = []
+        self.notes: list[str] = []  # what its scenario holds to no effect
         self.aliases: dict[str, str] = {}  # a pod on its node's network: the node
         self._listeners: list[tuple[str, str]] = []
         self._world = World(seed)
@@ -78,7 +80,7 @@ class Lab:
         """Run one command line in a place as the real tool would; note a change in ``lines``."""
         namespace = self.namespace(place)
         self._world.changing()
-        done = tools.run(namespace, command)
+        done = tools.run(namespace, *heredoc(command))
         text = command if isinstance(command, str) else " ".join(command)
         quiet = not done.stdout or (text.startswith("sysctl") and "=" in text)
         if done.status == 0 and quiet and text.strip() and not READS.fullmatch(text.strip()):
@@ -123,6 +125,12 @@ class Lab:
             raise EkslearnError(f"{place} is a bare namespace: it has no container {container!r}; "
                                 f"ask from {place}")  # fmt: skip
         return self.namespace(text).name
+
+    def named(self, destination: str) -> str:
+        """The address, port and protocol that the name of a Service stands for; other words as
+        they are.
+        """
+        return destination
 
     def links(self) -> list[tuple[End, End]]:
         """The two ends of every veth, as (place, interface) pairs, sorted."""
@@ -184,6 +192,7 @@ class Cluster(Lab):
     def __init__(
         self, name: str, vpc: Vpc, settings: Settings, *, connmark: str = "nft", seed: int = 0,
         eniconfigs: Sequence[EniConfig] = (), policies: Sequence[SecurityGroupPolicy] = (),
+        service_cidr: IPv4Network = SERVICE_CIDR,
     ) -> None:  # fmt: skip
         super().__init__(name, (), seed=seed)
         self.vpc, self.settings, self.connmark = vpc, settings, connmark
@@ -191,7 +200,9 @@ class Cluster(Lab):
         self.machines: dict[str, Machine] = {}
         self.pods: dict[str, Pod] = {}
         self.pending: dict[str, str] = {}  # a pod without address: what kubelet says
+        self.services = Services(service_cidr)
         self.wires: list[Wire] = []
+        self._proxy = KubeProxy()
         self.text, self.loaded = "", 0  # the scenario it was read from; how many lines that ran
         self._acting: Machine | None = None
         self.ec2 = Ec2(vpc, clock=self.now)
@@ -217,6 +228,13 @@ class Cluster(Lab):
             raise EkslearnError(f"{place} has no container {container!r}; it has"
                                 f" {', '.join(there) or 'none'}")  # fmt: skip
         return self.namespace(place).name
+
+    def named(self, destination: str) -> str:
+        """The address, port and protocol that the name of a Service stands for; other words as
+        they are. EkslearnError if there is no such Service or port.
+        """
+        kind, _, rest = destination.partition("/")
+        return self.services.target(rest) if kind == "service" else destination
 
     # Wiring
 
@@ -392,6 +410,17 @@ class Cluster(Lab):
             self._act(machine, machine.ipamd.tick)
             for place in [one for one in self.pending if self.pods[one].node == machine.name]:
                 self._address(machine, self.pods[place])
+        self._serve()
+
+    def _serve(self) -> None:
+        """Let every node's kube-proxy write rules for what there is now, if there are Services."""
+        if not self.services and not self._proxy.written:
+            return
+        addresses = {place: IPv4Address(self.address(place))
+                     for place in self.pods if place not in self.pending}  # fmt: skip
+        ports = self.services.backed(self.pods, addresses)
+        for node in self.machines:
+            self.wire(self._proxy.lines(node, ports, self.shows(node, "iptables-save -t nat")))
 
     def settle(self, limit_s: float = 120.0) -> None:
         """Let time pass until every pool rests and no pod waits, or until waiting is hopeless.
@@ -418,3 +447,11 @@ def socket_of(text: str) -> tuple[IPv4Address, int, str]:
     except ValueError:
         pass
     raise EkslearnError(f"{text!r} isn't a socket such as 0.0.0.0:80/tcp")
+
+
+def heredoc(command: str | Sequence[str]) -> tuple[str | Sequence[str], str]:
+    """A command, and what it reads: the lines of a shell's here-document (<<'EOF') behind it."""
+    if not isinstance(command, str) or HEREDOC not in command:
+        return command, ""
+    words, _, text = command.partition(HEREDOC)
+    return words, text.removesuffix("EOF")

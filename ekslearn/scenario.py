@@ -17,17 +17,15 @@ from .cni.settings import read as read_settings
 from .document import LIMIT, Composer, Node, files, read, short
 from .errors import EkslearnError, NotModelled
 from .ipamd.pool import EniConfig
-from .kubernetes import read_pod, read_policy
+from .kubernetes import SERVICE_CIDR, read_manifests
 from .machine import PinnedEni
 from .vpc.instance import instance_type
-from .vpc.model import Vpc
-from .vpc.security import ANYWHERE, SecurityGroup, SecurityRule
-from .vpc.subnet import Subnet
+from .vpc.reading import read_vpc
+from .vpc.security import SecurityGroup
 
 API = "ekslearn/v1"
 HEAD = f"apiVersion: {API} and kind: Lab or Cluster"
-MANIFESTS = [("v1", "Pod"), ("crd.k8s.amazonaws.com/v1alpha1", "ENIConfig"),
-             ("vpcresources.k8s.aws/v1beta1", "SecurityGroupPolicy")]  # fmt: skip
+LISTS = ("v1", "List")
 
 
 # A listener to be: where it was written, place, "0.0.0.0:80/tcp", its address, its process.
@@ -47,7 +45,10 @@ def load(source: str | Path) -> Lab:
         where, found = "(text)", [("(text)", source.removeprefix("\ufeff"))]
     else:
         where, found = str(source), [(str(file), read(file)) for file in files(source)]
-    documents = [one for file, text in found for one in Composer(text, file).documents()]
+    documents = [
+        one for file, text in found for document in Composer(text, file).documents()
+        for one in (document.items("items") if kind_of(document) == LISTS else [document])
+    ]  # fmt: skip
     if not documents:
         raise EkslearnError(f"{where}: there is no scenario in it; it needs a document with {HEAD}")
     own = [one for one in documents if kind_of(one)[0] == API]
@@ -72,12 +73,11 @@ def kind_of(document: Node) -> tuple[str, str]:
         if name not in found:
             document.refuse(f"the field {name} is missing; a scenario begins with {HEAD}")
     api, kind = (str(found[name].expect(str)) for name in ("apiVersion", "kind"))
+    if api.partition("/")[0] == API.partition("/")[0] != api != API:
+        found["apiVersion"].refuse(f"{short(api)} isn't read by this version, which reads {API}",
+                                   NotModelled)  # fmt: skip
     if api == API and kind not in ("Lab", "Cluster"):
         found["kind"].refuse(f"{short(kind)} is no kind of scenario; known here: Lab, Cluster")
-    if api != API and (api, kind) not in MANIFESTS:
-        known = ", ".join(f"{kind} of {api}" for api, kind in MANIFESTS)
-        found["kind"].refuse(f"{kind[:60]} of {api[:60]} isn't read by this version, which reads"
-                             f" {known} beside a Cluster", NotModelled)  # fmt: skip
     return api, kind
 
 
@@ -113,9 +113,9 @@ def cluster(document: Node, manifests: list[Node]) -> Cluster:
     spec.fields("vpc", "nodes", optional=("cni", "connmark", "serviceCIDR", "hosts", "commands"))
     with (spec.at("cni") or spec).placed():
         settings = read_settings(spec.texts("cni"))
-    kinds = {kind: [one for one in manifests if kind_of(one)[1] == kind] for _, kind in MANIFESTS}
-    vpc = vpc_of(spec.value["vpc"])
-    for one in kinds["SecurityGroupPolicy"]:
+    objects = read_manifests(manifests)
+    vpc = read_vpc(spec.value["vpc"])
+    for one, _ in objects.policies:
         for group in one.items("spec", "securityGroups", "groupIds"):
             group.known(vpc.security_groups, "security group")
     made = Cluster(
@@ -124,64 +124,25 @@ def cluster(document: Node, manifests: list[Node]) -> Cluster:
         eniconfigs=[EniConfig(
             name=one.text("metadata", "name"), subnet=one.text("spec", "subnet"),
             security_groups=tuple(each.expect(str) for each in one.items("spec", "securityGroups")),
-        ) for one in kinds["ENIConfig"]],
-        policies=[read_policy(one) for one in kinds["SecurityGroupPolicy"]],
+        ) for one in objects.eniconfigs],
+        policies=[policy for _, policy in objects.policies],
+        service_cidr=(cidr.network() if (cidr := spec.at("serviceCIDR")) else SERVICE_CIDR),
     )  # fmt: skip
     for node in spec.items("nodes"):
         add_node(made, node)
     for node in spec.items("hosts"):
         add_host(made, node)
-    for manifest in kinds["Pod"]:
+    for manifest, pod in objects.pods:
         with manifest.placed():
-            made.add_pod(read_pod(manifest))
+            made.add_pod(pod)
+    for manifest, service in objects.services:
+        made.services.add(service, manifest)
+    made.services.slices += objects.slices
     made.settle()
+    made.notes += objects.notes
     for line in spec.items("commands"):
         command(made, line)
     return made
-
-
-def vpc_of(node: Node) -> Vpc:
-    """The VPC that ``spec.vpc`` describes."""
-    spec = node.fields("cidrs", "subnets", optional=("securityGroups",))
-    vpc = Vpc([])
-    for each in node.items("cidrs"):
-        with each.placed():
-            vpc.add_cidr(each.network())
-    if not vpc.cidrs:
-        spec["cidrs"].refuse("the list is empty; a VPC has at least one CIDR")
-    for each in node.items("securityGroups"):
-        group = each.fields("name", optional=("ingress", "egress"))
-        with each.placed():
-            vpc.add_security_group(SecurityGroup(
-                group["name"].name(), map(rule, each.items("ingress")),
-                *([map(rule, each.items("egress"))] if "egress" in group else []),
-            ))  # fmt: skip
-    for each in node.items("subnets"):
-        subnet = each.fields("name", "cidr", "zone", optional=("routes", "tags", "reservations"))
-        made = Subnet(subnet["name"].name(), subnet["cidr"].network(), each.text("zone"),
-                      tags=each.texts("tags"))  # fmt: skip
-        with subnet["cidr"].placed():
-            vpc.add_subnet(made)
-        for one in each.items("routes"):
-            way = one.fields("destination", "target")
-            with way["target"].placed():
-                made.table.add(str(way["destination"].network()), way["target"].expect(str))
-        for one in each.items("reservations"):
-            kept = one.fields("cidr", "type")
-            with one.placed():
-                made.reserve(str(kept["cidr"].network()), kept["type"].choice("prefix", "explicit"))
-    return vpc
-
-
-def rule(node: Node) -> SecurityRule:
-    """One rule of a security group: protocol, port, and who is at the other end."""
-    found = node.fields(optional=("protocol", "port", "cidr", "group"))
-    with node.placed():
-        return SecurityRule(
-            protocol=node.choice("all", "tcp", "udp", "icmp", path=("protocol",)),
-            from_port=found["port"].whole(1, 65535) if "port" in found else None,
-            cidr=found["cidr"].network() if "cidr" in found else ANYWHERE, group=node.text("group"),
-        )  # fmt: skip
 
 
 def groups_of(made: Cluster, node: Node) -> list[SecurityGroup]:

@@ -308,7 +308,8 @@ def _teller(client: Client) -> str:
 
 
 def destination_of(lab: Lab, text: str) -> tuple[str, IPv4Address, int | None]:
-    """Read ADDRESS[:PORT[/tcp|udp]] or a place; EkslearnError if it is neither."""
+    """Read ADDRESS[:PORT[/tcp|udp]], a place or a Service; EkslearnError if it is none."""
+    text = lab.named(text)
     if text in (*lab.places, *lab.aliases):
         return "icmp", IPv4Address(lab.address(text)), None
     found = re.fullmatch(r"(.+?)(?::([0-9]+)(?:/([a-z]+))?)?", text)

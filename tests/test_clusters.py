@@ -267,7 +267,7 @@ POD_BAD = {
     "no name": (
         "---\napiVersion: v1\nkind: Pod\nmetadata: {}\nspec: {}\n", "needs metadata.name"
     ),
-    "kind": ("---\napiVersion: v1\nkind: Servce\nmetadata: {}\n", "Servce of v1 isn't read by"),
+    "kind": ("---\napiVersion: v1\nkind: Servce\nmetadata: {}\n", "there is no kind 'Servce'; did"),
     "port twice": (
         (POD % ("x", "node-a")).replace("]}]", "]}, {name: d, ports: [{containerPort: 80}]}]"),
         "Address already in use",

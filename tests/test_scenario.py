@@ -125,11 +125,7 @@ BAD = {
     "too long": (HEAD + "# " + "x" * 1_000_000 + "\n", " over 1,000,000 bytes, the limit for a sc"),
 }
 LATER = {
-    "service": (
-        HEAD + "---\napiVersion: v1\nkind: Service\nmetadata: {name: web}\n",
-        "8: kind: Service of v1 isn't read by this version, which reads Pod of v1, ",
-    ),
-    "other version": (HEAD.replace("v1", "v2"), "2: kind: Lab of ekslearn/v2 isn't read by this "),
+    "other version": (HEAD.replace("v1", "v2"), "1: apiVersion: 'ekslearn/v2' isn't read by this "),
 }
 
 

@@ -61,11 +61,11 @@ class Inside:
         while self.namespaces:
             space.remove(self.namespaces.pop())
 
-    def run(self, namespace: str, words: list[str]) -> tuple[str, str, int]:
+    def run(self, namespace: str, words: list[str], text: str) -> tuple[str, str, int]:
         """Run a program, the listeners going on: its output, its errors, its status."""
         space.settle([namespace])
         with ThreadPoolExecutor(1) as pool:
-            done = pool.submit(space.run, namespace, words)
+            done = pool.submit(space.run, namespace, words, text)
             while not done.done():
                 for key, _ in self.selector.select(0.002):
                     key.data()

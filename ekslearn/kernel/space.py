@@ -59,13 +59,13 @@ def entered(name: str) -> Iterator[None]:
         os.close(home)
 
 
-def run(name: str, words: list[str]) -> tuple[str, str, int]:
+def run(name: str, words: list[str], text: str = "") -> tuple[str, str, int]:
     """Run a program in a namespace: its output, its errors, its status (127 if there is none)."""
     try:
         with entered(name):
             done = subprocess.run(
-                words, env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True,
-                timeout=TIMEOUT_S, check=False, errors="replace",
+                words, env=ENVIRONMENT, input=text, capture_output=True, timeout=TIMEOUT_S,
+                check=False, text=True, errors="replace",
             )  # fmt: skip
     except FileNotFoundError as error:
         return "", f"{error.filename}: not found\n", 127

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
-from ekslearn.cluster import Cluster, Lab
+from ekslearn.cluster import HEREDOC, Cluster, Lab
+from ekslearn.errors import EkslearnError
 from ekslearn.kernel import router
 from ekslearn.kernel.probe import Probe, Seen
 from ekslearn.kernel.wiring import commands, netns, places
@@ -140,6 +141,7 @@ class Asking:
             self.own[place] = [f"127.0.0.1{end}" for end in ends[place]]
             self.all += [one + end for one in _addresses(scratch, place) for end in ends[place]]
         if isinstance(lab, Cluster):
+            self.all += _services(lab)
             for place in self.places:
                 for where, address in _public(lab, place):
                     self.own[place] += [address + end for end in ends[where]]
@@ -160,6 +162,17 @@ def _addresses(lab: Lab, place: str) -> list[str]:
     """The place's addresses of its own, those on ``lo`` included."""
     found = re.findall(r" inet ([0-9.]+)", lab.run(place, "ip -o addr show").stdout)
     return [one for one in found if not one.startswith("127.")]
+
+
+def _services(cluster: Cluster) -> Iterator[str]:
+    """Where Services are to be had: each port at its own address, and on every node."""
+    for service in cluster.services:
+        for port in service.ports:
+            if service.cluster_ip:
+                yield f"{service.cluster_ip}:{port.port}/{port.protocol}"
+            if port.node_port:
+                yield from (f"{cluster.address(node)}:{port.node_port}/{port.protocol}"
+                            for node in cluster.machines)  # fmt: skip
 
 
 def _public(cluster: Cluster, source: str) -> Iterator[tuple[str, str]]:
@@ -212,6 +225,7 @@ def compare(lab: Lab, wanted: list[Question], world: World) -> list[Row]:
     for one in wanted:
         probes.append(probe(*one, model.namespace(one[0]).sockets.next_port))
         traces.append(model.trace(*one))
+    force(traces, world)
     place_of, named = {netns(place): place for place in model.places}, named_ports(lab)
     rows = []
     for question, sent, trace, seen in zip(
@@ -224,6 +238,28 @@ def compare(lab: Lab, wanted: list[Question], world: World) -> list[Row]:
             kernel=tuple(undrawn(kernel_says(seen, place_of), known)),
         ))  # fmt: skip
     return rows + [listing(model, world, place, "ip neigh show", "then") for place in lab.places]
+
+
+def force(traces: Iterable[Trace], world: World) -> None:
+    """Let the kernel's dice fall as the model's did: where a statistic match drew, a rule put first
+    sends a probe, known by its port, to the chain that the model's draw led to.
+    """
+    rules: dict[tuple[str, str], list[str]] = {}
+    for step in (step for trace in traces for step in trace.steps):
+        own = step.because.split(" ")[:2]
+        drawn = [row for row in (step.because, *step.passed_over)
+                 if "-m statistic" in row and row.split(" ")[:2] == own]  # fmt: skip
+        port, protocol = step.header.get("sport"), step.header.get("protocol")
+        if drawn and port and " -j " in step.because:
+            target = step.because.rpartition(" -j ")[2]
+            rule = f"-I {own[1]} -p {protocol} -m {protocol} --sport {port} -j {target}"
+            restore = step.show.partition("-save")[0] + "-restore --noflush"
+            into = rules.setdefault((step.place, restore), [])
+            into.append(f"*{step.stage.split()[0]}\n{rule}\nCOMMIT")
+    for (place, restore), parts in rules.items():
+        done = world.run(place, f"{restore}{HEREDOC}" + "\n".join([*parts, "EOF"]))
+        if done.status:
+            raise EkslearnError(f"{place} doesn't take the draws: {done.stderr}")
 
 
 def by_aws(trace: Trace) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ekslearn import data_path
-from ekslearn.cluster import Cluster, Lab, Wire
+from ekslearn.cluster import HEREDOC, Cluster, Lab, Wire, heredoc
 from ekslearn.errors import EkslearnError
 from ekslearn.kernel import router
 from ekslearn.linux.link import invented_mac
@@ -121,8 +121,14 @@ def commands(lab: Lab) -> list[Command]:
     """All that builds a lab, in order: its lines, and in a cluster what AWS does between them."""
     if isinstance(lab, Cluster):
         return list(_Plugging(lab).commands())
-    found = (split(line) for line in lab.lines)
-    return [Command(netns(place), tuple(words), line=at) for at, (place, words) in enumerate(found)]
+    return [_own(lab, at, line) for at, line in enumerate(lab.lines)]
+
+
+def _own(lab: Lab, at: int, line: str) -> Command:
+    """A wiring line as it is, with what its command reads."""
+    words, text = heredoc(line)
+    place, found = split(str(words))
+    return Command(netns(lab.aliases.get(place, place)), tuple(found), text, at)
 
 
 class _Plugging:
@@ -164,6 +170,9 @@ class _Plugging:
         yield _aws(["sysctl", "-q", "-w", f"net.ipv4.neigh.{port}.proxy_delay=0"])
 
     def _line(self, at: int, line: str) -> Iterator[Command]:
+        if HEREDOC in line:
+            yield _own(self._cluster, at, line)
+            return
         place, words = split(line)
         place = self._cluster.aliases.get(place, place)
         if words[:3] == ["ip", "link", "add"] and "vlan" in words:
@@ -175,7 +184,7 @@ class _Plugging:
         if words[1:2] == ["link"] and words[2:3] and words[2].startswith("del"):
             self._ports = {port: wire for port, wire in self._ports.items()
                            if (wire.place, wire.interface) != (place, words[-1])}  # fmt: skip
-        yield Command(netns(place), tuple(words), line=at)
+        yield _own(self._cluster, at, line)
 
     def _vlan(self, at: int, place: str, words: list[str]) -> Iterator[Command]:
         """``ip link add link ENI name NAME address MAC type vlan id N``: a veth instead."""

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import ekslearn
+from ekslearn.cluster import heredoc
 from ekslearn.errors import EkslearnError
 from ekslearn.kernel.frame import Packet
 from ekslearn.kernel.probe import Probe, Seen
@@ -138,8 +139,9 @@ class World:
         return [done for one, done in zip(wanted, found, strict=True) if one.line is not None]
 
     def run(self, place: str, command: str) -> Done:
-        """Run a real command in a place."""
-        return Done(*self._ask("run", netns(place), argv(command)))
+        """Run a real command in a place; a here-document behind it is what it reads."""
+        words, text = heredoc(command)
+        return Done(*self._ask("run", netns(place), argv(str(words)), text))
 
     def probe(self, probes: Sequence[Probe]) -> list[Seen]:
         """Send the probes at once and return what came of each, in their order."""

@@ -1,5 +1,12 @@
-"""What Kubernetes adds to a node's network, as far as packets meet it: for now its pods."""
+"""What Kubernetes adds to a node's network, as far as packets meet it: pods and Services."""
 
-from .pod import Container, Pod, SecurityGroupPolicy, read_pod, read_policy
+from .endpoints import SERVICE_CIDR, Backed, Services
+from .manifests import read_manifests
+from .pod import Container, Pod, SecurityGroupPolicy
+from .proxy import KubeProxy, rule_set
+from .service import Endpoint, EndpointSlice, Service, ServicePort
 
-__all__ = ["Container", "Pod", "SecurityGroupPolicy", "read_pod", "read_policy"]
+__all__ = [
+    "SERVICE_CIDR", "Backed", "Container", "Endpoint", "EndpointSlice", "KubeProxy", "Pod",
+    "SecurityGroupPolicy", "Service", "ServicePort", "Services", "read_manifests", "rule_set",
+]  # fmt: skip

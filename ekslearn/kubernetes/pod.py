@@ -16,10 +16,14 @@ from ..errors import NotModelled
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """A container: its name, and the ports it listens on as (80, "tcp")."""
+    """A container: its name, and the ports it listens on as (80, "tcp").
+
+    ``names`` are the ports that have a name, by (name, protocol).
+    """
 
     name: str
     ports: tuple[tuple[int, str], ...] = ()
+    names: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +31,7 @@ class Pod:
     """A pod as its manifest describes it.
 
     ``node`` is empty where the scheduler is to choose; ``ip`` is a pinned ``status.podIP``.
+    ``ready`` is what its readiness probe says, ``terminating`` that it is being deleted.
     """
 
     name: str
@@ -37,11 +42,20 @@ class Pod:
     ip: IPv4Address | None = None
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
+    ready: bool = True
+    terminating: bool = False
 
     @property
     def place(self) -> str:
         """What the pod is called as a place: NAMESPACE/NAME."""
         return f"{self.namespace}/{self.name}"
+
+    def port(self, target: int | str, protocol: str) -> int | None:
+        """The port that a Service's targetPort means here; None if no container has the name."""
+        if isinstance(target, int):
+            return target
+        named = (each.names.get((target, protocol)) for each in self.containers)
+        return next(filter(None, named), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +112,11 @@ def _container(node: Node) -> Container:
     name, ports = node.at("name"), node.at("ports")
     if name is None:
         node.refuse("a container needs a name")
-    return Container(name=name.name(), ports=tuple(map(_port, ports.expect(list))) if ports else ())
+    nodes = ports.expect(list) if ports else []
+    found = [_port(one) for one in nodes]
+    names = {(one.text("name"), port[1]): port[0] for one, port in zip(nodes, found, strict=True)
+             if one.at("name")}  # fmt: skip
+    return Container(name=name.name(), ports=tuple(found), names=names)
 
 
 def _port(node: Node) -> tuple[int, str]:
@@ -107,8 +125,13 @@ def _port(node: Node) -> tuple[int, str]:
         node.refuse("a port needs its containerPort")
     if (host := node.at("hostPort")) is not None:
         host.refuse("hostPort isn't modelled; use a Service, or hostNetwork: true", NotModelled)
-    protocol = node.text("protocol", default="TCP")
-    if protocol not in ("TCP", "UDP"):
-        node.value["protocol"].refuse(f"the protocol {short(protocol)} isn't modelled; use TCP or"
+    return number.whole(1, 65535), protocol(node)
+
+
+def protocol(node: Node) -> str:
+    """The protocol that a port names: tcp or udp."""
+    found = node.text("protocol", default="TCP")
+    if found not in ("TCP", "UDP"):
+        node.value["protocol"].refuse(f"the protocol {short(found)} isn't modelled; use TCP or"
                                       " UDP", NotModelled)  # fmt: skip
-    return number.whole(1, 65535), protocol.lower()
+    return found.lower()

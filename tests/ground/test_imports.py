@@ -22,7 +22,7 @@ KNOWS: dict[str, set[str]] = {
     "tools": {"linux"},
     "iptables": {"linux", "tools"},
     "nft": {"linux", "tools", "iptables"},
-    "vpc": {"linux"},
+    "vpc": {"document", "linux"},
     "fabric": {"linux", "vpc"},
     "cni": {"linux", "vpc"},
     "ipamd": {"vpc", "cni"},

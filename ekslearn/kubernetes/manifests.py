@@ -1,0 +1,85 @@
+"""The Kubernetes objects beside a scenario: which are read, in which order, and which aren't."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from ..document import Node, short
+from .pod import Pod, SecurityGroupPolicy, read_pod, read_policy
+from .service import EndpointSlice, Service, read_service, read_slice
+from .workload import read_workload
+
+# The kinds that are read, and the API each is of.
+KINDS = {
+    "Pod": "v1", "Service": "v1", "Deployment": "apps/v1", "ReplicaSet": "apps/v1",
+    "EndpointSlice": "discovery.k8s.io/v1", "ENIConfig": "crd.k8s.amazonaws.com/v1alpha1",
+    "SecurityGroupPolicy": "vpcresources.k8s.aws/v1beta1",
+}  # fmt: skip
+ALIKE = 0.8  # how near a kind's name is to one that is read, to be taken for a slip
+
+
+@dataclass(slots=True)
+class Manifests:
+    """What was read, each with the node it stands in.
+
+    Services that ask for an address or a port come first. ``notes`` is what has no effect, a
+    sentence each.
+    """
+
+    pods: list[tuple[Node, Pod]] = field(default_factory=list)
+    services: list[tuple[Node, Service]] = field(default_factory=list)
+    policies: list[tuple[Node, SecurityGroupPolicy]] = field(default_factory=list)
+    slices: list[EndpointSlice] = field(default_factory=list)
+    eniconfigs: list[Node] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_manifests(manifests: Iterable[Node]) -> Manifests:
+    """Read what is known of ordinary manifests; EkslearnError for one that can't be right."""
+    made = Manifests()
+    for one in manifests:
+        match kind_of(one):
+            case "Pod":
+                made.pods.append((one, read_pod(one)))
+            case "Deployment" | "ReplicaSet":
+                made.pods += [(one, pod) for pod in read_workload(one)]
+            case "Service":
+                made.services.append((one, read_service(one)))
+            case "EndpointSlice":
+                made.slices.append(read_slice(one))
+            case "SecurityGroupPolicy":
+                made.policies.append((one, read_policy(one)))
+            case "ENIConfig":
+                made.eniconfigs.append(one)
+            case kind:
+                name = one.text("metadata", "name")
+                made.notes.append(f"{one.file}:{one.line}: ignored: {kind} {name}, which isn't"
+                                  " modelled")  # fmt: skip
+    made.services.sort(key=lambda one: not one[1].pinned)
+    made.notes += _hardly_meant(made)
+    return made
+
+
+def kind_of(manifest: Node) -> str:
+    """The kind of an object; EkslearnError for a slip of the pen in it, or another API's."""
+    api, kind = manifest.text("apiVersion"), manifest.text("kind")
+    if kind in KINDS and api != KINDS[kind]:
+        manifest.value["apiVersion"].refuse(f"{short(api)} has no {kind}; it is of {KINDS[kind]}")
+    near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=ALIKE)
+    if near and kind not in KINDS:
+        manifest.value["kind"].refuse(f"there is no kind {short(kind)}; did you mean {near[0]}?")
+    return kind
+
+
+def _hardly_meant(made: Manifests) -> Iterator[str]:
+    """Selectors that match no pod, and what says the same twice."""
+    keys: set[str] = set()
+    for node, service in made.services:
+        if service.key in keys:
+            node.value["metadata"].value["name"].refuse(f"a second Service {service.key}")
+        keys.add(service.key)
+        if service.selector and not any(service.selects(pod) for _, pod in made.pods):
+            at = node.value["spec"].value["selector"]
+            yield f"{at.file}:{at.line}: {at.field}: no pod of {service.namespace} has these labels"
