@@ -125,7 +125,7 @@ BAD = {
     "too long": (HEAD + "# " + "x" * 1_000_000 + "\n", " over 1,000,000 bytes, the limit for a sc"),
 }
 LATER = {
-    "other version": (HEAD.replace("v1", "v2"), "1: apiVersion: 'ekslearn/v2' isn't read by this "),
+    "other version": (HEAD.replace("v1", "v2"), "1: apiVersion: 'ekslearn/v2' isn't read by this ")
 }
 
 

@@ -268,9 +268,10 @@ class KubeProxy:
 
     def lines(self, node: str, ports: Sequence[Backed], nat: str) -> list[str]:
         """What it does now, ``nat`` being what iptables-save shows: nothing, if nothing changed."""
-        text = rule_set(ports, node, nat)
-        if self.written.get(node) == text:
+        wanted = rule_set(ports, node)
+        if self.written.get(node) == wanted:
             return []
         first = [] if node in self.written else start_lines(node)
-        self.written[node] = text
+        self.written[node] = wanted
+        text = rule_set(ports, node, nat)
         return [*first, f"{node}$ iptables-restore --noflush <<'EOF'\n{text}EOF"]
