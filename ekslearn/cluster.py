@@ -20,7 +20,7 @@ from . import tools
 from .cni import node as host
 from .cni.settings import Settings
 from .errors import EkslearnError, KernelError
-from .fabric import Fabric
+from .fabric import PATH_MTU, Fabric
 from .ipamd.daemon import NoAddress
 from .ipamd.pool import EniConfig, eniconfig_for
 from .kubernetes import SERVICE_CIDR, KubeProxy, Pod, SecurityGroupPolicy, Services
@@ -302,6 +302,8 @@ class Cluster(Lab):
         if subnet:
             kind = instance_type("t3.micro")
             self._launch(name, kind, subnet, next(iter(addresses), None), "eth0", groups)
+            # EC2's DHCP tells it to (EC2 user guide, "Network MTU"); a node's the CNI sets.
+            self.wire([f"{name}$ ip link set eth0 mtu {PATH_MTU['local']}"])
             return
         NetworkNamespace(self.world, name)
         first, *more = addresses

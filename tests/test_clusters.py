@@ -136,6 +136,21 @@ def test_pinned_addresses_are_kept() -> None:
         load(text + pods.replace("10.0.1.42", "10.0.1.99"))
 
 
+def test_an_instance_takes_jumbo_frames_and_a_machine_outside_none() -> None:
+    """EC2 user guide, "Network MTU"; what the CNI is told is for nodes alone (facts 1.13)."""
+    hosts = ("  cni: {AWS_VPC_ENI_MTU: '8000'}\n  hosts:\n"
+             "    - {name: bastion, subnet: private-a}\n"
+             "    - {name: other, subnet: private-b}\n"
+             "    - {name: outside, addresses: [198.51.100.9]}\n")  # fmt: skip
+    made = cluster(HEAD + hosts)
+    for place, mtu in (("bastion", 9001), ("node-a", 8000), ("outside", 1500)):
+        assert f" mtu {mtu} " in made.run(place, "ip link show eth0").stdout
+    other = made.address("other")
+    for size, lost in ((9001, "0%"), (9002, "100%")):
+        ping = made.run("bastion", f"ping -c 1 -W 1 -M do -s {size - 28} {other}")
+        assert f" {lost} packet loss" in ping.stdout
+
+
 def test_host_network_pods_are_their_node() -> None:
     pod = (POD % ("agent", "node-a")).replace("containers", "hostNetwork: true, containers")
     made = load(HEAD + pod + POD % ("one", "node-b"))
