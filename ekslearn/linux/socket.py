@@ -97,8 +97,10 @@ class Sockets:
         """Send one probe and let everything happen that comes of it.
 
         A TCP SYN, a UDP datagram or an ICMP echo request, from the next port or id, and from
-        ``src`` if the socket is bound. ``data`` is what the connection is to carry first.
+        ``src`` if the socket is bound (KernelError EADDRNOTAVAIL if that isn't local). ``data`` is
+        what the connection is to carry first.
         """
+        kernel_refuses(src and not self._ns.is_local(src), EADDRNOTAVAIL)
         number, self.next_port = self.next_port, self.next_port + 1
         dst = dst if int(dst) else LOOPBACK  # nobody's address stands for this host (connect)
         leaving = self._ns.ip.departure(dst, src)

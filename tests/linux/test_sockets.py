@@ -6,6 +6,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from ekslearn.errors import KernelError
 from ekslearn.linux import Packet
 
 from .labs import pair
@@ -96,4 +97,5 @@ def test_a_socket_may_be_bound_to_one_of_its_addresses() -> None:
     lab.listen("blue", "0.0.0.0:80/tcp")
     (answer,) = red.sockets.ask("tcp", BLUE, 80, src=IPv4Address("10.1.1.7")).answers
     assert answer.data == "blue 10.1.1.7 40000"
-    assert red.sockets.ask("tcp", BLUE, 80, src=IPv4Address("10.1.1.8")).errno
+    with pytest.raises(KernelError):
+        red.sockets.ask("tcp", BLUE, 80, src=IPv4Address("10.1.1.8"))
