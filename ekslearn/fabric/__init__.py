@@ -3,6 +3,6 @@
 All of it is AWS as documented; no kernel can confirm it.
 """
 
-from .router import PATH_MTU, PRIVATE, Fabric, VpcRow
+from .router import PATH_MTU, PRIVATE, Balancer, Fabric, VpcRow
 
-__all__ = ["PATH_MTU", "PRIVATE", "Fabric", "VpcRow"]
+__all__ = ["PATH_MTU", "PRIVATE", "Balancer", "Fabric", "VpcRow"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network
+from typing import Protocol
 
 from ..linux.conntrack import Tuple, tuple_of
 from ..linux.ip import FRAGMENTATION_NEEDED, QUOTED_BYTES
@@ -37,6 +38,19 @@ CHECK = "the source/destination check is on"
 OUTSIDE = invented_mac("outside")  # the router of a machine outside, wherever that is
 
 
+class Balancer(Protocol):
+    """A load balancer, as far as packets meet it before any machine does (``ekslearn.elb``)."""
+
+    def turns(self, packet: Packet) -> Eni | None:
+        """Its ENI, if a packet answers one of its flows, whoever it is addressed to."""
+
+    def wants(self, packet: Packet) -> bool:
+        """Whether it deals with a packet that came to its ENI; else its sockets do."""
+
+    def receive(self, link: Link, packet: Packet) -> None:
+        """Deal with it."""
+
+
 class Fabric(Wire):
     """The VPC's router, filters and gateways, and the world outside that they lead to."""
 
@@ -47,6 +61,7 @@ class Fabric(Wire):
         self._links: dict[Eni, Link] = {}
         self._macs: dict[str, Eni] = {}
         self._hosts: dict[IPv4Address, Link] = {}
+        self.balancers: dict[Eni, Balancer] = {}  # by their ENIs
         self._nat = NatGateway(world.random)
         self._flows: set[tuple[str, Tuple]] = set()  # what security groups let through, both ways
 
@@ -117,6 +132,8 @@ class Fabric(Wire):
             self._drop(link, "vpc source check", why, packet, VpcRow(f"{eni.eni_id}: {CHECK}"))
         elif not self._secured(link, eni, "egress", packet):
             return
+        elif turned := self._turned(packet):
+            self._across(link, eni, turned, packet)
         elif near and near.subnet is eni.subnet:  # by its MAC, as flannel's host-gw relies on
             self._enter(link, near, packet, frame.src, acl=False)
         elif frame.dst != self.router_mac(eni.subnet):
@@ -131,11 +148,10 @@ class Fabric(Wire):
 
     def _send(self, link: Link, eni: Eni, packet: Packet, target: str) -> None:
         owner = self.vpc.owner(packet.dst) if target == LOCAL else None
-        leaves = owner is None or owner.subnet is not eni.subnet
-        if leaves and not self._acl(link, eni.subnet, "egress", packet):
-            return
         if owner:
-            self._enter(link, owner, packet, acl=leaves)
+            self._across(link, eni, owner, packet)
+        elif not self._acl(link, eni.subnet, "egress", packet):
+            return
         elif target == LOCAL:
             self._drop(link, "vpc route", f"no ENI has {packet.dst}", packet)
         elif target in ("tgw", "pcx"):
@@ -148,6 +164,21 @@ class Fabric(Wire):
             out = moved(packet, "source", public) if public else None
             why = f"{packet.src} has no public address: the internet gateway drops it"
             self._internet(link, self._became(link, target, packet, out, why))
+
+    def _across(self, link: Link, eni: Eni, owner: Eni, packet: Packet) -> None:
+        """From one ENI to another: network ACLs stand between subnets only."""
+        leaves = owner.subnet is not eni.subnet
+        if not leaves or self._acl(link, eni.subnet, "egress", packet):
+            self._enter(link, owner, packet, acl=leaves)
+
+    def _turned(self, packet: Packet) -> Eni | None:
+        """The ENI of the balancer whose flow a packet answers.
+
+        That a Network Load Balancer sees what is addressed to its client is documented, by which
+        way isn't: the model keeps it as state of the VPC and hands the packet over.
+        """
+        found = (each.turns(packet) for each in dict.fromkeys(self.balancers.values()))
+        return next((eni for eni in found if eni), None)
 
     # From outside
 
@@ -211,12 +242,14 @@ class Fabric(Wire):
         if to is None:
             self._drop(link, "vpc", f"{eni.eni_id} ({packet.dst}) is in no machine", packet)
         elif (acl and not self._acl(to, eni.subnet, "ingress", packet)) or not self._secured(
-            to, eni, "ingress", packet
+            to, eni, "ingress", packet, self._enis.get(link)
         ):
             pass
         elif eni.source_dest_check and self.vpc.owner(packet.dst) is not eni:
             why = f"{packet.dst} is no address of the ENI it goes to"
             self._drop(to, "vpc destination check", why, packet, VpcRow(f"{eni.eni_id}: {CHECK}"))
+        elif (balancer := self.balancers.get(eni)) and balancer.wants(packet):
+            self.world.later(balancer.receive, to, packet)
         else:
             self._deliver(to, Frame(eni.mac, mac or self.router_mac(eni.subnet), packet))
 
@@ -232,8 +265,13 @@ class Fabric(Wire):
         acl = subnet.nacl
         return acl is None or self._judged(link, "vpc network acl", [acl], way, packet)
 
-    def _secured(self, link: Link, eni: Eni, way: str, packet: Packet) -> bool:
-        """Ask the ENI's security groups: what belongs to a known connection passes anyway."""
+    def _secured(
+        self, link: Link, eni: Eni, way: str, packet: Packet, sender: Eni | None = None
+    ) -> bool:
+        """Ask the ENI's security groups: what belongs to a known connection passes anyway.
+
+        What a balancer hands on comes from its groups, whoever's address it bears.
+        """
         if not eni.security_groups:
             return True
         flow, stage = tuple_of(packet.quoted or packet), "vpc security group"
@@ -241,6 +279,7 @@ class Fabric(Wire):
             self._note(link, stage, f"{way}: a known connection", packet)
             return True
         peer = self.vpc.owner(packet.src if way == "ingress" else packet.dst)
+        peer = sender if sender in self.balancers else peer
         groups = peer.security_groups if peer else ()
         passes = self._judged(link, stage, eni.security_groups, way, packet, groups)
         if passes and not packet.quoted:

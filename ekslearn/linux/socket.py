@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, ENETUNREACH
 from ipaddress import IPv4Address
@@ -20,14 +21,22 @@ PORT_UNREACHABLE = (UNREACHABLE, 3)
 SIZES = {"icmp": 84, "tcp": 60, "udp": 33}  # bytes of the IP packets probes are made of
 
 
+# What a process answers a packet with: a line and, where that is no success, what it means.
+Serve = Callable[[Packet], tuple[str, str]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """A socket that waits: ``address`` 0.0.0.0 takes what is for any of the namespace's own."""
+    """A socket that waits: ``address`` 0.0.0.0 takes what is for any of the namespace's own.
+
+    ``serve`` is the process behind it, where that does more than to say whom it saw.
+    """
 
     address: IPv4Address
     port: int
     protocol: str
     process: str = ""
+    serve: Serve | None = None
 
     def takes(self, packet: Packet) -> bool:
         """Whether a packet for this namespace is for this socket."""
@@ -66,7 +75,8 @@ class Sockets:
         self.clients: list[Client] = []
         self.next_port = FIRST_PORT
 
-    def listen(self, address: IPv4Address, port: int, protocol: str, process: str = "") -> None:
+    def listen(self, address: IPv4Address, port: int, protocol: str, process: str = "",
+               serve: Serve | None = None) -> None:  # fmt: skip
         """Bind a listener.
 
         Raises KernelError: EADDRINUSE if one of the namespace's sockets holds that port on the
@@ -77,20 +87,25 @@ class Sockets:
             same = (other.port, other.protocol) == (port, protocol)
             here = ANY in (other.address, address) or other.address == address
             kernel_refuses(same and here, EADDRINUSE)
-        made = Listener(address=address, port=port, protocol=protocol, process=process)
-        self.listeners.append(made)
+        self.listeners.append(Listener(
+            address=address, port=port, protocol=protocol, process=process, serve=serve
+        ))  # fmt: skip
 
     def ask(self, protocol: str, dst: IPv4Address, dport: int | None = None, *,
-            ttl: int = 64, size: int | None = None) -> Client:  # fmt: skip
+            ttl: int = 64, size: int | None = None, src: IPv4Address | None = None,
+            data: str = "") -> Client:  # fmt: skip
         """Send one probe and let everything happen that comes of it.
 
-        A TCP SYN, a UDP datagram or an ICMP echo request, from the next port or id.
+        A TCP SYN, a UDP datagram or an ICMP echo request, from the next port or id, and from
+        ``src`` if the socket is bound (KernelError EADDRNOTAVAIL if that isn't local). ``data`` is
+        what the connection is to carry first.
         """
+        kernel_refuses(src and not self._ns.is_local(src), EADDRNOTAVAIL)
         number, self.next_port = self.next_port, self.next_port + 1
         dst = dst if int(dst) else LOOPBACK  # nobody's address stands for this host (connect)
-        leaving = self._ns.ip.departure(dst)
+        leaving = self._ns.ip.departure(dst, src)
         size = size or SIZES[protocol]
-        packet = Packet(src=leaving.src, dst=dst, protocol=protocol, ttl=ttl, size=size)
+        packet = Packet(src=leaving.src, dst=dst, protocol=protocol, ttl=ttl, size=size, data=data)
         if protocol == "icmp":
             packet = replace(packet, icmp=(ECHO_REQUEST, 0), ident=number)
         else:
@@ -142,16 +157,22 @@ class Sockets:
         return max(fitting, key=lambda each: int(each.address), default=None)
 
     def _serve(self, skb: Skb, listener: Listener) -> None:
-        """Answer with one line: the place, and the client's address and port as seen here."""
+        """Answer with one line: the place, and the client's address and port as seen here.
+
+        Or with what the process behind the listener says, once it knows.
+        """
         packet, name, tcp = skb.packet, self._ns.name, listener.protocol == "tcp"
-        line = f"{name} {packet.src} {packet.sport}"
+        verb = "accepts on" if tcp else "reads from"
+        said = f"{listener.process or name} {verb} port {listener.port}/{listener.protocol}"
+        said += f" and can read {packet.data!r}" if packet.data else ""
+        self._ns.note(skb, "deliver", said)
+        line, meaning = f"{name} {packet.src} {packet.sport}", ""
+        if listener.serve:
+            line, meaning = listener.serve(packet)
         # A server bound to 0.0.0.0 lets routing choose the address a datagram is answered from.
         answer = packet.answer(flags="SYN-ACK", data=line) if tcp else packet.answer(
             src=listener.address, data=line, size=28 + len(line) + 1)  # fmt: skip
-        verb = "accepts on" if tcp else "reads from"
-        said = f"{listener.process or name} {verb} port {listener.port}/{listener.protocol}"
-        self._ns.note(skb, "deliver", said)
-        self._ns.ip.send(answer)
+        self._ns.ip.send(replace(answer, meaning=meaning))
 
     def _refuse(self, skb: Skb) -> None:
         packet = skb.packet

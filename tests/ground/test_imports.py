@@ -24,6 +24,7 @@ KNOWS: dict[str, set[str]] = {
     "nft": {"linux", "tools", "iptables"},
     "vpc": {"document", "linux"},
     "fabric": {"linux", "vpc"},
+    "elb": {"linux", "vpc", "fabric"},
     "cni": {"linux", "vpc"},
     "ipamd": {"vpc", "cni"},
     "kubernetes": {"document", "linux", "vpc"},

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from ekslearn.errors import KernelError
 from ekslearn.linux import Packet
 
 from .labs import pair
@@ -71,3 +72,30 @@ def test_a_packet_that_answers_starts_with_a_full_ttl_and_nothing_quoted() -> No
     back = asked.answer()
     assert (back.src, back.dst, back.sport, back.dport) == (asked.dst, BLUE, 2, 1)
     assert (back.ttl, back.data, back.quoted) == (64, "", None)
+
+
+def test_a_process_behind_a_listener_may_say_what_it_likes() -> None:
+    """What it answers, and that this is no success; what the asker sent first it can read."""
+    lab = pair()
+    read: list[Packet] = []
+
+    def serve(packet: Packet) -> tuple[str, str]:
+        read.append(packet)
+        return "503 Service Unavailable", "refused"
+
+    lab.namespace("blue").sockets.listen(BLUE, 80, "tcp", "web", serve)
+    trace = lab.trace("red", "10.1.1.2:80")
+    assert (trace.verdict, trace.answer) == ("refused", "503 Service Unavailable")
+    (answer,) = lab.namespace("red").sockets.ask("tcp", BLUE, 80, data="PROXY").answers
+    assert answer.flags == "SYN-ACK"
+    assert [packet.data for packet in read] == ["", "PROXY"]
+
+
+def test_a_socket_may_be_bound_to_one_of_its_addresses() -> None:
+    lab = pair("red$ ip addr add 10.1.1.7/24 dev veth0")
+    red = lab.namespace("red")
+    lab.listen("blue", "0.0.0.0:80/tcp")
+    (answer,) = red.sockets.ask("tcp", BLUE, 80, src=IPv4Address("10.1.1.7")).answers
+    assert answer.data == "blue 10.1.1.7 40000"
+    with pytest.raises(KernelError):
+        red.sockets.ask("tcp", BLUE, 80, src=IPv4Address("10.1.1.8"))

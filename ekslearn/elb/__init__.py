@@ -1,0 +1,12 @@
+"""AWS's load balancers, apart from Kubernetes: Application, Network and Classic.
+
+All of it is AWS as documented; no kernel can confirm it. What AWS doesn't publish carries the
+mark [model] in the words of its step: which target a flow gets, by which way the answer of a
+preserved flow comes back, how long a change takes to reach the balancer's nodes.
+"""
+
+from .balancer import Flow, Listener, LoadBalancer
+from .group import HealthCheck, Target, TargetGroup
+from .service import Elb
+
+__all__ = ["Elb", "Flow", "HealthCheck", "Listener", "LoadBalancer", "Target", "TargetGroup"]
