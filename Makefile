@@ -6,7 +6,8 @@
 #   make sweep   120,000 random probes and 10,000 commands against this machine's kernel (an hour)
 #   make html    the lessons as pages, in build/html
 #   make notebooks  run the lessons and store what they print
-#   make bench   how fast it is;  make mutants: does a test notice small faults in the model
+#   make bench   how fast it is, up to a cluster of 1,000 nodes (the last two minutes of it)
+#   make mutants does a test notice small faults in the model
 #   make format  put the style right;  make lint: only look;  make lock: renew the pinned versions
 #
 # Another interpreter: make test PYTHON=python3.13 VENV=.venv-3.13
@@ -52,12 +53,14 @@ notebooks: $(READY)
 html: $(READY)
 	$(BIN)/python -m ekslearn.widgets.export notebooks/*.ipynb
 
-# How fast it is, beside pytricia, the real kernel, ping and networkx, measured in one run.
+# How fast it is, beside pytricia, the real kernel, ping and networkx, measured in one run; then how
+# building and asking a cluster grows, from 10 to 1,000 nodes (also drawn, in build/clusters.svg).
 bench: $(READY)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --target build/bench \
 	    --build-constraints tests/bench/requirements.lock -r tests/bench/requirements.lock \
 	    || echo "pytricia can't be built here (it needs a C compiler): its rows are left out" >&2
 	PYTHONPATH=build/bench $(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.clusters
 
 # Small faults put into the kernel model, a sample of them, and which of them no test notices.
 mutants: $(READY)

@@ -1,9 +1,9 @@
 """How building and asking a cluster grows: from 10 to 1,000 nodes of 30 pods each.
 
-``python -m tests.bench.clusters [NODES ...]`` prints time, memory and the exponent of growth, and
-draws them (build/clusters.svg). Each size is measured in a process of its own, so that memory is
-its own too; beside it the same process adds up as many dictionary entries as there are lines, so
-that a slow machine shows in both.
+``python -m tests.bench.clusters [NODES ...]``, the end of ``make bench``, prints time, memory and
+the exponent of growth, and draws them (build/clusters.svg). Each size is measured in a process of
+its own, so that memory is its own too; beside it the same process adds up as many dictionary
+entries as there are lines, so that a slow machine shows in both.
 """
 
 from __future__ import annotations

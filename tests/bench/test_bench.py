@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.bench import __main__ as bench
-from tests.bench import labs, mutants, routes
+from tests.bench import clusters, labs, mutants, routes
 from tests.bench.figures import Row, in_turn, table
 from tests.bench.inside import KernelBench
 from tests.kernel.labs import ROOMS, modelled
@@ -80,6 +81,16 @@ def test_imports_and_memory_are_measured_in_fresh_processes() -> None:
     assert [row.unit for row in memory] == ["MiB"] * 6
     bare, imported = memory[-1].ours[0], memory[0].ours[0]
     assert 1e6 < bare < imported < 1e9
+
+
+def test_a_cluster_is_measured_and_growth_is_the_slope(tmp_path: Path) -> None:
+    one = clusters.measure(1)
+    assert one.lines > clusters.PODS and min(one.build_s, one.trace_s, one.mib) > 0
+    sizes = [replace(one, nodes=n, build_s=n**1.5, mib=7.0) for n in (10, 100, 1000)]
+    assert clusters.exponent(sizes, "build_s") == pytest.approx(1.5)
+    assert clusters.exponent(sizes, "mib") == pytest.approx(0)
+    clusters.draw(sizes, tmp_path / "new" / "clusters.svg")
+    assert (tmp_path / "new" / "clusters.svg").stat().st_size > 1000
 
 
 def test_the_head_of_the_table_names_the_conditions() -> None:
