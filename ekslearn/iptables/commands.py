@@ -338,10 +338,8 @@ def iptables_restore(namespace: NetworkNamespace, words: list[str], text: str) -
             if not row or row[0] == "#":
                 continue
             if table and row == "COMMIT":
-                for _, line in lines:
-                    _check_targets(line, chains)
-                there = bool(chains) or (kept and table in namespace.netfilter.tables)
-                chains = _commit(lines, chains)
+                held = kept and table in namespace.netfilter.tables
+                there, chains = bool(chains) or held, _commit(lines, chains, held)
                 there |= bool(chains)
                 namespace.netfilter.put(table, chains if there else None, anew=not kept)
                 table, lines = "", []
@@ -365,27 +363,27 @@ def iptables_restore(namespace: NetworkNamespace, words: list[str], text: str) -
     return Done("", missing, int(bool(table)))
 
 
-def _commit(lines: list[tuple[int, Line]], chains: Chains) -> Chains:
-    """The chains, once the lines of a table are done.
+def _commit(lines: list[tuple[int, Line]], chains: Chains, held: bool) -> Chains:
+    """The chains, once the lines of a table are done; ``held`` if it keeps what was in it.
 
     Where lines only add, what is wrong with the ways of a packet stays wrong: if there is nothing
     at the end there never was. Else they are looked at line by line.
     """
     if lines and all(line.command in "AINPX" for _, line in lines):
         with suppress(Trouble):
-            _play(lines, tried := _copied(chains), at_once=False)
+            _play(lines, tried := _copied(chains), held, at_once=False)
             if not _astray(lines[0][1].table, tried):
                 return tried
-    _play(lines, chains, at_once=True)
+    _play(lines, chains, held, at_once=True)
     return chains
 
 
-def _play(lines: list[tuple[int, Line]], chains: Chains, at_once: bool) -> None:
+def _play(lines: list[tuple[int, Line]], chains: Chains, held: bool, at_once: bool) -> None:
     """Do what the lines of a table say, its policies last: till then -P just makes its chain.
 
     The kernel speaks after iptables, as it gets all of them at once.
     """
-    objections: list[str] = []
+    objections: list[tuple[str, str]] = []  # the chain a line is about, and what is wrong
     gone: dict[str, int] = {}  # built-in chains that -X took away; their policies went with them
     policies = [row for row in lines if row[1].command == "P"]
     for number, (at, line) in enumerate([*lines, *policies]):
@@ -395,15 +393,19 @@ def _play(lines: list[tuple[int, Line]], chains: Chains, at_once: bool) -> None:
                 chains.setdefault(name, nf.Chain(name, "ACCEPT"))
             continue
         try:
+            _check_targets(line, chains)
             if line.command != "P" or at > gone.get(name, 0):
                 _change(line, chains, at_once)
+            if line.command == "F" and (name or held):  # it takes back what is yet to be sent
+                objections = [each for each in objections
+                              if name not in ("", each[0]) or "RULE_" not in each[1]]  # fmt: skip
             gone |= dict.fromkeys(before - set(chains) if before else (), at)
         except Trouble as trouble:
-            trouble.at = at
+            trouble.at = at * (trouble.kind == "plain")
             if trouble.kind != "kernel":
                 raise
-            objections += [f"line {at}: {text}" for text in trouble.text.split("\n")]
-    object_if(objections, "\n" + "\n".join(objections), "kernel")
+            objections += [(name, f"line {at}: {text}") for text in trouble.text.split("\n")]
+    object_if(objections, "\n" + "\n".join(text for _, text in objections), "kernel")
 
 
 def _declare(row: str, chains: Chains, table: str, at: int) -> list[tuple[int, Line]]:

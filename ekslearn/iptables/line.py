@@ -235,6 +235,7 @@ def _basic(line: Line, letter: str, text: str, no: bool) -> None:
     elif letter == "j":
         object_if(not text, "Invalid target name (too short)")
         object_if(len(text) > 28, f"Invalid target name `{text}' (28 chars max)")
+        object_if(re.search(r"\s", text), f"Invalid target name `{text}'")
         if text in refused("target"):
             refuse(f'"-j {text}"')
     line.given[letter] = _protocol(text, no) if letter == "p" else text
