@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 from ..linux import netfilter as nf
@@ -42,6 +43,8 @@ def _told(trouble: Trouble, tool: str = "iptables", at: int = 0) -> Done:
     if trouble.kind == "version":
         return Done(f"Not {VERSION} ;-)\n" if trouble.text else f"iptables v{VERSION}\n")
     form, status = FORMS[trouble.kind]
+    if trouble.kind == "kernel" and not at:  # of several objections iptables tells the first
+        trouble.text = trouble.text.partition("\n")[0]
     advice = f"Try `{tool} -h' or '{tool} --help' for more information.\n"
     return Done("", form.format(
         tool=tool, name=f"{tool} v{VERSION}", text=trouble.text, advice=advice,
@@ -162,8 +165,8 @@ def _jumps(chain: nf.Chain) -> Iterator[str]:
     return (rule.target.chain for rule in chain.rules if isinstance(rule.target, nf.Jump))
 
 
-def _change(line: Line, chains: Chains) -> None:
-    """Do to the chains of a table what a line says."""
+def _change(line: Line, chains: Chains, at_once: bool = True) -> None:
+    """Do to the chains of a table what a line says; ``at_once``, so is the kernel's look at it."""
     name, command, built_in = line.chain or "", line.command, nf.BUILT_IN[line.table]
     if command == "P":
         object_if(line.second not in ("ACCEPT", "DROP"),
@@ -196,7 +199,7 @@ def _change(line: Line, chains: Chains) -> None:
         elif command == "X":
             _delete(chains, name)
         else:
-            _edit(line, chains, chains[name].rules)
+            _edit(line, chains, chains[name].rules, at_once)
 
 
 def _rename(chains: Chains, old: str, new: str) -> None:
@@ -220,16 +223,17 @@ def _delete(chains: Chains, name: str) -> None:
     object_if(objections, "\n".join(objections), "kernel")
 
 
-def _edit(line: Line, chains: Chains, rows: list[nf.ChainRule]) -> None:
+def _edit(line: Line, chains: Chains, rows: list[nf.ChainRule], at_once: bool) -> None:
     """-A, -I, -R, and -D of a number."""
     verb, noun = {"A": ("APPEND", ""), "I": ("INSERT", "insertion"), "D": ("", "deletion"),
                   "R": ("REPLACE", "replacement")}[line.command]  # fmt: skip
     too_big = line.number > len(rows) + (line.command == "I")
     object_if(too_big, f"Index of {noun} too big.", "plain")
-    before, at = list(rows), len(rows) if line.command == "A" else max(line.number - 1, 0)
+    before = list(rows) if at_once else rows
+    at = len(rows) if line.command == "A" else max(line.number - 1, 0)
     rows[at : at + (line.command in "DR")] = line.rules[:: -1 if line.command == "I" else 1]
     for rule in line.rules:
-        problem = _objection(line, chains, rule)
+        problem = _objection(line, chains, rule) or (at_once and _astray(line.table, chains))
         if problem:
             rows[:] = before
         text = f"RULE_{verb} failed ({problem}): rule in chain {line.chain}"
@@ -237,14 +241,18 @@ def _edit(line: Line, chains: Chains, rows: list[nf.ChainRule]) -> None:
 
 
 def _objection(line: Line, chains: Chains, rule: nf.ChainRule) -> str:
-    """Why the kernel doesn't take a new rule, already in ``chains``; empty if it does."""
+    """Why the kernel doesn't take a new rule for what it says itself; empty if it does."""
     protocols = [m.name for m in rule.matches if isinstance(m, nf.Protocol) and not m.negated]
     limits = {"in": ("OUTPUT", "POSTROUTING"), "out": ("PREROUTING", "INPUT")}
     for match in rule.matches:
-        everything = isinstance(match, nf.Network) and match.net.prefixlen == 0
-        portless = isinstance(match, nf.Port) and (match.low, match.high) == (0, 65535)
-        if (everything and match.negated) or (portless and name_of(match) not in protocols) or (
-            isinstance(match, nf.AddressType) and line.chain in limits.get(match.limit, ())
+        if (
+            (isinstance(match, nf.Network) and match.negated and not match.net.prefixlen)
+            or (isinstance(match, nf.Port) and (match.low, match.high) == (0, 65535)
+                and match.protocol not in protocols)
+            or (isinstance(match, nf.AddressType) and line.chain in limits.get(match.limit, ()))
+            or (isinstance(match, nf.Recent) and (
+                re.fullmatch(r"\.{0,2}|.*/.*", match.name, re.DOTALL)
+                or (match.seconds and match.what in ("set", "remove"))))
         ):  # fmt: skip
             return "Invalid argument"
     target, name = rule.target, name_of(rule.target)
@@ -255,7 +263,12 @@ def _objection(line: Line, chains: Chains, rule: nf.ChainRule) -> str:
         return "Invalid argument"
     if isinstance(target, nf.Reject) and target.code is None and "tcp" not in protocols:
         return "Invalid argument"
-    ways = (_walk(chains, hook, (hook,)) for hook in nf.BUILT_IN[line.table] if hook in chains)
+    return ""
+
+
+def _astray(table: str, chains: Chains) -> str:
+    """What the kernel finds wrong on the ways a packet can take; empty if nothing."""
+    ways = (_walk(chains, hook, (hook,)) for hook in nf.BUILT_IN[table] if hook in chains)
     return next(filter(None, ways), "")
 
 
@@ -276,23 +289,22 @@ def _walk(chains: Chains, hook: str, path: tuple[str, ...]) -> str:
 # Running
 
 
-def _copied(namespace: NetworkNamespace, table: str) -> Chains:
-    chains = namespace.netfilter.tables.get(table, {})
+def _copied(chains: Chains) -> Chains:
     return {name: replace(chain, rules=list(chain.rules)) for name, chain in chains.items()}
 
 
 def _check_targets(line: Line, chains: Chains) -> None:
     for rule in line.rules:
         name = name_of(rule.target)
-        known = not isinstance(rule.target, nf.Jump) or name in (*chains, *nf.BUILT_IN[line.table])
-        object_if(not known, f"Chain '{name}' does not exist")
+        known = name in chains or name in nf.BUILT_IN[line.table]
+        object_if(isinstance(rule.target, nf.Jump) and not known, f"Chain '{name}' does not exist")
 
 
 def iptables(namespace: NetworkNamespace, words: list[str]) -> Done:
     """Run ``iptables`` with ``words``."""
     try:
         line = read_line(words)
-        chains = _copied(namespace, line.table)
+        chains = _copied(namespace.netfilter.tables.get(line.table, {}))
         _check_targets(line, chains)
         if line.command in "LS":
             return Done(_list(line, chains))
@@ -302,8 +314,6 @@ def iptables(namespace: NetworkNamespace, words: list[str]) -> Done:
             namespace.netfilter.put(line.table, chains)
         return Done()
     except Trouble as trouble:
-        if trouble.kind == "kernel":  # of several objections it tells the first
-            trouble.text = trouble.text.partition("\n")[0]
         return _told(trouble)
 
 
@@ -311,13 +321,16 @@ def iptables_restore(namespace: NetworkNamespace, words: list[str], text: str) -
     """Run ``iptables-restore``, ``text`` being its standard input.
 
     All or nothing, table by table: a table is replaced by what stands between its name and
-    COMMIT. ``-n`` (--noflush) keeps what is there.
+    COMMIT. ``-n`` (--noflush) keeps what is there; ``-c`` (--counters) takes those if all are 0.
     """
-    for word in words:
-        if word not in ("-n", "--noflush", "-w", "--wait"):
+    options = re.sub(r"(?<!\S)(-w|--wait)( [^-!]\S*|=\S+)?(?!\S)", "", " ".join(words)).split()
+    for word in options:
+        if word not in ("-n", "--noflush", "-c", "--counters"):
             refuse(f'"iptables-restore {word}"')
-    kept = "-n" in words or "--noflush" in words
-    table, at = "", 0
+    counted = re.search(r"(?m)^(?:\[(?!0:0\])|:(?!.* \[0:0\]$))", text)
+    if counted and {"-c", "--counters"}.intersection(options):
+        refuse("a counter that isn't [0:0]")
+    kept, table, at = bool({"-n", "--noflush"}.intersection(options)), "", 0
     chains: Chains = {}
     lines: list[tuple[int, Line]] = []
     for at, row in enumerate(text.splitlines(), 1):
@@ -325,21 +338,17 @@ def iptables_restore(namespace: NetworkNamespace, words: list[str], text: str) -
             if not row or row[0] == "#":
                 continue
             if table and row == "COMMIT":
-                for _, line in lines:
-                    _check_targets(line, chains)
-                there = bool(chains) or (kept and table in namespace.netfilter.tables)
-                _commit(lines, chains)
+                held = kept and table in namespace.netfilter.tables
+                there, chains = bool(chains) or held, _commit(lines, chains, held)
                 there |= bool(chains)
-                if not kept:  # a new table comes in place of the old one
-                    namespace.netfilter.put(table, None)
-                namespace.netfilter.put(table, chains if there else None)
+                namespace.netfilter.put(table, chains if there else None, anew=not kept)
                 table, lines = "", []
             elif row[0] == "*" and not table:
                 table = row[1:].strip()
                 if table not in nf.BUILT_IN and table not in refused("table"):
                     raise Trouble(f"iptables-restore: line {at} table name '{table}' invalid")
                 check_table(table)
-                chains = _copied(namespace, table) if kept else {}
+                chains = _copied(namespace.netfilter.tables.get(table, {})) if kept else {}
             elif row[0] == ":" and table:
                 lines += _declare(row, chains, table, at)
             elif table:
@@ -354,30 +363,49 @@ def iptables_restore(namespace: NetworkNamespace, words: list[str], text: str) -
     return Done("", missing, int(bool(table)))
 
 
-def _commit(lines: list[tuple[int, Line]], chains: Chains) -> None:
+def _commit(lines: list[tuple[int, Line]], chains: Chains, held: bool) -> Chains:
+    """The chains, once the lines of a table are done; ``held`` if it keeps what was in it.
+
+    Where lines only add, what is wrong with the ways of a packet stays wrong: if there is nothing
+    at the end there never was. Else they are looked at line by line.
+    """
+    if lines and all(line.command in "AINPX" for _, line in lines):
+        with suppress(Trouble):
+            _play(lines, tried := _copied(chains), held, at_once=False)
+            if not _astray(lines[0][1].table, tried):
+                return tried
+    _play(lines, chains, held, at_once=True)
+    return chains
+
+
+def _play(lines: list[tuple[int, Line]], chains: Chains, held: bool, at_once: bool) -> None:
     """Do what the lines of a table say, its policies last: till then -P just makes its chain.
 
     The kernel speaks after iptables, as it gets all of them at once.
     """
-    objections: list[str] = []
+    objections: list[tuple[str, str]] = []  # the chain a line is about, and what is wrong
     gone: dict[str, int] = {}  # built-in chains that -X took away; their policies went with them
     policies = [row for row in lines if row[1].command == "P"]
     for number, (at, line) in enumerate([*lines, *policies]):
-        before, name = set(chains), line.chain or ""
+        before, name = set(chains) if line.command == "X" else set[str](), line.chain or ""
         if line.command == "P" and number < len(lines):
             if name in nf.BUILT_IN[line.table]:
                 chains.setdefault(name, nf.Chain(name, "ACCEPT"))
             continue
         try:
+            _check_targets(line, chains)
             if line.command != "P" or at > gone.get(name, 0):
-                _change(line, chains)
-            gone |= dict.fromkeys(before - set(chains), at)
+                _change(line, chains, at_once)
+            if line.command == "F" and (name or held):  # it takes back what is yet to be sent
+                objections = [each for each in objections
+                              if name not in ("", each[0]) or "RULE_" not in each[1]]  # fmt: skip
+            gone |= dict.fromkeys(before - set(chains) if before else (), at)
         except Trouble as trouble:
-            trouble.at = at
+            trouble.at = at * (trouble.kind == "plain")
             if trouble.kind != "kernel":
                 raise
-            objections += [f"line {at}: {text}" for text in trouble.text.split("\n")]
-    object_if(objections, "\n" + "\n".join(objections), "kernel")
+            objections += [(name, f"line {at}: {text}") for text in trouble.text.split("\n")]
+    object_if(objections, "\n" + "\n".join(text for _, text in objections), "kernel")
 
 
 def _declare(row: str, chains: Chains, table: str, at: int) -> list[tuple[int, Line]]:

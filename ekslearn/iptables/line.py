@@ -6,13 +6,14 @@ Source: iptables 1.8.9, xshared.c (do_parse) and libxtables (xtables.c).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
+from functools import cache
+from ipaddress import IPv4Network
 from itertools import product
 
 from ..linux import netfilter as nf
-from ..tools.words import number
+from ..tools.words import ipv4, number
 from .rows import MATCHES, TARGETS, Loaded, Trouble, object_if, refuse, refused, table
 
 PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17}
@@ -23,6 +24,10 @@ COMMANDS = "ACDIRLSFZNXEP"
 # An option as getopt knows it: who has it (a loaded extension, the protocol's own match by its
 # name, "" for iptables itself), its name or letter, and whether it takes an argument.
 Option = tuple[Loaded | str, str, str]
+LETTERS = {letter: arity for letter, arity, *_ in table("iptables.txt")["option"]}
+LONG: dict[str, Option] = {f"--{name}": ("", letter, arity) for letter, arity, *names
+                           in table("iptables.txt")["option"] for name in names}  # fmt: skip
+ANY = IPv4Network("0.0.0.0/0")
 
 
 class Words:
@@ -30,7 +35,6 @@ class Words:
 
     def __init__(self, words: list[str]) -> None:
         self._words, self._at, self._cluster = ["iptables", *words], 1, ""
-        self._letters = {row[0]: row[1] for row in table("iptables.txt")["option"]}
 
     @property
     def last(self) -> str:
@@ -49,13 +53,13 @@ class Words:
         self._at += 1
         return self.last
 
-    def next(self, known: list[dict[str, Option]]) -> tuple[Option, str | None] | None:
+    def next(self, known: Iterable[dict[str, Option]]) -> tuple[Option, str | None] | None:
         """The next option and its argument, a word that is no option, or None at the end.
 
         The tables of long options ``known`` are tried one after another.
         """
         if not self._cluster:
-            if not self.rest() or (word := self._take()) == "--":
+            if self._at == len(self._words) or (word := self._take()) == "--":
                 return None
             if len(word) < 2 or word[0] != "-":
                 return ("", "", ""), word
@@ -63,18 +67,20 @@ class Words:
                 return self._long(word, known)
             self._cluster = word[1:]
         letter, self._cluster = self._cluster[0], self._cluster[1:]
-        arity = self._letters.get(letter, "") if letter != "0" else ""
+        arity = LETTERS.get(letter, "") if letter != "0" else ""
         object_if(not arity, f'unknown option "{self._words[self._at - 1 - bool(self._cluster)]}"')
         argument = None
         if arity != "-":
             argument, self._cluster = self._argument(self._cluster or None, arity), ""
         return ("", letter, arity), argument
 
-    def _long(self, word: str, known: list[dict[str, Option]]) -> tuple[Option, str | None]:
+    def _long(self, word: str, known: Iterable[dict[str, Option]]) -> tuple[Option, str | None]:
         name, equals, argument = word.partition("=")
         for options in known:
-            found = {option for each, option in options.items() if each.startswith(name)}
-            option = options[name] if name in options else found.pop() if len(found) == 1 else None
+            option = options.get(name)
+            if option is None:
+                found = {option for each, option in options.items() if each.startswith(name)}
+                option = found.pop() if len(found) == 1 else None
             if option and (not equals or option[2] != "-"):
                 return option, self._argument(argument if equals else None, option[2])
         raise Trouble(f'unknown option "{word}"')
@@ -91,7 +97,8 @@ class Line:
     """What a command line says.
 
     ``given`` has the arguments of -s, -d, -p, -i, -o, -j, -n and --line-numbers by letter ("0"),
-    ``negated`` those behind an exclamation mark; ``loaded`` are the matches and the target.
+    ``negated`` those behind an exclamation mark; ``loaded`` are the matches and the target,
+    ``known`` the long options by now.
     """
 
     table: str = "filter"
@@ -104,21 +111,27 @@ class Line:
     loaded: list[Loaded] = field(default_factory=list)
     goto: bool = False
     rules: list[nf.ChainRule] = field(default_factory=list)
+    known: dict[str, Option] = field(default_factory=LONG.copy)
 
-    def options(self) -> list[dict[str, Option]]:
+    def options(self) -> Iterator[dict[str, Option]]:
         """The long options known by now; then also those of the protocol's own match."""
-        own: dict[str, Option] = {f"--{name}": ("", letter, arity) for letter, arity, *names
-                                  in table("iptables.txt")["option"] for name in names}  # fmt: skip
-        for loaded in self.loaded:
-            own |= _options_of(loaded.name, loaded)
+        yield self.known
         protocol = self.given.get("p", "")
-        return [own, own | _options_of(protocol, protocol)]
+        yield self.known | {word: (protocol, *option) for word, option in options_of(protocol)}
+
+    def load(self, name: str) -> Loaded:
+        """Load a match or a target."""
+        self.loaded.append(loaded := Loaded(name))
+        self.known |= {word: (loaded, *option) for word, option in options_of(name)}
+        return loaded
 
 
-def _options_of(name: str, owner: Loaded | str) -> dict[str, Option]:
+@cache
+def options_of(name: str) -> list[tuple[str, tuple[str, str]]]:
+    """The options of an extension: each of its names; the first of them and its argument."""
     rows = [*table("iptables.txt").get(name, ()), *(["?", word] for word in refused(name))]
-    return {word: (owner, words[0], {"-": "-", "?": "::"}.get(reader, ":"))
-            for reader, *words in rows for word in words}  # fmt: skip
+    return [(word, (words[0], {"-": "-", "?": "::"}.get(reader.rstrip("!"), ":")))
+            for reader, *words in rows for word in words]  # fmt: skip
 
 
 def read_line(words: list[str], restoring: str = "") -> Line:
@@ -133,7 +146,7 @@ def read_line(words: list[str], restoring: str = "") -> Line:
             if name in refused(owner.name if isinstance(owner, Loaded) else owner):
                 refuse(f'"{name}"')
             if not isinstance(owner, Loaded):
-                owner = _load(line, owner)
+                owner = line.load(owner)
             owner.take(name, argument, no, line.given.get("p", ""))
         elif name in refused("iptables"):
             refuse(f'"-{name}"')
@@ -144,11 +157,6 @@ def read_line(words: list[str], restoring: str = "") -> Line:
         no = not name
     _check(line, queue, no)
     return line
-
-
-def _load(line: Line, name: str) -> Loaded:
-    line.loaded.append(Loaded(name))
-    return line.loaded[-1]
 
 
 def _command(line: Line, queue: Words, letter: str, argument: str | None, no: bool) -> None:
@@ -203,14 +211,14 @@ def _option(line: Line, queue: Words, letter: str, text: str, no: bool, restorin
             refuse(f'"-m {text}"')
         missing = f"Couldn't load match `{text}':No such file or directory\n"
         object_if(text not in MATCHES, missing)
-        _load(line, text)
+        line.load(text)
     elif letter in "sdpijogn0":
         if letter in "sdpijo":
             text = queue.last  # as do_parse does, even where that is "-jDROP"
         line.goto |= letter == "g"
         _basic(line, "j" if letter == "g" else letter, text, no)
         if letter == "j" and text in TARGETS:
-            _load(line, text)
+            line.load(text)
     object_if(letter == "6", "", "bare")
 
 
@@ -227,6 +235,7 @@ def _basic(line: Line, letter: str, text: str, no: bool) -> None:
     elif letter == "j":
         object_if(not text, "Invalid target name (too short)")
         object_if(len(text) > 28, f"Invalid target name `{text}' (28 chars max)")
+        object_if(re.search(r"\s", text), f"Invalid target name `{text}'")
         if text in refused("target"):
             refuse(f'"-j {text}"')
     line.given[letter] = _protocol(text, no) if letter == "p" else text
@@ -248,11 +257,9 @@ def _protocol(text: str, no: bool) -> str:
 def _check(line: Line, queue: Words, no: bool) -> None:
     """Complain where the command line as a whole makes no sense, then make its rules."""
     policy = line.second if line.command == "P" else ""
-    object_if(
-        line.table == "nat" and "DROP" in (line.given.get("j"), policy),
-        '\nThe "nat" table '
-        "is not intended for filtering, the use of DROP is therefore inhibited.\n\n",
-    )
+    drops = line.table == "nat" and "DROP" in (line.given.get("j"), policy)
+    object_if(drops, '\nThe "nat" table is not intended for filtering, the use of DROP is '
+              "therefore inhibited.\n\n")  # fmt: skip
     for loaded in sorted(line.loaded, key=lambda each: each.name in TARGETS):
         loaded.check()
     object_if(queue.rest(), "unknown arguments found on commandline")
@@ -277,13 +284,13 @@ def _check(line: Line, queue: Words, no: bool) -> None:
 
 def _nets(line: Line, letter: str) -> list[IPv4Network]:
     """The networks behind -s or -d, commas between them."""
-    found, texts = [], line.given.get(letter, "0.0.0.0/0").split(",")
+    if letter not in line.given:
+        return [ANY]
+    found, texts = [], line.given[letter].split(",")
     for text in texts:
         base, slash, mask = text.strip().partition("/")
-        parts = [number(part) for part in base.split(".")]
-        short = len(parts) <= 4 and all(part is not None and part < 256 for part in parts)
-        object_if(not short, f"host/network `{base}' not found")
-        address = IPv4Address(bytes([*(part or 0 for part in parts), *[0] * (4 - len(parts))]))
+        address = ipv4(base)
+        object_if(address is None, f"host/network `{base}' not found")
         length = mask if "." in mask else number(mask) if slash else 32
         try:
             found.append(IPv4Network(f"{address}/{length}", strict=False))
@@ -312,15 +319,13 @@ def _rules(line: Line, nets: Mapping[str, list[IPv4Network]]) -> Iterator[nf.Cha
             if [each.name for each in line.loaded].count(loaded.name) > 1:
                 refuse(f'"-m {loaded.name}" twice')
         if loaded.name in MATCHES:
-            matches += MATCHES[loaded.name].build(loaded.given)
+            matches += MATCHES[loaded.name](loaded.given)
         else:
-            target = TARGETS[loaded.name].build(loaded.given)
+            target = TARGETS[loaded.name](loaded.given)
     for source, goal in product(nets["s"], nets["d"]):
-        ends = [
-            nf.Network(side=side, net=net, negated=side[0] in line.negated)
-            for side, net in (("source", source), ("destination", goal))
-            if net.prefixlen or side[0] in line.negated
-        ]
+        ends = [nf.Network(side=side, net=net, negated=side[0] in line.negated)
+                for side, net in (("source", source), ("destination", goal))
+                if net.prefixlen or side[0] in line.negated]  # fmt: skip
         yield nf.ChainRule((*ends, *matches), target, line.goto)
 
 

@@ -6,7 +6,8 @@ Source: the extensions of iptables 1.8.9 (libxt_*.c, libipt_*.c), as Debian 12 s
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from ipaddress import AddressValueError, IPv4Address
@@ -15,19 +16,7 @@ from typing import Any, NoReturn
 from ..linux import netfilter as nf
 from ..tools.words import Words, data_text, number
 
-STATES = "INVALID NEW RELATED ESTABLISHED UNTRACKED SNAT DNAT".split()  # as they are printed
-ADDRESS_TYPES = (
-    "UNSPEC UNICAST LOCAL BROADCAST ANYCAST MULTICAST BLACKHOLE UNREACHABLE PROHIBIT THROW NAT "
-    "XRESOLVE"
-).split()
-# Each kind of REJECT: its name, the alias, the code of the ICMP message.
-REJECTS: tuple[tuple[str, str, int | None], ...] = (
-    ("icmp-net-unreachable", "net-unreach", 0), ("icmp-host-unreachable", "host-unreach", 1),
-    ("icmp-proto-unreachable", "proto-unreach", 2), ("icmp-port-unreachable", "port-unreach", 3),
-    ("icmp-net-prohibited", "net-prohib", 9), ("icmp-host-prohibited", "host-prohib", 10),
-    ("tcp-reset", "tcp-rst", None), ("icmp-admin-prohibited", "admin-prohib", 13),
-)  # fmt: skip
-ALL_PORTS = (0, 65535)
+ALL_PORTS = ALL_PORTS = (0, 65535)
 
 Given = Mapping[str, Any]  # option -> its value; "! option" is there too where it was negated
 Reader = Callable[[str], Any]
@@ -73,9 +62,22 @@ def table(name: str) -> dict[str, list[list[str]]]:
     return found
 
 
-def refused(kind: str) -> list[str]:
+@cache
+def refused(kind: str) -> frozenset[str]:
     """The real words of a kind that are refused by name."""
-    return [word for line in table("refused/iptables.txt").get(kind, ()) for word in line]
+    return frozenset(word for line in table("refused/iptables.txt").get(kind, ()) for word in line)
+
+
+@cache
+def rows(kind: str, name: str) -> list[list[str]]:
+    """What stands behind ``name`` in the lines of that kind."""
+    return [row[1:] for row in table("iptables.txt")[kind] if row[0] == name]
+
+
+STATES, ADDRESS_TYPES = rows("words", "states")[0], rows("words", "types")[0]
+# Each kind of REJECT: its name, the alias, the code of the ICMP message (a TCP reset has none).
+REJECTS = [(name, alias, int(code) if code != "-" else None)
+           for name, alias, code in rows("words", "reject")]  # fmt: skip
 
 
 @cache
@@ -96,10 +98,10 @@ def _masked(text: str) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def _whole(text: str) -> int:
+def _whole(least: int, text: str) -> int:
     found = number(text)
-    if found is None:
-        raise OutOfRange(bounds=" (0-4294967295)")
+    if found is None or found < least:
+        raise OutOfRange(bounds=f" ({least}-4294967295)")
     return found
 
 
@@ -130,8 +132,8 @@ def _some_of(words: Sequence[str], complaint: str, text: str) -> list[str]:
 def _port(protocol: str, complaint: str, text: str) -> int:
     """A port; UDP's reader takes any service's name, and of a number its last 16 bits."""
     found = number(text)
-    for spoken, rows in table("services.txt").items():
-        for code, *names in rows:
+    for spoken, lines in table("services.txt").items() if found is None else ():
+        for code, *names in lines:
             if text in names and protocol in (spoken, "udp"):
                 found = int(code)
     if found is None or (found > ALL_PORTS[1] and protocol == "tcp"):
@@ -158,16 +160,22 @@ def _one_port(text: str) -> int:
     return _port("tcp", "Port `{}' not valid", text) or refuse("the port 0")
 
 
+def _address(text: str) -> IPv4Address | None:
+    with suppress(AddressValueError):
+        return IPv4Address(text)
+    return None
+
+
 def _goal(text: str) -> tuple[IPv4Address, int]:
     """An address, and a port or 0."""
     address, colon, port = text.partition(":")
     if "-" in text or (colon and not address):
         refuse(f'"{text}", a range or a port alone,')
     code = _one_port(port) if colon else 0
-    try:
-        return IPv4Address(address), code
-    except AddressValueError:
-        raise Trouble(f'Bad IP address "{address}"') from None
+    found = _address(address)
+    if found is None:
+        raise Trouble(f'Bad IP address "{address}"')
+    return found, code
 
 
 def _reject(text: str) -> int | None:
@@ -178,7 +186,9 @@ def _reject(text: str) -> int | None:
 
 
 READERS: dict[str, Reader] = {
-    "text": lambda text: text[:255], "masked": _masked, "whole": _whole, "share": _share,
+    "text": lambda text: text[:255], "list": lambda text: text[:199], "masked": _masked,
+    "address": lambda text: _address(text) or refuse(f'"--mask {text}"'), "share": _share,
+    "whole": partial(_whole, 0), "seconds": partial(_whole, 1),
     "mode": _mode, "reject": _reject, "goal": _goal, "port": _one_port,
     "states": partial(_some_of, STATES[:5], "Bad state"),
     "ctstates": partial(_some_of, STATES, "Bad ctstate"),
@@ -207,7 +217,7 @@ class Loaded:
         object_if(ported and not protocol,
                   "Need TCP, UDP, SCTP or DCCP with port specification")  # fmt: skip
         try:
-            self.given[word] = reader == "-" or READERS[reader.rstrip("!")](argument or "")
+            self.given[word] = reader[0] == "-" or READERS[reader.rstrip("!")](argument or "")
         except OutOfRange as wrong:
             kind, bounds = wrong.args
             said = f'{self.name}: bad {kind} for option "{word}", or out of range{bounds}.\n'
@@ -217,16 +227,17 @@ class Loaded:
 
     def check(self) -> None:
         """Complain about what is missing and what can't stand together."""
-        for name, options, *complaint in table("iptables.txt")["needs"]:
+        for options, *complaint in rows("needs", self.name):
             usual = f'{self.name}: option "{options}" must be specified\n'
             missing = not any(word in self.given for word in options.split(","))
-            object_if(name == self.name and missing, " ".join(complaint) or usual)
-        for name, options in table("iptables.txt")["rivals"]:
+            object_if(missing, " ".join(complaint) or usual)
+        for (options,) in rows("rivals", self.name):
             both = [f'"{word}"' for word in options.split(",") if word in self.given]
-            object_if(
-                name == self.name and len(both) > 1,
-                f"{name}: option {' cannot be used together with '.join(both[:2])}.\n",
-            )
+            against = " cannot be used together with ".join(both[:2])
+            object_if(len(both) > 1, f"{self.name}: option {against}.\n")
+        for word, other in rows("also", self.name):
+            alone = word in self.given and other not in self.given
+            object_if(alone, f'{self.name}: option "{word}" also requires "{other}".\n')
 
 
 # How each is built from what was given
@@ -264,6 +275,16 @@ def _build_mark(of_connection: bool, given: Given) -> Iterator[nf.Match]:
 
 def _build_states(option: str, given: Given) -> Iterator[nf.Match]:
     yield nf.State(states=frozenset(given[option]), option=option, negated=f"! {option}" in given)
+
+
+def _build_recent(given: Given) -> Iterator[nf.Match]:
+    what = next(word for word in ("--set", "--rcheck", "--update", "--remove") if word in given)
+    sides = [word for word in given if word in ("--rsource", "--rdest")]  # the last one counts
+    yield nf.Recent(
+        what=what[2:], name=given.get("--name", "DEFAULT"), seconds=given.get("--seconds", 0),
+        reap="--reap" in given, mask=given.get("--mask", nf.WHOLE), negated=f"! {what}" in given,
+        side="destination" if sides[-1:] == ["--rdest"] else "source",
+    )  # fmt: skip
 
 
 def _set_mark(given: Given) -> tuple[int, int]:
@@ -313,6 +334,13 @@ def words_of(row: nf.Match | nf.Target, numeric: bool = True) -> dict[str, str]:
         return {"states": ",".join(state for state in STATES if state in row.states)}
     if isinstance(row, nf.Chance):
         return {"share": f"{row.threshold / nf.FULL_CHANCE:.11f}"}
+    if isinstance(row, nf.Recent):
+        seconds = row.seconds - (row.seconds >> 31 << 32)  # printed as a C int
+        within = f"--seconds {seconds} " * bool(seconds) + "--reap " * row.reap
+        said = within.replace("--seconds", "seconds:").replace("--", "")
+        return {"what": row.what, "check": row.what.upper().replace("RCHECK", "CHECK"),
+                "name": row.name, "side": row.side.removesuffix("ination"), "mask": str(row.mask),
+                "within": within, "said": said}  # fmt: skip
     if isinstance(row, nf.Comment):
         plain = re.fullmatch(r"[-_0-9A-Za-z]+", row.text)
         escaped = re.sub(r"([\"\\'])", r"\\\1", row.text)
@@ -354,94 +382,59 @@ def _connmark_words(row: nf.ConnectionMark) -> dict[str, str]:
     return {"xmark": xmark, "said": f"{row.what}{masks}"}
 
 
-@dataclass(frozen=True, slots=True)
-class Extension:
-    """One match or target: how it is built, how iptables-save prints it, how -L does.
-
-    Both forms are filled by ``words_of``; ``no`` and ``bang`` are an exclamation mark or nothing.
-    """
-
-    build: Callable[[Given], Any]
-    saved: str
-    listed: str
-
-
-MATCHES: dict[str, Extension] = {
-    "tcp": Extension(partial(_build_ports, "tcp"), "{no}--{s}port {span}",
-                     "{s}pt{plural}:{bang}{span}"),
-    "udp": Extension(partial(_build_ports, "udp"), "{no}--{s}port {span}",
-                     "{s}pt{plural}:{bang}{span}"),
-    "comment": Extension(lambda given: [nf.Comment(text=given["--comment"])],
-                         "--comment {quoted}", "/* {text} */"),
-    "addrtype": Extension(_build_types, "{no}--{side}-type {kind}", "{side}-type {bang}{kind}"),
-    "mark": Extension(partial(_build_mark, False), "{no}--mark {mark}", "mark match {no}{mark}"),
-    "connmark": Extension(partial(_build_mark, True), "{no}--mark {mark}",
-                          "connmark match {or_blank}{mark}"),
-    "conntrack": Extension(partial(_build_states, "--ctstate"), "{no}--ctstate {states}",
-                           "{no}ctstate {states}"),
-    "state": Extension(partial(_build_states, "--state"), "{no}--state {states}",
-                       "{no}state {states}"),
-    "statistic": Extension(
-        lambda given: [nf.Chance(threshold=given["--probability"],
-                                 negated="! --probability" in given)],
-        "--mode random {no}--probability {share}", "statistic mode random {no}probability {share}",
-    ),
+# What each is made of; how it is printed stands in data/iptables.txt
+MATCHES: dict[str, Callable[[Given], Iterable[nf.Match]]] = {
+    "tcp": partial(_build_ports, "tcp"), "udp": partial(_build_ports, "udp"),
+    "comment": lambda given: [nf.Comment(text=given["--comment"])], "addrtype": _build_types,
+    "mark": partial(_build_mark, False), "connmark": partial(_build_mark, True),
+    "conntrack": partial(_build_states, "--ctstate"), "state": partial(_build_states, "--state"),
+    "statistic": lambda given: [nf.Chance(threshold=given["--probability"],
+                                          negated="! --probability" in given)],
+    "recent": _build_recent,
 }  # fmt: skip
-TARGETS: dict[str, Extension] = {
-    "MARK": Extension(lambda given: nf.SetMark(*_set_mark(given)), "--set-xmark {xmark}",
-                      "MARK {said}"),
-    "CONNMARK": Extension(_connmark, "{xmark}", "CONNMARK {said}"),
-    "REJECT": Extension(lambda given: nf.Reject(given.get("--reject-with", 3)),
-                        "--reject-with {kind}", "reject-with {kind}"),
-    "DNAT": Extension(partial(_translate, "target"), "--to-destination {goal}{dice}",
-                      "to:{goal}{said}"),
-    "SNAT": Extension(partial(_translate, "source"), "--to-source {goal}{dice}", "to:{goal}{said}"),
-    "MASQUERADE": Extension(partial(_translate, "source"), "{ports}{dice}", "{masq}{said}"),
+TARGETS: dict[str, Callable[[Given], nf.Target]] = {
+    "MARK": lambda given: nf.SetMark(*_set_mark(given)), "CONNMARK": _connmark,
+    "REJECT": lambda given: nf.Reject(given.get("--reject-with", 3)),
+    "DNAT": partial(_translate, "target"), "SNAT": partial(_translate, "source"),
+    "MASQUERADE": partial(_translate, "source"),
+}  # fmt: skip
+NAMES: dict[type, Callable[[Any], str]] = {
+    nf.Port: lambda row: row.protocol, nf.Verdict: lambda row: row.name,
+    nf.Jump: lambda row: row.chain, nf.Comment: lambda _: "comment",
+    nf.AddressType: lambda _: "addrtype", nf.Chance: lambda _: "statistic",
+    nf.Recent: lambda _: "recent", nf.SetMark: lambda _: "MARK",
+    nf.ConnectionMark: lambda _: "CONNMARK", nf.Reject: lambda _: "REJECT",
+    nf.MarkMatch: lambda row: "connmark" if row.of_connection else "mark",
+    nf.State: lambda row: "state" if row.option == "--state" else "conntrack",
+    nf.Translate: lambda row: "DNAT" if row.what == "target" else
+        "SNAT" if row.address else "MASQUERADE",
 }  # fmt: skip
 
 
 def name_of(row: nf.Match | nf.Target | None) -> str:
     """What stands behind -m, -j or -g; empty where nothing does."""
-    if isinstance(row, nf.Port):
-        return row.protocol
-    if isinstance(row, nf.MarkMatch):
-        return "connmark" if row.of_connection else "mark"
-    if isinstance(row, nf.State):
-        return "state" if row.option == "--state" else "conntrack"
-    if isinstance(row, nf.Translate):
-        return "DNAT" if row.what == "target" else "SNAT" if row.address else "MASQUERADE"
-    if isinstance(row, nf.Verdict):
-        return row.name
-    if isinstance(row, nf.Jump):
-        return row.chain
-    names: dict[type, str] = {
-        nf.Comment: "comment", nf.AddressType: "addrtype", nf.Chance: "statistic",
-        nf.SetMark: "MARK", nf.ConnectionMark: "CONNMARK", nf.Reject: "REJECT",
-    }  # fmt: skip
-    return names.get(type(row), "")
+    return NAMES[type(row)](row) if type(row) in NAMES else ""
 
 
 def saved(group: Sequence[nf.Match | nf.Target]) -> str:
     """What iptables-save prints behind ``-m name`` or ``-j NAME``."""
-    form = (MATCHES | TARGETS)[name_of(group[0])].saved
     limits = {f"--limit-iface-{limit}" for row in group if (limit := getattr(row, "limit", ""))}
-    return " ".join(filter(None, [*(_filled(form, row, True) for row in group), *limits]))
+    return " ".join(filter(None, [*(_filled("saved", row, True) for row in group), *limits]))
 
 
 def listed(group: Sequence[nf.Match | nf.Target], numeric: bool) -> str:
     """What -L shows of a match or target."""
-    name = name_of(group[0])
-    words = [_filled((MATCHES | TARGETS)[name].listed, row, numeric) for row in group]
-    if name in ("tcp", "udp"):
-        words.insert(0, name)
+    words = [_filled("listed", row, numeric) for row in group]
+    if isinstance(group[0], nf.Port):
+        words.insert(0, group[0].protocol)
     elif isinstance(group[0], nf.AddressType):
         words = ["ADDRTYPE match", *words, group[0].limit and f"limit-{group[0].limit}"]
     return " ".join(filter(None, words))
 
 
-def _filled(form: str, row: nf.Match | nf.Target, numeric: bool) -> str:
+def _filled(kind: str, row: nf.Match | nf.Target, numeric: bool) -> str:
     if isinstance(row, nf.Port) and (row.low, row.high) == ALL_PORTS:
         return ""
-    negated = isinstance(row, nf.Match) and row.negated
+    negated, form = isinstance(row, nf.Match) and row.negated, rows(kind, name_of(row))[0]
     bangs = {"no": "! " * negated, "bang": "!" * negated, "or_blank": "! " if negated else " "}
-    return form.format(**bangs, **words_of(row, numeric)).strip(" ")
+    return " ".join(form).format(**bangs, **words_of(row, numeric)).strip(" ")

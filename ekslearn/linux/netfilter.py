@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from .namespace import NetworkNamespace
 
 ALL_BITS = 0xFFFFFFFF
+WHOLE = IPv4Address(ALL_BITS)  # the mask that leaves an address as it is
 FULL_CHANCE = 1 << 31  # a statistic match compares 31 random bits (net/netfilter/xt_statistic.c)
+LISTED = 100  # addresses a list of -m recent has room for (ip_list_tot of xt_recent)
 # Which table is asked in which order at each hook (linux/netfilter_ipv4.h, nf_ip_hook_priorities).
 ORDER = {
     "PREROUTING": ("mangle", "nat"),
@@ -232,6 +234,67 @@ class Chance(Match):
 
     def saw(self, at: Passage) -> str:
         return "the dice said no"
+
+
+@dataclass(slots=True)
+class RecentList:
+    """A list of -m recent: each address under ``mask``, and when it came last; oldest first."""
+
+    mask: IPv4Address
+    came: dict[IPv4Address, float] = field(default_factory=dict)
+
+    def put(self, address: IPv4Address, now: float) -> None:
+        """Note that ``address`` came; where there is no room the oldest one goes."""
+        if self.came.pop(address, None) is None and len(self.came) == LISTED:
+            del self.came[next(iter(self.came))]
+        self.came[address] = now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recent(Match):
+    """``-m recent``: whether the address of that ``side`` is on the namespace's list ``name``.
+
+    ``what`` is "set" (put it there), "rcheck" (it came within the last ``seconds``, if not 0),
+    "update" (the same, and put it there anew) or "remove". With ``reap`` the list's oldest address
+    goes if it came longer ago. The list has the mask of its first rule (net/netfilter/xt_recent.c).
+    """
+
+    what: str
+    name: str
+    seconds: int = 0
+    reap: bool = False
+    mask: IPv4Address = WHOLE
+    side: str = "source"
+
+    def _find(self, at: Passage) -> tuple[RecentList, IPv4Address, float]:
+        held = at.namespace.netfilter.recent[self.name]
+        address = IPv4Address(int(at.address(self.side)) & int(held.mask))
+        return held, address, at.namespace.world.clock
+
+    def holds(self, at: Passage) -> bool:
+        held, address, now = self._find(at)
+        if self.what == "set":
+            held.put(address, now)
+        if address not in held.came:
+            return False
+        if self.what == "remove":
+            del held.came[address]
+            return True
+        fresh = not self.seconds or now - held.came[address] <= self.seconds
+        again = self.what == "update" and fresh != self.negated
+        oldest, since = next(iter(held.came.items()))
+        if self.reap and now - since > self.seconds and not (again and oldest == address):
+            del held.came[oldest]
+        if again:
+            held.put(address, now)
+        return fresh
+
+    def saw(self, at: Passage) -> str:
+        held, address, now = self._find(at)
+        if address not in held.came:
+            return f"the {self.side} {address} isn't on the list {self.name}"
+        ago = f"{now - held.came[address]:g} s ago"
+        return f"the {self.side} {address} came {ago}, says the list {self.name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -453,7 +516,7 @@ class Netfilter:
 
     Besides those of iptables there may be nft's ("ip aws-cni"), where a base chain, of type nat,
     stands under its hook. ``nat`` names the tables that are asked for translations, in their order;
-    ``made`` is how many tables there ever were.
+    ``made`` is how many tables there ever were; ``recent`` has the lists of -m recent by name.
     """
 
     def __init__(self, namespace: NetworkNamespace) -> None:
@@ -461,21 +524,28 @@ class Netfilter:
         self.tables: dict[str, dict[str, Chain]] = {}
         self.nat: list[str] = []
         self.made = 0
+        self.recent: dict[str, RecentList] = {}
 
-    def put(self, table: str, chains: dict[str, Chain] | None) -> None:
+    def put(self, table: str, chains: dict[str, Chain] | None, anew: bool = False) -> None:
         """Take ``chains`` as what ``table`` holds now, None for no such table.
 
-        Conntrack runs while some rule needs it.
+        With ``anew`` it comes in place of a table that goes. Conntrack runs, and a list of -m
+        recent is kept, while some rule needs it.
         A built-in chain that was never used isn't there, and lets everything pass.
         """
-        changed: dict[str, dict[str, Chain] | None] = {**self.tables, table: chains}
-        self.made += table not in self.tables and chains is not None
+        before = {name: held for name, held in self.tables.items() if not anew or name != table}
+        changed: dict[str, dict[str, Chain] | None] = {**before, table: chains}
+        self.made += table not in before and chains is not None
         self.tables = {name: held for name, held in changed.items() if held is not None}
         self.nat = [name for name in sorted(self.tables, key="nat".__ne__)
                     if (name == "nat" or name not in BUILT_IN)
                     and any(each.policy for each in self.tables[name].values())]  # fmt: skip
-        rules = (rule for held in self.tables.values() for c in held.values() for rule in c.rules)
+        rules = [rule for held in self.tables.values() for c in held.values() for rule in c.rules]
         self._ns.conntrack.active = any(rule.tracks for rule in rules)
+        masks = {match.name: match.mask for rule in reversed(rules) for match in rule.matches
+                 if isinstance(match, Recent)}  # fmt: skip
+        self.recent = {name: self.recent.get(name) or RecentList(mask)
+                       for name, mask in masks.items()}  # fmt: skip
 
     def run(self, table: str, hook: str, skb: Skb) -> bool:
         """Walk a packet through the chain of ``hook``; False if it ends there."""

@@ -18,6 +18,8 @@ WANTED: tuple[str, ...] = (
         "statistic", "conntrack NEW", "conntrack ESTABLISHED", "conntrack RELATED",
         "conntrack INVALID", "conntrack SNAT", "conntrack DNAT", "! -s", "! -d", "! -i", "! -o",
         "! -p", "! port", "! addrtype", "! conntrack", "! mark", "! connmark", "! statistic",
+        "recent --set", "recent --rcheck", "recent --update", "recent --remove", "recent --rdest",
+        "recent --mask", "! recent",
     )),
     *(f"target {name}" for name in (
         "ACCEPT", "DROP", "RETURN", "jump", "goto", "MARK", "CONNMARK set", "CONNMARK save",
@@ -104,6 +106,13 @@ def decided_in_cluster(decision: Decision) -> Iterator[str]:
                 yield f"{comment.replace(',', '')}: {target.removeprefix('target ')}"
 
 
+def remembers(decision: Decision) -> bool:
+    """Whether a rule with -m recent was met: what it wrote down the next packet finds."""
+    row = decision.row
+    rules = [row.rule, *(each.rule for each in row.passed_over)] if isinstance(row, nf.Walk) else []
+    return any(isinstance(match, nf.Recent) for rule in rules if rule for match in rule.matches)
+
+
 def decided(decision: Decision) -> set[str]:
     """The features that made this decision."""
     row = decision.row
@@ -173,6 +182,10 @@ def _match(match: nf.Match) -> Iterator[str]:
         names, plain = ["statistic"], "statistic"
     elif isinstance(match, nf.Comment):
         names = ["comment"]
+    elif isinstance(match, nf.Recent):
+        names, plain = [f"recent --{match.what}"], "recent"
+        names += ["recent --rdest"] if match.side == "destination" else []
+        names += ["recent --mask"] if match.mask != nf.WHOLE else []
     for name in [f"! {plain}"] if match.negated else names:
         yield f"match {name}"
 

@@ -149,6 +149,9 @@ STATES = (
     "UNTRACKED",
 )
 COMMENTS = ("hello", "a b", 'say "hi"', "it's", "x-y_z", "a/b: c -> d", "back\\slash", "", "é")
+LISTS = ("L", "KUBE-SEP-X", "L", "a b", "a/b", "", "..", "x" * 205, "DEFAULT")
+MASKS = ("255.255.255.255", "255.255.0.0", "255.0.255.0", "0.0.0.0", "1.2.3.4")
+SECONDS = ("10800", "1", "0", "0x10", "x", "-1", "4294967296", "60", "")
 CHANCES = ("0.5", "0.33333333349", "0", "1", "1e-3", "2", "foo", "0.25", "-0.5", "0.14285714272")
 
 
@@ -221,9 +224,26 @@ class Packets(Maker):
             lambda: ["-m", "state", *self.no(), "--state", self.pick(*STATES)],
             lambda: ["-m", "statistic", "--mode", self.pick("random", "random", "random", "foo"),
                      *self.no(), "--probability", self.pick(*CHANCES)],
+            lambda: ["-m", "recent", *self.recent()],
             lambda: ["-m", self.pick("tcp", "mark", "bogus", "connmark", "statistic", "addrtype",
-                                     "state")],
+                                     "state", "recent")],
         ))()  # fmt: skip
+
+    def recent(self) -> list[str]:
+        """The options of -m recent, most often as kube-proxy has them, in any order."""
+        what = self.pick("--set", "--rcheck", "--rcheck", "--update", "--remove", "--rch", "--rem")
+        old = what not in ("--set", "--remove", "--rem") or self.random.random() < 0.1
+        options = [
+            [*self.no(), what], *([["--name", self.pick(*LISTS)]] * (self.random.random() < 0.8)),
+            *([["--seconds", self.pick("10800", *SECONDS)]] * (old and self.random.random() < 0.6)),
+            *([["--reap"]] * (old and self.random.random() < 0.4)),
+            *([["--mask", self.pick(*MASKS)]] * (self.random.random() < 0.3)),
+            *([[self.pick("--rsource", "--rdest")]] * (self.random.random() < 0.3)),
+            *([[self.pick("--rdest", "--rsource", "--set", "--rcheck", "--hitcount")]]
+              * (self.random.random() < 0.1)),
+        ]  # fmt: skip
+        self.random.shuffle(options)
+        return [word for option in options for word in option]
 
     def target(self) -> list[str]:
         """A target with its options."""

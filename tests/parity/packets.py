@@ -28,7 +28,7 @@ from ekslearn.linux import Decision, Link, NetworkNamespace, Packet
 from ekslearn.linux.ip import Ip
 from ekslearn.linux.packet import Skb
 from ekslearn.trace import Recording, Trace, _teller, _verdict
-from tests.parity.coverage import decided
+from tests.parity.coverage import decided, remembers
 from tests.parity.wirings import Question, Wiring
 
 ROUND = 60  # probes sent at once
@@ -69,6 +69,7 @@ class Watch(Recording):
             prefix = "reply: " if leg == "reply" else ""
             self.lost = f"{prefix}{decision.namespace.name}: {decision.verdict}"
         self.decided |= decided(decision)
+        self.disturbs |= remembers(decision)
         came = self.came.get(decision.namespace.name, "")
         turned = decision.verdict.partition(" via ")[0] == f"forward through {came}"
         if turned and not decision.namespace.sysctls.either(came, "send_redirects"):
@@ -117,8 +118,9 @@ class Case:
     def model(self) -> list[Group]:
         """Ask the model. A question too many for a limit of the kernel is left out.
 
-        A probe after which routing knows more than before (a redirect, a smaller MTU) is sent
-        alone, so that the kernel learns it in the same place of the order.
+        A probe after which routing or a list of -m recent knows more than before (a redirect, a
+        smaller MTU, an address) is sent alone, so that the kernel learns it in the same place of
+        the order.
         """
         lab = self.lab.copy()
         groups = [Group(0.0)]

@@ -231,7 +231,8 @@ class Wiring:
             self._filter, self._filter, self._filter, self._filter, self._filter, self._filter,
             self._reject, self._reject, self._reject, self._reject, self._chain, self._chain,
             self._turn, self._turn, self._turn, self._oblique, self._oblique, self._oblique,
-            self._strange,
+            self._strange, self._affinity, self._affinity, self._remember, self._remember,
+            self._remember,
         ]  # fmt: skip
         for _ in range(self.random.choice((0, 0, 1, 1, 2, 3, 3, 4, 5, 7))):
             self.random.choice(kinds)(self.random.choice(self.places))
@@ -399,6 +400,46 @@ class Wiring:
             if way and other != place:
                 self.go(other, f"ip route add {SERVICE} {way}")
         self.addresses += [(place, SERVICE)] * 2
+
+    def _affinity(self, place: str) -> None:
+        """A service as kube-proxy writes it: whoever came by UDP or an odd way stays there."""
+        first, second = self.address(), self.address()
+        for name in ("SVC", "SEP-1", "SEP-2"):
+            self.go(place, f"iptables -t nat -N {name}")
+        for hook in ("PREROUTING", "OUTPUT"):
+            self.go(place, f"iptables -t nat -A {hook} -d {SERVICE}/32 -j SVC")
+        for name in ("SEP-1", "SEP-2"):
+            self.go(place, f"iptables -t nat -A SVC -m recent --name {name} --rcheck"
+                           f" --seconds 10800 --reap{self._mask()} -j {name}")  # fmt: skip
+        chosen = self.pick("-p udp", "-p tcp", f"-s {self.network()}")
+        self.go(place, f"iptables -t nat -A SVC {chosen} -j SEP-1")
+        self.go(place, "iptables -t nat -A SVC -j SEP-2")
+        for name, to in (("SEP-1", first), ("SEP-2", second)):
+            self.go(place, f"iptables -t nat -A {name} -m recent --name {name} --set -j DNAT"
+                           f" --to-destination {to}")  # fmt: skip
+        for other in self.places:
+            way = self._gateway(other, self._first_steps(other).get(place, ""))
+            if way and other != place:
+                self.go(other, f"ip route add {SERVICE} {way}")
+        self.addresses += [(place, SERVICE)] * 5
+
+    def _mask(self) -> str:
+        return self.pick("", "", " --mask 255.255.255.0")
+
+    def _remember(self, place: str) -> None:
+        """A list of who came, in filter or mangle; of TCP the kernel's asker says more than one."""
+        protocol, side = self.pick("udp", "icmp"), self.pick("", "", " --rdest")
+        hook = self.pick("INPUT", "INPUT", "FORWARD", "OUTPUT")
+        table, end = self.random.choice(
+            (("filter", "DROP"), ("filter", "REJECT"), ("mangle", "DROP"), ("filter", "ACCEPT"))
+        )
+        match = f"-p {protocol} -m recent --name L{side}{self._mask()}"
+        for _ in range(self.random.choice((1, 2, 3))):
+            what = self.pick("--set", "--remove", "--rcheck", "--update", "--rcheck --seconds 9999",
+                             "--update --seconds 9999 --reap")  # fmt: skip
+            not_ = self.pick("", "", "! ")
+            target = f" -j {end}" if self.chance(0.6) else ""
+            self.go(place, f"iptables -t {table} -A {hook} {match} {not_}{what}{target}")
 
     def _source_nat(self, place: str) -> None:
         random = self.pick("", "", " --random-fully")
