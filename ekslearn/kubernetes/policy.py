@@ -1,6 +1,6 @@
 """NetworkPolicies: read from manifests, and enforced as the VPC CNI's agent does.
 
-AWS as documented: no kernel is asked. Source: Kubernetes API reference, "NetworkPolicy
+Source: Kubernetes API reference, "NetworkPolicy
 networking.k8s.io/v1"; aws/amazon-network-policy-controller-k8s (pkg/resolvers/endpoints.go,
 pkg/k8s/service_utils.go), which turns selectors into addresses; aws/aws-network-policy-agent
 (pkg/ebpf/c/tc.v4ingress.bpf.c and tc.v4egress.bpf.c, pkg/fwruleprocessor, pkg/rpc), whose programs
@@ -26,7 +26,7 @@ OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 SIDES = {"ingress": "from", "egress": "to"}
 NAME_LABEL = "kubernetes.io/metadata.name"  # every namespace bears it (KEP-2161)
 DELAY_S = 2.0  # until a pod's policies are loaded: 1 to 2 s (aws-network-policy-agent issue 345)
-STAGE = "network policy"
+STAGE = "network policy, AWS as documented"  # no kernel is asked
 ALLOW, DENY, APPLIED = "default allow", "default deny", "policies applied"  # states of a pod
 
 
@@ -87,8 +87,11 @@ class PolicyRule:
         self, address: IPv4Network, port_of: Callable[[int | str, str], int | None]
     ) -> list[PolicyRule]:
         """The rule for one address; none if it names ports and not one is found there."""
-        ports = [replace(one, port=found) for one in self.ports
-                 if (found := one.port and port_of(one.port, one.protocol)) or not one.port]
+        ports = [
+            replace(one, port=found)
+            for one in self.ports
+            if (found := one.port and port_of(one.port, one.protocol)) or not one.port
+        ]
         fits = bool(ports) == bool(self.ports)
         return [replace(self, block=address, ports=tuple(ports))] if fits else []
 
@@ -158,11 +161,12 @@ def _peer(node: Node, rule: PolicyRule) -> PolicyRule:
 
 def _port(node: Node) -> PolicyPort:
     found = node.fields(optional=("protocol", "port", "endPort"))
-    number, end = found.get("port"), found.get("endPort")
-    if end and (number is None or isinstance(number.value, str)):
+    number, end, port = found.get("port"), found.get("endPort"), None
+    if number:
+        port = number.expect(str) if isinstance(number.value, str) else number.whole(1, 65535)
+    if end and not isinstance(port, int):
         end.refuse("endPort needs a port with a number, where the range begins")
-    port = number and (number.value if isinstance(number.value, str) else number.whole(1, 65535))
-    return PolicyPort(protocol(node), port, end.whole(int(port or 0), 65535) if end else 0)
+    return PolicyPort(protocol(node), port, end.whole(port or 0, 65535) if end else 0)
 
 
 def _selector(node: Node | None) -> Selector:
@@ -224,9 +228,10 @@ class PolicyAgent:
     """The controller and every node's agent: which policies there are, and whom they guard.
 
     ``mode`` is NETWORK_POLICY_ENFORCING_MODE: until its policies are loaded a pod is open in
-    "standard", shut in "strict". That takes ``delay_s``, and so does news of another pod's address.
-    ``from_start`` is False for older agents, whose programs came no earlier than the policies in
-    standard mode (pull request 361). ``namespaces`` are the labels of namespaces.
+    "standard", shut in "strict"; with any other nothing is enforced. Loading takes ``delay_s``, and
+    so does news of another pod's address. ``from_start`` is False for older agents, whose programs
+    came no earlier than the policies in standard mode (pull request 361). ``namespaces`` are the
+    labels of namespaces.
     """
 
     def __init__(
@@ -250,13 +255,13 @@ class PolicyAgent:
     def started(self, pod: Pod, ip: IPv4Address, node: IPv4Address, link: Link | None) -> None:
         """A pod is there, behind ``link``; one on its node's network has none and isn't guarded."""
         guard = self._guards[pod.place] = Guard(pod, ip, node, link, self.world.clock)
-        if link:  # what leaves the pod comes in by the host's end
+        if link and self.mode in ("standard", "strict"):  # what leaves the pod comes in here
             link.filters["ingress"] = partial(self._judged, guard, link, "egress")
             link.filters["egress"] = partial(self._judged, guard, link, "ingress")
 
     def stopped(self, place: str) -> None:
         """A pod is gone, and its veth with it."""
-        del self._guards[place]
+        self._guards.pop(place, None)
 
     def state(self, place: str) -> str:
         """What a pod's programs go by: its policies, or the mode while none is loaded."""
@@ -284,8 +289,10 @@ class PolicyAgent:
             row = VpcRow("the answer to a flow the agent knows")
         elif state == APPLIED:
             far = packet.dst if way == "egress" else packet.src
-            row = VpcRow("a flow the agent knows") if known == APPLIED else judge(
-                self.entries(place, way), far, packet
+            row = (
+                VpcRow("a flow the agent knows")
+                if known == APPLIED
+                else judge(self.entries(place, way), far, packet)
             )
         if not row.admits:
             flows.pop(flow, None)
