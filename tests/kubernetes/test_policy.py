@@ -285,6 +285,19 @@ def test_without_a_mode_nothing_is_enforced(mode: str) -> None:
     assert (trace.verdict, judged(trace)) == ("delivered", [])
 
 
+def test_the_later_of_pod_and_policy_counts() -> None:
+    cluster, agent = guarded(policy(DENY_IN))
+    cluster.add_pod(Pod(name="late", namespace="shop", node="node-b"))
+    start(cluster, agent, "shop/late")
+    assert (agent.state("shop/late"), agent.state("shop/web")) == (ALLOW, APPLIED)
+    apply(agent, policy(SHUT, "q"))
+    cluster.world.clock += 1
+    assert len(agent.entries("shop/web", "egress")) == 2, "its own node, and everybody still"
+    cluster.world.clock += 1
+    assert agent.state("shop/late") == APPLIED
+    assert len(agent.entries("shop/web", "egress")) == 1
+
+
 def test_a_new_pods_address_takes_its_time_too() -> None:
     cluster, agent = guarded(into(CLIENT))
     cluster.add_pod(Pod(name="client-2", namespace="shop", node="node-b", labels={"app": "client"}))
