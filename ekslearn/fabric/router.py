@@ -20,6 +20,7 @@ from ..linux.neighbor import VLAN_HEADER
 from ..linux.packet import BROADCAST_MAC, UNREACHABLE, Arp, Frame, Packet
 from ..linux.world import Decision, World
 from ..vpc.model import Eni, Vpc
+from ..vpc.resolver import LIMIT, PORT, Resolver, addresses
 from ..vpc.route import LOCAL, RouteTable, VpcRoute
 from ..vpc.security import SecurityGroup, judge
 from ..vpc.security import VpcRow as VpcRow
@@ -62,6 +63,7 @@ class Fabric(Wire):
         self._macs: dict[str, Eni] = {}
         self._hosts: dict[IPv4Address, Link] = {}
         self.balancers: dict[Eni, Balancer] = {}  # by their ENIs
+        self.resolver = Resolver()
         self._nat = NatGateway(world.random)
         self._flows: set[tuple[str, Tuple]] = set()  # what security groups let through, both ways
 
@@ -112,7 +114,7 @@ class Fabric(Wire):
         owner, mac = self.vpc.owner(arp.target), ""
         if eni is None:
             mac = "" if self._hosts.get(arp.target) is link else OUTSIDE
-        elif arp.target == eni.subnet.gateway:
+        elif arp.target in (eni.subnet.gateway, addresses(self.vpc.cidrs[0])[0]):
             mac = self.router_mac(eni.subnet)
         elif owner in self._links and owner is not eni and owner.subnet is eni.subnet:
             mac = owner.mac
@@ -125,11 +127,14 @@ class Fabric(Wire):
     def _from_eni(self, link: Link, eni: Eni, frame: Frame, packet: Packet) -> None:
         dst, table = packet.dst, eni.subnet.table
         near, route = self._macs.get(frame.dst), table.lookup(packet.dst)
-        if dst.is_link_local or dst.is_multicast or frame.dst == BROADCAST_MAC:
+        served = dst in addresses(self.vpc.cidrs[0])
+        if not served and (dst.is_link_local or dst.is_multicast or frame.dst == BROADCAST_MAC):
             self._drop(link, "vpc", f"a VPC doesn't carry packets for {dst}", packet)
         elif eni.source_dest_check and self.vpc.owner(packet.src) is not eni:
             why = f"{packet.src} is no address of the ENI it comes from"
             self._drop(link, "vpc source check", why, packet, VpcRow(f"{eni.eni_id}: {CHECK}"))
+        elif served:
+            self._resolve(link, eni, packet)
         elif not self._secured(link, eni, "egress", packet):
             return
         elif turned := self._turned(packet):
@@ -145,6 +150,19 @@ class Fabric(Wire):
             self._note(link, "vpc route", f"send to {route.target}", packet, row)
             if self._fits(link, packet, route.target, eni.subnet):
                 self._send(link, eni, packet, route.target)
+
+    def _resolve(self, link: Link, eni: Eni, packet: Packet) -> None:
+        """Let the resolver answer: no security group or network ACL stands before it."""
+        if packet.dport != PORT:
+            self._drop(link, "vpc resolver", f"it answers on port {PORT} alone", packet)
+        elif not self.resolver.admits(eni.eni_id, self.world.clock):
+            row = VpcRow(f"{LIMIT} packets per second and ENI, in this second sent by {eni.eni_id}")
+            self._drop(link, "vpc resolver", "linklocal_allowance_exceeded", packet, row)
+        else:
+            self._note(link, "vpc resolver", "it answers", packet)
+            flags = "SYN-ACK" if packet.protocol == "tcp" else ""
+            answer = packet.answer(flags=flags, data=f"resolver {packet.src} {packet.sport}")
+            self._deliver(link, Frame(link.mac, self.router_mac(eni.subnet), answer))
 
     def _send(self, link: Link, eni: Eni, packet: Packet, target: str) -> None:
         owner = self.vpc.owner(packet.dst) if target == LOCAL else None

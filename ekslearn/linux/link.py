@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import TYPE_CHECKING
 
-from .packet import Frame, Skb
+from .packet import Frame, Packet, Skb
 
 if TYPE_CHECKING:
     from .namespace import NetworkNamespace
@@ -66,6 +67,10 @@ class Link:
         self.parent: Link | None = None  # of a VLAN device, with the VLAN's number
         self.vlan = 0
         self.addresses: list[Address] = []
+        # What TC's clsact qdisc holds: a program for what comes in by "ingress", or goes out by
+        # "egress", that says whether a packet may pass. A capture sees what came in before it, and
+        # what goes out behind it (__netif_receive_skb_core and __dev_queue_xmit, net/core/dev.c).
+        self.filters: dict[str, Callable[[Packet], bool]] = {}
 
     @property
     def carrier(self) -> bool:
@@ -90,6 +95,10 @@ class Link:
                      if each.index == other.index and each is not end)  # fmt: skip
             dead = any(each.kind == "veth" and not each.carrier for each in below)
             end.over_dead = not end.carrier and dead
+
+    def passes(self, way: str, packet: Packet) -> bool:
+        """Whether the filter for that way, if there is one, lets a packet by."""
+        return way not in self.filters or self.filters[way](packet)
 
     def transmit(self, frame: Frame, skb: Skb | None = None) -> None:
         """Put ``frame`` on the wire; the far end sees it after this packet's turn is over.

@@ -316,6 +316,8 @@ class NetworkNamespace:
                 self.neighbors.receive(link, packet)
             return
         self.sight(link, "in", packet)
+        if not link.passes("ingress", packet):
+            return
         kept = skb if link.kind == "loopback" else None
         mark, to_all = skb.mark if skb else 0, frame.dst == BROADCAST_MAC
         skb = kept or Skb(packet, mark=mark, broadcast=to_all)

@@ -80,6 +80,8 @@ class Neighbors:
             why = f"{link.name} is down" if not link.up else f"the other end of {link.name} is down"
             self._ns.drop(skb, "link", f"{why}: the frame isn't sent")
             return
+        if not link.passes("egress", skb.packet):
+            return
         self._ns.sight(link, "out", skb.packet)
         if link.peer and min(skb.packet.size, link.mtu) > link.peer.mtu + VLAN_HEADER:
             self._ns.drop(skb, "link", f"the other end of {link.name} takes {link.peer.mtu} bytes")

@@ -35,10 +35,14 @@ LIMITS = {
     ("cni",): 650,
     ("ipamd",): 1020,
     ("kubernetes",): 800,
+    # NetworkPolicies to the letter, and what a name costs. They stand within kubernetes, whose 800
+    # are for pods, Services and ingress.
+    ("policy",): 290,
     # What one node is and does; the design had it within cluster, before there were nodes.
     ("machine",): 220,
     ("cluster", "scenario", "trace"): 800,
 }
+ROOMS = {"kubernetes/policy.py": "policy", "kubernetes/dns.py": "policy"}
 FILE_LIMIT = 400
 LINE_LIMIT = 100
 SILENT = {
@@ -77,6 +81,11 @@ def size(path: Path) -> int:
     return code_lines(source) if path.suffix == ".py" else browser_lines(source)
 
 
+def room(path: Path) -> str:
+    """The room a file counts for: a few have one of their own within another."""
+    return ROOMS.get(path.relative_to(PACKAGE).as_posix(), unit(path))
+
+
 def written() -> list[Path]:
     browser = [path for kind in ("*.js", "*.css") for path in PACKAGE.rglob(kind)]
     return [*sources(), *sorted(browser)]
@@ -105,7 +114,7 @@ class C:
 @pytest.mark.parametrize("part", LIMITS, ids="+".join)
 def test_each_part_keeps_its_limit(part: tuple[str, ...]) -> None:
     sizes = {
-        path.relative_to(PACKAGE).as_posix(): size(path) for path in sources() if unit(path) in part
+        path.relative_to(PACKAGE).as_posix(): size(path) for path in sources() if room(path) in part
     }
     assert sum(sizes.values()) <= LIMITS[part], sizes
 

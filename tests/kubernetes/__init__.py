@@ -1,0 +1,1 @@
+"""Tests of what Kubernetes adds to a node's network."""
