@@ -67,7 +67,8 @@ class Clustering:
     """One random cluster, and the probes to send in it. ``connmark`` fixes who marks."""
 
     COUNTS: tuple[int, ...] = (0, 2, 5, 8, 12, 20, 40)  # how many pods
-    GROUPED, BROKEN = 0.25, 0.55  # how often there are security groups, and something is broken
+    # How often there are security groups, a network ACL, and something is broken.
+    GROUPED, GUARDED, BROKEN = 0.25, 0.12, 0.55
 
     def __init__(self, seed: int, probes: int = PROBES, connmark: str = "") -> None:
         self.random = Random(f"cluster {seed}")
@@ -182,7 +183,7 @@ class Clustering:
         ))  # fmt: skip
 
     def _acl(self, name: str) -> NetworkAcl | None:
-        if not self.chance(0.12):
+        if not self.chance(self.GUARDED):
             return None
         ways = []
         for _ in ("ingress", "egress"):

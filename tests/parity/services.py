@@ -25,14 +25,14 @@ from tests.parity.wirings import NOWHERE, Question
 
 PROBES = 80
 APPS = ("web", "api")
-POLICIES = ("Cluster",) * 3 + ("Local",)
+POLICIES = ("Cluster",) * 4 + ("Local",)
 
 
 class Serving(Clustering):
     """One random cluster with Services, and the probes to send in it."""
 
     COUNTS = (5, 8, 12, 20, 40)
-    GROUPED, BROKEN = 0.1, 0.2
+    GROUPED, GUARDED, BROKEN = 0.08, 0.04, 0.15
 
     def _services(self) -> None:
         lab: Cluster = self.lab
@@ -52,12 +52,12 @@ class Serving(Clustering):
     def _service(self, number: int) -> None:
         lab, kind = self.lab, self.pick("ClusterIP", "ClusterIP", "NodePort", "LoadBalancer")
         name, far = f"s{number}", self.chance(0.2)
-        wanted = self.random.choice(((80, "tcp"), (53, "udp")) * 5 + ((9, "tcp"), (9, "udp")))
+        wanted = self.random.choice(((80, "tcp"), (53, "udp")) * 8 + ((9, "tcp"), (9, "udp")))
         port = ServicePort(name=self.pick("", "a"), port=self.random.choice((80, 443, 53)),
                            protocol=wanted[1], target=wanted[0])  # fmt: skip
         service = Service(
             name=name, namespace=self.pick("default", "shop"), kind=kind, ports=(port,),
-            selector={} if far else {"app": self.pick(*APPS * 3, "none")},
+            selector={} if far else {"app": self.pick(*APPS * 5, "none")},
             internal_policy=self.pick(*POLICIES),
             external_policy=self.pick(*POLICIES) if kind != "ClusterIP" else "Cluster",
             affinity_s=10800 if self.chance(0.15) else 0,
@@ -93,13 +93,14 @@ class Serving(Clustering):
                 ways += [(str(self.random.choice(public)), port.node_port)] * 6
         if service.health_check_node_port:
             ways.append((self.lab.address(self.pick(*self.nodes)), service.health_check_node_port))
-        if usual.source in self.outside and not self.chance(0.2):
+        if usual.source in self.outside and not self.chance(0.1):
             ways = [one for one in ways if IPv4Address(one[0]) in PUBLIC]
-        if not ways:
-            return usual
+        source = usual.source if ways else self.pick(*self.pods, *self.nodes)
+        ways = ways or [(str(service.cluster_ip), port.port)]
         address, number = self.random.choice(ways)
         protocol = "tcp" if number == service.health_check_node_port else port.protocol
-        return replace(usual, protocol=protocol, address=address, port=number, size=None)
+        return replace(usual, source=source, protocol=protocol, address=address, port=number,
+                       size=None)  # fmt: skip
 
 
 class ServiceWatch(ClusterWatch):
