@@ -31,7 +31,7 @@ POLICIES = ("Cluster",) * 4 + ("Local",)
 class Serving(Clustering):
     """One random cluster with Services, and the probes to send in it."""
 
-    COUNTS = (5, 8, 12, 20, 40)
+    COUNTS = (8, 12, 20, 40)
     GROUPED, GUARDED, BROKEN = 0.08, 0.04, 0.15
 
     def _services(self) -> None:
@@ -51,8 +51,8 @@ class Serving(Clustering):
 
     def _service(self, number: int) -> None:
         lab, kind = self.lab, self.pick("ClusterIP", "ClusterIP", "NodePort", "LoadBalancer")
-        name, far = f"s{number}", self.chance(0.2)
-        wanted = self.random.choice(((80, "tcp"), (53, "udp")) * 8 + ((9, "tcp"), (9, "udp")))
+        name, far = f"s{number}", self.chance(0.12)
+        wanted = self.random.choice(((80, "tcp"), (53, "udp")) * 20 + ((9, "tcp"), (9, "udp")))
         port = ServicePort(name=self.pick("", "a"), port=self.random.choice((80, 443, 53)),
                            protocol=wanted[1], target=wanted[0])  # fmt: skip
         service = Service(
@@ -67,7 +67,7 @@ class Serving(Clustering):
         lab.services.add(service)
         if far:
             places = [*self.nodes, *self.hosts]
-            ends = [lab.address(self.pick(*places)) for _ in range(self.random.randint(0, 3))]
+            ends = [lab.address(self.pick(*places)) for _ in range(self.random.randint(1, 3))]
             ends += [self.pick(NOWHERE, *OUTSIDE)] if self.chance(0.3) else []
             lab.services.slices.append(EndpointSlice(
                 service=service.key, ports={(port.name, wanted[1]): wanted[0]}, endpoints=tuple(
@@ -77,7 +77,7 @@ class Serving(Clustering):
 
     def _question(self) -> Question:
         usual = super()._question()
-        if self.chance(0.1):
+        if self.chance(0.07):
             return usual
         service = self.random.choice(list(self.lab.services))
         port = service.ports[0]
@@ -93,10 +93,14 @@ class Serving(Clustering):
                 ways += [(str(self.random.choice(public)), port.node_port)] * 6
         if service.health_check_node_port:
             ways.append((self.lab.address(self.pick(*self.nodes)), service.health_check_node_port))
-        if usual.source in self.outside and not self.chance(0.1):
-            ways = [one for one in ways if IPv4Address(one[0]) in PUBLIC]
-        source = usual.source if ways else self.pick(*self.pods, *self.nodes)
-        ways = ways or [(str(service.cluster_ip), port.port)]
+        source = usual.source
+        if source in (*self.outside, *self.hosts) and not self.chance(0.1):  # no kube-proxy there
+            far = source in self.outside
+            ways = [one for one in ways if far == (IPv4Address(one[0]) in PUBLIC)
+                    and one[1] in (port.node_port, service.health_check_node_port)]  # fmt: skip
+        if not ways:
+            source = self.pick(*self.pods, *self.nodes)
+            ways = [(str(service.cluster_ip), port.port)]
         address, number = self.random.choice(ways)
         protocol = "tcp" if number == service.health_check_node_port else port.protocol
         return replace(usual, source=source, protocol=protocol, address=address, port=number,
