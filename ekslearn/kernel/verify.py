@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
-from ekslearn.cluster import HEREDOC, Cluster, Lab
-from ekslearn.errors import EkslearnError
-from ekslearn.kernel import router
+from ekslearn.cluster import Cluster, Lab
+from ekslearn.kernel import dice, router
 from ekslearn.kernel.probe import Probe, Seen
 from ekslearn.kernel.wiring import commands, netns, places
 from ekslearn.kernel.world import World
@@ -225,7 +224,10 @@ def compare(lab: Lab, wanted: list[Question], world: World) -> list[Row]:
     for one in wanted:
         probes.append(probe(*one, model.namespace(one[0]).sockets.next_port))
         traces.append(model.trace(*one))
-    force(traces, world)
+    drawn_there = filter(None, (dice.draw(step) for trace in traces for step in trace.steps))
+    for line in dice.lines(drawn_there):
+        place, _, command = line.partition("$ ")
+        world.run(place, command)
     place_of, named = {netns(place): place for place in model.places}, named_ports(lab)
     rows = []
     for question, sent, trace, seen in zip(
@@ -238,28 +240,6 @@ def compare(lab: Lab, wanted: list[Question], world: World) -> list[Row]:
             kernel=tuple(undrawn(kernel_says(seen, place_of), known)),
         ))  # fmt: skip
     return rows + [listing(model, world, place, "ip neigh show", "then") for place in lab.places]
-
-
-def force(traces: Iterable[Trace], world: World) -> None:
-    """Let the kernel's dice fall as the model's did: where a statistic match drew, a rule put first
-    sends a probe, known by its port, to the chain that the model's draw led to.
-    """
-    rules: dict[tuple[str, str], list[str]] = {}
-    for step in (step for trace in traces for step in trace.steps):
-        own = step.because.split(" ")[:2]
-        drawn = [row for row in (step.because, *step.passed_over)
-                 if "-m statistic" in row and row.split(" ")[:2] == own]  # fmt: skip
-        port, protocol = step.header.get("sport"), step.header.get("protocol")
-        if drawn and port and " -j " in step.because:
-            target = step.because.rpartition(" -j ")[2]
-            rule = f"-I {own[1]} -p {protocol} -m {protocol} --sport {port} -j {target}"
-            restore = step.show.partition("-save")[0] + "-restore --noflush"
-            into = rules.setdefault((step.place, restore), [])
-            into.append(f"*{step.stage.split()[0]}\n{rule}\nCOMMIT")
-    for (place, restore), parts in rules.items():
-        done = world.run(place, f"{restore}{HEREDOC}" + "\n".join([*parts, "EOF"]))
-        if done.status:
-            raise EkslearnError(f"{place} doesn't take the draws: {done.stderr}")
 
 
 def by_aws(trace: Trace) -> bool:

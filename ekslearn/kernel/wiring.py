@@ -121,10 +121,10 @@ def commands(lab: Lab) -> list[Command]:
     """All that builds a lab, in order: its lines, and in a cluster what AWS does between them."""
     if isinstance(lab, Cluster):
         return list(_Plugging(lab).commands())
-    return [_own(lab, at, line) for at, line in enumerate(lab.lines)]
+    return [own_command(lab, at, line) for at, line in enumerate(lab.lines)]
 
 
-def _own(lab: Lab, at: int, line: str) -> Command:
+def own_command(lab: Lab, at: int | None, line: str) -> Command:
     """A wiring line as it is, with what its command reads."""
     words, text = heredoc(line)
     place, found = split(str(words))
@@ -171,7 +171,7 @@ class _Plugging:
 
     def _line(self, at: int, line: str) -> Iterator[Command]:
         if HEREDOC in line:
-            yield _own(self._cluster, at, line)
+            yield own_command(self._cluster, at, line)
             return
         place, words = split(line)
         place = self._cluster.aliases.get(place, place)
@@ -184,7 +184,7 @@ class _Plugging:
         if words[1:2] == ["link"] and words[2:3] and words[2].startswith("del"):
             self._ports = {port: wire for port, wire in self._ports.items()
                            if (wire.place, wire.interface) != (place, words[-1])}  # fmt: skip
-        yield _own(self._cluster, at, line)
+        yield own_command(self._cluster, at, line)
 
     def _vlan(self, at: int, place: str, words: list[str]) -> Iterator[Command]:
         """``ip link add link ENI name NAME address MAC type vlan id N``: a veth instead."""

@@ -18,7 +18,7 @@ from ekslearn.errors import EkslearnError
 from ekslearn.kernel.frame import Packet
 from ekslearn.kernel.probe import Probe, Seen
 from ekslearn.kernel.space import TOOLS
-from ekslearn.kernel.wiring import argv, commands, netns, spaces
+from ekslearn.kernel.wiring import argv, commands, netns, own_command, spaces
 from ekslearn.tools import Done
 
 if TYPE_CHECKING:
@@ -126,16 +126,16 @@ class World:
         self._ask("settle")
         return done
 
-    def _build(self, lab: Lab) -> list[Done]:
-        """What each line gave. What AWS does has to succeed."""
-        wanted = commands(lab)
+    def _build(self, lab: Lab, more: Sequence[str] = ()) -> list[Done]:
+        """What each line gave; ``more`` lines, and what AWS does, have to succeed."""
+        wanted = commands(lab) + [own_command(lab, None, line) for line in more]
         asked = [(one.namespace, one.words, one.text) for one in wanted]
         listeners = [(place, netns(place), where) for place, where in lab.listeners()]
         found = [Done(*one) for one in self._ask("build", spaces(lab), asked, listeners)]
         for command, done in zip(wanted, found, strict=True):
             if command.line is None and done.status:
                 words = " ".join(command.words)
-                raise EkslearnError(f"the VPC's router: {words!r} failed: {done.stderr.strip()}")
+                raise EkslearnError(f"{command.namespace}: {words!r} failed: {done.stderr.strip()}")
         return [done for one, done in zip(wanted, found, strict=True) if one.line is not None]
 
     def run(self, place: str, command: str) -> Done:
@@ -149,14 +149,15 @@ class World:
         return [_seen(one) for one in found]
 
     def quickly(
-        self, lab: Lab, groups: Sequence[tuple[float, Sequence[Probe]]]
+        self, lab: Lab, groups: Sequence[tuple[float, Sequence[Probe]]], more: Sequence[str] = ()
     ) -> tuple[list[Done], list[list[Seen]]]:
         """Build a lab and send groups of probes, one group after the other, all in two requests.
 
-        Each group is (seconds to wait before it, its probes). Nothing settles between two lines,
-        as in a script. Returns what each line gave, and what came of each probe.
+        Each group is (seconds to wait before it, its probes); ``more`` lines are run last.
+        Nothing settles between two lines, as in a script. Returns what each line gave, and what
+        came of each probe.
         """
-        done = self._build(lab)
+        done = self._build(lab, more)
         asked = [(wait_s, [asdict(one) for one in group]) for wait_s, group in groups]
         found = self._ask("rounds", asked)
         return done, [[_seen(one) for one in group] for group in found]

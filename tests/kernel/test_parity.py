@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import ekslearn
+from ekslearn import data_path
 from ekslearn.kernel import World
+from ekslearn.linux.conntrack import Conntrack, rewritten
+from ekslearn.linux.packet import Skb
+from ekslearn.scenario import load
 from tests.kernel.kept import FILES, question, read, wires, words
 from tests.kernel.labs import modelled
-from tests.parity import clusters
+from tests.parity import clusters, services
 from tests.parity.packets import Case, Tally, differences, play, same, shrink
 from tests.parity.text import Disagreement, confirmed
 from tests.parity.wirings import Question, Wiring
@@ -107,6 +113,72 @@ def test_a_sample_of_random_clusters_agrees(world: World) -> None:
     assert not tally.found, "\n".join(tally.found)
     assert tally.probes > 30 * tally.labs
     assert {"vpc route send to local", "ip rule 512"} < tally.features.keys()
+
+
+@pytest.mark.kernel
+def test_a_sample_of_random_services_agrees(world: World) -> None:
+    tally, end, seed = Tally(), time.monotonic() + SAMPLE_S / 2, FIRST
+    while time.monotonic() < end or tally.labs < FEWEST / 2:
+        services.play(seed, world, tally)
+        seed += 1
+    assert not tally.found, "\n".join(tally.found)
+    assert {"nat KUBE-SVC: to KUBE-SEP", "nat KUBE-SEP: DNAT"} < tally.features.keys()
+    assert not services.unfair(tally.features)
+
+
+def test_dice_that_favour_one_endpoint_are_found() -> None:
+    fair = Counter({f"draw {n} of 3": 400 for n in (1, 2, 3)})
+    assert not services.unfair(fair)
+    # 1/4, then 1/3: the chances of one endpoint more than there are
+    off = Counter({"draw 1 of 3": 300, "draw 2 of 3": 300, "draw 3 of 3": 600})
+    assert services.unfair(off)
+    assert services.unfair(Counter({"draw 1 of 2": 100}))
+
+
+PLANTED = {
+    "no hairpin mark": "iptables -t nat -D {sep} 1",
+    "no mark from outside": "iptables -t nat -D {ext} 1",
+    "connmark behind its restore": "iptables -t mangle -A PREROUTING -i eth0 -j CONNMARK"
+                                   " --set-xmark 0x0/0x80",
+}  # fmt: skip
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_fault_planted_in_kube_proxys_rules_is_found(world: World, fault: str) -> None:
+    """Only the kernel has it: then both can't agree."""
+    lab, questions = ekslearn.load("services"), list[Question]()
+    if fault.startswith("connmark"):  # it matters where the client's address is left alone
+        text = data_path("scenarios/services.yaml").read_text(encoding="utf-8")
+        lab = load(text.replace("type: NodePort", "type: NodePort\n  externalTrafficPolicy: Local"))
+    for _ in range(6):
+        questions += [Question("shop/web-1", "tcp", "172.20.45.6", 80),
+                      Question("laptop", "tcp", "10.0.1.10", 31380)]  # fmt: skip
+    case = Case(lab, questions, services.ServiceWatch)
+    groups = case.model()
+    assert not differences(case, groups, world)
+    names = {"sep": "KUBE-SEP-5RNPZ3PAGTXMEYKA", "ext": "KUBE-EXT-67NZLRHBNDSAWJRO"}
+    case.lab = lab.copy()
+    case.lab.lines.append("node-a$ " + PLANTED[fault].format(**names))
+    assert differences(case, groups, world)
+
+
+@pytest.mark.kernel
+def test_dnat_undone_before_routing_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that turns an answer's source back too early takes another route than the kernel."""
+    lab = ekslearn.load("services")
+    case = Case(lab, [Question("laptop", "tcp", "10.0.1.10", 31380)] * 6)
+    assert not differences(case, case.model(), world)
+    right = Conntrack.translate
+
+    def early(self: Conntrack, hook: str, skb: Skb) -> bool:
+        done = right(self, hook, skb)
+        if hook == "PREROUTING" and skb.binding and skb.binding.is_reply:
+            skb.packet = rewritten(skb.packet, skb.binding.goal, "source")
+        return done
+
+    monkeypatch.setattr(Conntrack, "translate", early)
+    assert differences(case, case.model(), world)
 
 
 @pytest.mark.kernel

@@ -66,6 +66,10 @@ VARIABLES: tuple[tuple[float, str, tuple[str, ...]], ...] = (
 class Clustering:
     """One random cluster, and the probes to send in it. ``connmark`` fixes who marks."""
 
+    COUNTS: tuple[int, ...] = (0, 2, 5, 8, 12, 20, 40)  # how many pods
+    # How often there are security groups, a network ACL, and something is broken.
+    GROUPED, GUARDED, BROKEN = 0.25, 0.12, 0.55
+
     def __init__(self, seed: int, probes: int = PROBES, connmark: str = "") -> None:
         self.random = Random(f"cluster {seed}")
         self.custom, self.branches = self.chance(0.15), self.chance(0.15)
@@ -90,7 +94,7 @@ class Clustering:
         self._machines()
         self._pods()
         self._services()
-        if self.chance(0.55):
+        if self.chance(self.BROKEN):
             for _ in range(self.random.choice((1, 1, 2, 3))):
                 self.random.choice(list(self._alterations(self.pick(*self.nodes))))()
         self.open: dict[str, list[tuple[str, int]]] = {}
@@ -120,7 +124,7 @@ class Clustering:
         more = "100.64.0.0/16" if self.custom else "10.1.0.0/16" if self.chance(0.2) else ""
         if more:
             vpc.add_cidr(more)
-        if self.branches or self.chance(0.25):
+        if self.branches or self.chance(self.GROUPED):
             self._groups(vpc)
         roads = self._roads()
         firsts = (("", "igw", "igw", "nat", "nat"), ("", "tgw", "nat"))[self.chance(0.25)]
@@ -179,7 +183,7 @@ class Clustering:
         ))  # fmt: skip
 
     def _acl(self, name: str) -> NetworkAcl | None:
-        if not self.chance(0.12):
+        if not self.chance(self.GUARDED):
             return None
         ways = []
         for _ in ("ingress", "egress"):
@@ -234,7 +238,7 @@ class Clustering:
                     self.lab.listen(name, f"0.0.0.0:{port}/{protocol}")
 
     def _pods(self) -> None:
-        for number in range(self.random.choice((0, 2, 5, 8, 12, 20, 40))):
+        for number in range(self.random.choice(self.COUNTS)):
             ports = tuple((port, protocol) for protocol, port in SERVICES if self.chance(0.9))
             host = self.chance(0.05)
             ports = ((8000 + number, "tcp"),) if host else ports
@@ -400,9 +404,9 @@ def modes(lab: Cluster) -> set[str]:
     return {f"in a cluster with {name}" for name, so in found.items() if so}
 
 
-def asked(made: Clustering) -> tuple[Case, list[Group]]:
+def asked(made: Clustering, watch: type[Watch] = ClusterWatch) -> tuple[Case, list[Group]]:
     """Ask the model, with what a count needs."""
-    case = Case(made.lab, made.questions, ClusterWatch)
+    case = Case(made.lab, made.questions, watch)
     groups = case.model()
     more = modes(made.lab)
     for group in groups:
@@ -412,7 +416,12 @@ def asked(made: Clustering) -> tuple[Case, list[Group]]:
 
 def play(seed: int, world: World, tally: Tally, *, probes: int = PROBES) -> None:
     """Compare one random cluster."""
-    case, groups = asked(Clustering(seed, probes))
+    played(Clustering(seed, probes), ClusterWatch, f"cluster {seed}", world, tally)
+
+
+def played(made: Clustering, watch: type[Watch], name: str, world: World, tally: Tally) -> None:
+    """Compare a cluster with the kernel, and count."""
+    case, groups = asked(made, watch)
     tally.add(groups)
     try:
         found = differences(case, groups, world)
@@ -424,10 +433,10 @@ def play(seed: int, world: World, tally: Tally, *, probes: int = PROBES) -> None
         tally.found.append(str(error))
         return
     if found:
-        tally.found.append(f"cluster {seed}, {len(found)} probes: {found[0].diff()}")
+        tally.found.append(f"{name}, {len(found)} probes: {found[0].diff()}")
 
 
-def main() -> None:
+def main(play: Callable[[int, World, Tally], None] = play) -> None:
     """Play seeds FIRST, FIRST + 1, … and print each disagreement."""
     first, count = int(sys.argv[1]), int(sys.argv[2])
     tally, started = Tally(), time.monotonic()

@@ -249,3 +249,34 @@ def _words(decision: Decision) -> Iterator[str]:
             yield name
     if "proxy ARP is" in decision.verdict:
         yield "sysctl proxy_arp"
+
+
+KINDS = re.compile(r"(KUBE-(?:SVC|SVL|EXT|SEP))-[A-Z2-7]{16}")  # chains of one Service's port
+
+
+def decided_by_proxy(decision: Decision) -> Iterator[str]:
+    """What kube-proxy's rules decided here: the kind of chain and what its row did."""
+    row = decision.row
+    if isinstance(row, nf.Walk) and row.rule and row.chain.startswith("KUBE-"):
+        does = next((name for name in _walk(row) if name.startswith("target")), "target none")
+        if isinstance(row.rule.target, nf.Jump):
+            does = f"to {_kind(row.rule.target.chain)}"
+        yield f"{row.table} {_kind(row.chain)}: {does.removeprefix('target ')}"
+
+
+def _kind(chain: str) -> str:
+    return KINDS.sub(r"\1", chain)
+
+
+WANTED_OF_SERVICES = [
+    "nat KUBE-SERVICES: to KUBE-SVC", "nat KUBE-SERVICES: to KUBE-SVL",
+    "nat KUBE-SERVICES: to KUBE-NODEPORTS", "nat KUBE-SERVICES: to KUBE-EXT",
+    "nat KUBE-NODEPORTS: to KUBE-EXT", "nat KUBE-EXT: to KUBE-MARK-MASQ",
+    "nat KUBE-EXT: to KUBE-SVC", "nat KUBE-EXT: to KUBE-SVL", "nat KUBE-SVC: to KUBE-SEP",
+    "nat KUBE-SVL: to KUBE-SEP", "nat KUBE-SEP: to KUBE-MARK-MASQ", "nat KUBE-SEP: DNAT",
+    "nat KUBE-MARK-MASQ: MARK", "nat KUBE-POSTROUTING: RETURN", "nat KUBE-POSTROUTING: MARK",
+    "nat KUBE-POSTROUTING: MASQUERADE --random-fully", "filter KUBE-SERVICES: REJECT 3",
+    "filter KUBE-SERVICES: DROP", "filter KUBE-EXTERNAL-SERVICES: REJECT 3",
+    "filter KUBE-EXTERNAL-SERVICES: DROP", "filter KUBE-FORWARD: ACCEPT",
+    "filter KUBE-NODEPORTS: ACCEPT",
+]  # fmt: skip

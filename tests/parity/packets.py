@@ -12,7 +12,7 @@ import difflib
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from errno import EPERM
 from ipaddress import IPv4Address
@@ -20,12 +20,13 @@ from typing import Any
 
 from ekslearn.cluster import Lab
 from ekslearn.errors import EkslearnError
-from ekslearn.kernel import World
+from ekslearn.kernel import World, dice
 from ekslearn.kernel.probe import Probe, Seen
 from ekslearn.kernel.verify import LIMITED, kernel_says, model_says, named_ports, undrawn
 from ekslearn.kernel.wiring import netns
 from ekslearn.linux import Decision, Link, NetworkNamespace, Packet
 from ekslearn.linux.ip import Ip
+from ekslearn.linux.netfilter import ChainRule, Chance, Walk
 from ekslearn.linux.packet import Skb
 from ekslearn.trace import Recording, Trace, _teller, _verdict
 from tests.parity.coverage import decided, remembers
@@ -47,6 +48,7 @@ class Watch(Recording):
         self.limited: Counter[tuple[str, str, int]] = Counter()
         self.disturbs = False
         self.turned_later = False  # what follows the handshake brings another redirect
+        self.draws: list[dice.Draw] = []
         self.came: dict[str, str] = {}  # namespace: the link its last packet came in by
 
     def sighting(self, namespace: NetworkNamespace, link: Link, way: str, packet: Packet) -> None:
@@ -70,10 +72,23 @@ class Watch(Recording):
             self.lost = f"{prefix}{decision.namespace.name}: {decision.verdict}"
         self.decided |= decided(decision)
         self.disturbs |= remembers(decision)
+        if isinstance(decision.row, Walk) and any(map(chancy, rows_of(decision.row))):
+            self.draws += filter(None, map(dice.draw, self._walk_step(decision, leg, decision.row)))
         came = self.came.get(decision.namespace.name, "")
         turned = decision.verdict.partition(" via ")[0] == f"forward through {came}"
         if turned and not decision.namespace.sysctls.either(came, "send_redirects"):
             self.decided.add("sysctl send_redirects")
+
+
+def rows_of(walk: Walk) -> Iterator[ChainRule]:
+    """The rows of a chain that a packet met at one step."""
+    yield from (seen.rule for seen in walk.passed_over)
+    yield from [walk.rule] if walk.rule else []
+
+
+def chancy(rule: ChainRule) -> bool:
+    """Whether dice are thrown for a row."""
+    return any(isinstance(match, Chance) for match in rule.matches)
 
 
 def _counted(self: Ip, skb: Skb, icmp: tuple[int, int], *words: str, **more: Any) -> None:
@@ -97,6 +112,7 @@ class Asked:
     says: tuple[str, ...]
     verdict: str
     decided: frozenset[str]
+    draws: tuple[dice.Draw, ...] = ()
 
 
 @dataclass(slots=True)
@@ -141,8 +157,8 @@ class Case:
             # A redirect takes away the tokens for errors too (ip_rt_send_redirect).
             if near and (many or any(k[:2] in turned for k in watch.limited if k[2] == 3)):
                 continue
-            if watch.turned_later:
-                continue
+            if watch.turned_later or any(one.sport != asked.probe.sport for one in watch.draws):
+                continue  # the second: who can't be known by its port can't be helped to draw alike
             lab = trial
             turns = [key for key in watch.limited if key[2] == 5]
             # ip_rt_send_redirect: the n-th waits 20 ms times 2^n after the one before.
@@ -184,7 +200,8 @@ def ask(lab: Lab, question: Question, watch: Watch | None = None) -> tuple[Asked
         size=question.size,
     )  # fmt: skip
     says = normal(model_says(trace), lab, probe)
-    return Asked(question, probe, says, verdict, frozenset(watch.decided)), watch
+    found = frozenset(watch.decided), tuple(watch.draws)
+    return Asked(question, probe, says, verdict, *found), watch
 
 
 def after_the_handshake(lab: Lab, source: str, syn: Packet) -> set[tuple[str, str, int]]:
@@ -261,8 +278,9 @@ class Refused(EkslearnError):
 def differences(case: Case, groups: list[Group], world: World) -> list[Difference]:
     """Ask the kernel what the model was asked; every probe whose answers differ."""
     done, found = world.quickly(
-        case.lab, [(group.wait_s, [one.probe for one in group.asked]) for group in groups]
-    )
+        case.lab, [(group.wait_s, [one.probe for one in group.asked]) for group in groups],
+        dice.lines(one for group in groups for asked in group.asked for one in asked.draws),
+    )  # fmt: skip
     for line, one in zip(case.lab.lines, done, strict=True):
         if one.status:
             raise Refused(f"{case.lab.name}: the kernel refused {line!r}: {one.stderr.strip()}")

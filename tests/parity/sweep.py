@@ -1,8 +1,8 @@
 """``make sweep``: the whole comparison of model and kernel, by two processes, with its counts.
 
-``python -m tests.parity.sweep [--labs N] [--clusters N] [--commands N] [--first SEED]
-[--workers N] [--minutes N]``. Status 0 if nothing disagrees, every feature decided something, and
-the shares are as they should be.
+``python -m tests.parity.sweep [--labs N] [--clusters N] [--services N] [--commands N]
+[--first SEED] [--workers N] [--minutes N]``. Status 0 if nothing disagrees, every feature decided
+something, the shares are as they should be, and the dice that picked endpoints were fair.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from queue import Empty
 from typing import Any
 
 from ekslearn.kernel import World
-from tests.parity import clusters, iptables_text, text
-from tests.parity.coverage import WANTED, WANTED_OF_CLUSTERS
+from tests.parity import clusters, iptables_text, services, text
+from tests.parity.coverage import WANTED, WANTED_OF_CLUSTERS, WANTED_OF_SERVICES
 from tests.parity.packets import VERDICTS, Tally, play
 from tests.parity.real import Real
 
 DELIVERED, EACH = 0.40, 0.01  # the least shares of probes: delivered, and any verdict
-LABS, CLUSTERS, COMMANDS = 1000, 300, 10_000
+LABS, CLUSTERS, SERVICES, COMMANDS = 1000, 300, 280, 10_000
 BATCH, SEQUENCES = 10, 5  # labs played in one world; command sequences in one
 LIMIT_MIN = 60.0
 PATIENCE_S = 900
 
 
 # What plays random probes, by the kind of a job, and what its features are.
-PLAYED = {"packets": play, "clusters": clusters.play}
-NAMES = {"packets": ("labs", WANTED), "clusters": ("clusters", WANTED_OF_CLUSTERS)}
+PLAYED = {"packets": play, "clusters": clusters.play, "services": services.play}
+NAMES = {"packets": ("labs", WANTED), "clusters": ("clusters", WANTED_OF_CLUSTERS),
+         "services": ("clusters with Services", WANTED_OF_SERVICES)}  # fmt: skip
 
 
 def _worker(jobs: Any, results: Any, end: float) -> None:
@@ -103,6 +104,7 @@ def report(kind: str, total: Tally) -> list[str]:
     print("\nprobes that a feature decided:")
     for feature in sorted({*wanted, *total.features}):
         print(f"{total.features[feature]:8}  {feature}")
+    wrong += services.unfair(total.features)
     return wrong + [f"{one} decided nothing" for one in wanted if not total.features[one]]
 
 
@@ -158,12 +160,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Compare the model with the real kernel.")
     parser.add_argument("--labs", type=int, default=LABS)
     parser.add_argument("--clusters", type=int, default=CLUSTERS)
+    parser.add_argument("--services", type=int, default=SERVICES)
     parser.add_argument("--commands", type=int, default=COMMANDS)
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--minutes", type=float, default=LIMIT_MIN, help="begin nothing later")
     chosen = parser.parse_args()
-    counts = {"packets": chosen.labs, "clusters": chosen.clusters}
+    counts = {"packets": chosen.labs, "clusters": chosen.clusters, "services": chosen.services}
     return run(counts, chosen.commands, chosen.first, chosen.workers, chosen.minutes * 60)
 
 
