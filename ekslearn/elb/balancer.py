@@ -172,6 +172,10 @@ class LoadBalancer:
         return chosen, VpcRow(words + ("; none is healthy: fail open" if open_ else ""),
                               tuple(passed))  # fmt: skip
 
+    def listening(self, port: int) -> Listener:
+        """The listener on a TCP port."""
+        return next(each for each in self.listeners if each.port == port and "tcp" in each.carries)
+
     def _listeners(self, packet: Packet) -> list[Listener]:
         """Who takes a packet: one, or nobody."""
         return [each for each in self.listeners
@@ -198,11 +202,10 @@ class LoadBalancer:
     def serve(self, packet: Packet) -> tuple[str, str]:
         """Accept a connection, open one to a target, and give on what that answers."""
         eni = next(each for each in self.enis.values() if each.primary == packet.dst)
-        listener = self._listeners(packet)[0]
+        listener = self.listening(packet.dport or 0)
         target = self._pick(packet, eni, listener)
-        http = listener.protocol.startswith("HTTP")
         if target is None:
-            return self._fails(packet, UNAVAILABLE if http else "", "refused", "no target")
+            return self._fails(packet, self.status(listener, "none"), "refused", "no target")
         self.chosen[tuple_of(packet)] = target
         header = _header(listener, packet)
         words = f"to {target} from {eni.primary}:{self._ns.sockets.next_port}"
@@ -218,10 +221,18 @@ class LoadBalancer:
             return answer.data, answer.meaning
         told = [each for each in client.answers if each.meaning]
         why = f"{target} {'refused the connection' if told else 'did not answer'}"
-        status, meaning = (BAD_GATEWAY, "refused") if told else (LATE, "dropped")
-        if self.kind == CLB:  # its guide knows no 502 for this
-            status = LATE if http else ""
-        return self._fails(packet, status, meaning, why)
+        meaning = "refused" if told else "dropped"
+        return self._fails(packet, self.status(listener, meaning), meaning, why)
+
+    def status(self, listener: Listener, how: str) -> str:
+        """What a proxy tells a browser: no target ("none"), one that "refused" or was "dropped".
+
+        Over TCP it tells nothing, and closes. A Classic one's guide knows no 502 for this.
+        """
+        if not listener.protocol.startswith("HTTP"):
+            return ""
+        refused = LATE if self.kind == CLB else BAD_GATEWAY
+        return {"none": UNAVAILABLE, "refused": refused, "dropped": LATE}[how]
 
     def _fails(self, packet: Packet, status: str, meaning: str, why: str) -> tuple[str, str]:
         said = f"answer {status}" if status else "close the connection"

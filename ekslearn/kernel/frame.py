@@ -21,11 +21,15 @@ ICMP_ERRORS = (3, 4, 5, 11, 12)  # unreachable, quench, redirect, time exceeded,
 TAG = b"ekslearn "  # a payload begins with this and eight hexadecimal digits
 TAGGED = re.compile(TAG + rb"([0-9a-f]{8})")
 SEQUENCE = 0x10000000  # a mark's first sequence number; each mark has a room of 4,096
+HOP = 2048  # of it, for the connection that a proxy opens in a probe's name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packet:
-    """One IPv4 packet of a probe, as a wire shows it. ``leg`` is "request" or "reply"."""
+    """One IPv4 packet of a probe, as a wire shows it. ``leg`` is "request" or "reply".
+
+    ``hop`` is 1 in the connection that a proxy opens in the probe's name, else 0.
+    """
 
     mark: int
     leg: str
@@ -37,6 +41,7 @@ class Packet:
     ttl: int
     icmp: tuple[int, int] | None = None
     flags: int = 0  # TCP's; 0 for the others
+    hop: int = 0
 
 
 def payload(mark: int) -> bytes:
@@ -44,9 +49,14 @@ def payload(mark: int) -> bytes:
     return TAG + b"%08x" % mark
 
 
-def sequence(mark: int) -> int:
+def sequence(mark: int, hop: int = 0) -> int:
     """The sequence number of a TCP probe's SYN."""
-    return SEQUENCE + (mark << 12) & 0xFFFFFFFF
+    return SEQUENCE + (mark << 12) + hop * HOP & 0xFFFFFFFF
+
+
+def mark_of(number: int) -> int:
+    """The mark that a sequence number of a conversation's beginning belongs to."""
+    return (number - SEQUENCE & 0xFFFFFFFF) >> 12
 
 
 def read(frame: bytes) -> Packet | None:
@@ -66,7 +76,7 @@ def _ipv4(data: bytes, quoted: bool = False) -> Packet | None:
     if fragment & 0x1FFF or protocol not in NAMES or len(body) < 8:
         return None
     icmp, ports, flags = None, (None, None), 0
-    found: tuple[int, str] | None
+    found: tuple[int, str] | tuple[int, str, int] | None
     if protocol == TCP:
         found = _tcp(body)
         ports = struct.unpack_from("!HH", body)
@@ -78,7 +88,7 @@ def _ipv4(data: bytes, quoted: bool = False) -> Packet | None:
         icmp = (body[0], body[1])
         if body[0] in ICMP_ERRORS and not quoted:
             inner = _ipv4(body[8:], quoted=True)
-            found = (inner.mark, "reply") if inner else None
+            found = (inner.mark, "reply", inner.hop) if inner else None
         else:
             found = _tagged(body[8:], "request" if body[0] == ECHO else "reply")
     if not found:
@@ -86,7 +96,7 @@ def _ipv4(data: bytes, quoted: bool = False) -> Packet | None:
     return Packet(
         mark=found[0], leg=found[1], src=inet_ntoa(data[12:16]), sport=ports[0],
         dst=inet_ntoa(data[16:20]), dport=ports[1], protocol=NAMES[protocol], ttl=data[8],
-        icmp=icmp, flags=flags,
+        icmp=icmp, flags=flags, hop=found[2] if len(found) > 2 else 0,
     )  # fmt: skip
 
 
@@ -95,7 +105,7 @@ def _tagged(data: bytes, leg: str) -> tuple[int, str] | None:
     return (int(found[1], 16), leg) if found else None
 
 
-def _tcp(body: bytes) -> tuple[int, str] | None:
+def _tcp(body: bytes) -> tuple[int, str, int] | None:
     """SYN, SYN-ACK and RST; the rest of a conversation is beyond the model's one probe.
 
     A quotation may end after 8 bytes (RFC 792): then only the sequence number is there.
@@ -114,6 +124,6 @@ def _tcp(body: bytes) -> tuple[int, str] | None:
     return None
 
 
-def _marked(number: int, leg: str) -> tuple[int, str] | None:
-    mark, rest = divmod(number - SEQUENCE & 0xFFFFFFFF, 1 << 12)
-    return None if rest else (mark, leg)
+def _marked(number: int, leg: str) -> tuple[int, str, int] | None:
+    hop, rest = divmod(number - SEQUENCE & 0xFFF, HOP)
+    return None if rest else (mark_of(number), leg, hop)

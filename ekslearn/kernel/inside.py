@@ -23,6 +23,7 @@ from ekslearn.kernel import space
 from ekslearn.kernel.capture import Ring
 from ekslearn.kernel.listener import Listeners
 from ekslearn.kernel.probe import Probe, Round
+from ekslearn.kernel.proxy import Proxies
 from ekslearn.kernel.router import SPACE
 
 # What no wire shows, set on every interface before probes go out: a neighbor that doesn't answer
@@ -44,6 +45,7 @@ class Inside:
     def __init__(self) -> None:
         self.selector = selectors.DefaultSelector()
         self.listeners = Listeners(self.selector)
+        self.proxies = Proxies(self.selector)
         self.namespaces: list[str] = []
         self.marks = 0
 
@@ -58,6 +60,7 @@ class Inside:
     def clear(self) -> None:
         """Remove every namespace and listener."""
         self.listeners.close()
+        self.proxies.close()
         while self.namespaces:
             space.remove(self.namespaces.pop())
 
@@ -99,6 +102,8 @@ class Inside:
             for wait_s, probes in groups:
                 self._idle(wait_s)
                 first, self.marks = self.marks, self.marks + len(probes)
+                self.proxies.wanted |= {first + at: probe["proxied"]
+                                        for at, probe in enumerate(probes)}  # fmt: skip
                 seen = Round(self.selector, rings).run([Probe(**one) for one in probes], first)
                 found.append([asdict(one) for one in seen])
         finally:
@@ -115,6 +120,15 @@ class Inside:
             time.sleep(min(left, 0.02))
             for key, _ in self.selector.select(0):
                 key.data()
+
+    def balance(self, proxies: list[Any]) -> None:
+        """Open the listeners of proxies: namespace, address and port of each."""
+        for one in proxies:
+            self.proxies.open(*one)
+
+    def steer(self, commands: list[Any]) -> list[tuple[str, str, int]]:
+        """Run programs that read something."""
+        return space.spawn_all(commands)
 
     def build(
         self, namespaces: list[str], commands: list[Any], listeners: list[Any]

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ekslearn.kernel import frame
+from ekslearn.kernel.balancer import Proxied
 from ekslearn.kernel.capture import Captured, Ring
 from ekslearn.kernel.frame import Packet
 from ekslearn.kernel.space import entered
@@ -43,7 +44,8 @@ class Probe:
     """What to send: from which namespace and port (or ICMP id), to where.
 
     ``size`` is the whole IP packet in bytes, for ICMP and UDP; with it the packet must not be
-    fragmented. None sends as little as there is to say.
+    fragmented. None sends as little as there is to say. ``proxied`` is what a proxy on its way is
+    to do (``balancer.Proxied``).
     """
 
     namespace: str
@@ -53,6 +55,7 @@ class Probe:
     sport: int = 0
     ttl: int = 64
     size: int | None = None
+    proxied: Proxied | None = None
 
 
 @dataclass(slots=True)

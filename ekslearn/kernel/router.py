@@ -24,6 +24,7 @@ from ipaddress import IPv4Network
 
 from ekslearn.cluster import Cluster, Wire
 from ekslearn.fabric import PATH_MTU, PRIVATE
+from ekslearn.kernel import balancer
 from ekslearn.vpc.model import NAT_GATEWAY
 from ekslearn.vpc.security import SecurityRule
 
@@ -31,7 +32,7 @@ SPACE = "aws_vpc"  # no Kubernetes name holds an underscore
 # The ways, as marks: within the subnet, within the VPC, and by the gateways. Of those, 4 is what
 # translates nothing, 16 what does.
 MARKS = {"near": 1, "local": 2, "tgw": 4, "pcx": 4 | 8, "igw": 16, "nat": 16 | 32}
-IGW, NAT = (f"-m mark --mark {MARKS[way]}" for way in ("igw", "nat"))
+IGW, NAT = (f"-m mark --mark {MARKS[way]}/0xff" for way in ("igw", "nat"))
 INSIDE, INTERNET, BEYOND, ASKED, FIRST = 1, 2, 3, 99, 100  # tables; a subnet's ARP from FIRST on
 NOT_PUBLIC = ",".join(map(str, PRIVATE))
 NOT_CARRIED = "169.254.0.0/16,224.0.0.0/4,255.255.255.255"
@@ -50,6 +51,7 @@ class Router:
         self.vpc, self.subnets = cluster.vpc, list(cluster.vpc.subnets.values())
         self.enis = {port: self.vpc.enis[one.eni] for port, one in ports.items() if one.eni}
         self.at = {port: self.subnets.index(eni.subnet) for port, eni in self.enis.items()}
+        self.networks = balancer.ports(cluster, self.enis)
         self.hosts = {port: one for port, one in ports.items() if not one.eni}
         self.outside = cluster.fabric.outside
         enis = self.vpc.enis.values()
@@ -83,6 +85,7 @@ class Router:
         yield f"rule add pref 60 lookup {INTERNET}"
 
     def _routes(self) -> Iterator[str]:
+        yield from balancer.routed(self.enis, self.networks)
         for cidr in self.vpc.cidrs:
             yield f"route add blackhole {cidr} table {INSIDE}"
         for port, eni in self.enis.items():
@@ -111,6 +114,7 @@ class Router:
 
     def _ways(self) -> Iterator[str]:
         """By which way a packet goes: the subnets' route tables."""
+        yield from balancer.marked(self.networks)
         yield from (f"-A PREROUTING -i {port} -g table{at}" for port, at in self.at.items())
         yield from (f"-A PREROUTING -i {port} -g outside" for port in self.hosts)
         yield f"-A outside -d {NAT_GATEWAY} -g nat"
@@ -127,13 +131,13 @@ class Router:
         yield from (f"-A outside -s {NOT_PUBLIC} -j DROP", "-A outside -g igw")
         yield f"-A igw -d {NAT_GATEWAY} -g nat"
         for way, mark in MARKS.items():
-            yield f"-A {way} -j MARK --set-mark {mark}"
+            yield f"-A {way} -j MARK --set-xmark {mark}/0xff"
             yield f"-A {way} -j CT --zone {max(mark, MARKS['local'])}"
             yield f"-A {way} -j ACCEPT"
 
     def _filters(self) -> Iterator[str]:
         """What AWS drops, each where the packet looks as AWS sees it."""
-        far = f"-m mark ! --mark {MARKS['near']}"
+        far = f"-m mark ! --mark {MARKS['near']}/0xff"
         yield from ("-A PREROUTING -j TTL --ttl-inc 1", "-A FORWARD -o lo -j DROP")
         yield f"-A PREROUTING {NAT} -m conntrack --ctstate INVALID -j DROP"
         for port in self.hosts:
@@ -166,6 +170,8 @@ class Router:
                     verdict = "DROP" if rule.deny else "RETURN"
                     yield f"-A acl{at}{end} {far} {rule.cidr} {_traffic(rule)} -j {verdict}"
                 yield f"-A acl{at}{end} -j DROP"
+            if far == "-s":
+                yield from balancer.members(self.groups, self.enis, self.networks, self._chain)
             for eni, held in self.held.items():
                 for name in (self._chain(group.name) for group in eni.security_groups):
                     yield from (f"-A {name}{far} {far} {ip} -j ACCEPT" for ip in held)

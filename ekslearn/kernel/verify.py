@@ -6,12 +6,13 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
 from ekslearn.cluster import Cluster, Lab
-from ekslearn.kernel import dice, router
+from ekslearn.kernel import balancer, dice, router
+from ekslearn.kernel.frame import Packet
 from ekslearn.kernel.probe import Probe, Seen
 from ekslearn.kernel.wiring import commands, netns, places
 from ekslearn.kernel.world import World
@@ -26,7 +27,7 @@ LISTINGS = ("ip link show", "ip addr show", "ip rule show", "ip route show table
 LIMITED = {(3, 0), (3, 1), (3, 13), (5, 0), (5, 1)}  # ICMP the kernel limits for each source
 MOST = 500  # probes of one verify; of a lab that has more to ask, so many are drawn
 KERNEL, AWS = "kernel", "AWS as documented"  # whose word the right side is
-PARTS = ("vpc", "internet", "outside", "tgw", "pcx")  # stages of a trace that are AWS's
+PARTS = ("vpc", "internet", "outside", "tgw", "pcx", "elb")  # stages of a trace that are AWS's
 EDGES = ("vpc igw", "vpc nat", "vpc mtu")  # stages at which AWS changes or makes a packet
 FIRST_PORT, LAST_PORT = 40000, 65000  # in a cluster each place asks from ports of its own
 FEW = 10  # disagreements that may be a stall of the machine
@@ -98,7 +99,7 @@ def verify(lab: Lab, *, world: World | None = None) -> Report:
         with World() as world:
             return verify(lab, world=world)
     world.build(lab)
-    scratch, notes = lab.copy(), dict.fromkeys(one.note for one in commands(lab) if one.note)
+    scratch, notes = fresh(lab), dict.fromkeys(one.note for one in commands(lab) if one.note)
     rows = [listing(scratch, world, place, one) for place in lab.places for one in LISTINGS]
     for at, wanted in enumerate(rounds(lab)):
         if at:
@@ -132,6 +133,9 @@ class Asking:
         ports: dict[str, dict[str, None]] = {}
         for place, where in listeners:
             ports.setdefault(place, {})[where.rpartition(":")[2]] = None
+        for each in balancer.balancers(lab):
+            ports[each.place] = {f"{one.port}/{protocol}": None for one in each.listeners
+                                 for protocol in one.carries}  # fmt: skip
         self.own: dict[str, list[str]] = {}
         self.all, ends = [NOWHERE], {}
         for place in self.places:
@@ -215,15 +219,18 @@ def rounds(lab: Lab) -> Iterator[list[Question]]:
 
 def compare(lab: Lab, wanted: list[Question], world: World) -> list[Row]:
     """Ask the model and the freshly built kernel the same, in the same order."""
-    model = lab.copy()
+    model = fresh(lab)
     if isinstance(lab, Cluster):  # a NAT gateway's port is free again sooner here than there
         for at, place in enumerate(lab.places):
             room = (LAST_PORT - FIRST_PORT) // len(lab.places)
             model.namespace(place).sockets.next_port = FIRST_PORT + room * at
     traces, probes = [], []
     for one in wanted:
-        probes.append(probe(*one, model.namespace(one[0]).sockets.next_port))
+        sport = model.namespace(one[0]).sockets.next_port
         traces.append(model.trace(*one))
+        passed = balancer.proxied(model, traces[-1])
+        probes.append(replace(probe(*one, sport), proxied=passed))
+    world.steer(list(balancer.steering(model, router.SPACE, {each.sport for each in probes})))
     drawn_there = filter(None, (dice.draw(step) for trace in traces for step in trace.steps))
     for line in dice.lines(drawn_there):
         place, _, command = line.partition("$ ")
@@ -242,10 +249,22 @@ def compare(lab: Lab, wanted: list[Question], world: World) -> list[Row]:
     return rows + [listing(model, world, place, "ip neigh show", "then") for place in lab.places]
 
 
+def fresh(lab: Lab) -> Lab:
+    """A copy in which health checks have left no neighbors and connections behind."""
+    model = lab.copy()
+    for place in model.places if balancer.balancers(lab) else ():
+        namespace = model.namespace(place)
+        namespace.conntrack.flush()
+        for link in namespace.links.values():
+            namespace.neighbors.forget(link, permanent=False)
+    return model
+
+
 def by_aws(trace: Trace) -> bool:
     """Whether AWS dropped, answered or translated the probe, or what came of it."""
     steps = [step for step in trace.steps if step.stage.split()[0] in PARTS]
-    return any(step.stage in EDGES or step.decision in trace.reason for step in steps)
+    return any(step.stage in EDGES or step.stage.startswith("elb ")
+               or step.decision in trace.reason for step in steps)  # fmt: skip
 
 
 def listing(lab: Lab, world: World, place: str, command: str, when: str = "listing") -> Row:
@@ -316,6 +335,8 @@ def model_says(trace: Trace) -> Iterator[str]:
     if trace.verdict == "delivered" and trace.request and trace.request[-1].protocol != "icmp":
         last = trace.request[-1]
         yield f"answer {last.place} {last.src} {last.sport}"
+    elif trace.verdict == "refused" and trace.answer:  # a proxy's word for it
+        yield f"answer {trace.answer}"
 
 
 def kernel_says(seen: Seen, place_of: dict[str, str]) -> Iterator[str]:
@@ -323,8 +344,7 @@ def kernel_says(seen: Seen, place_of: dict[str, str]) -> Iterator[str]:
     for leg in ("request", "reply"):
         yield from _redirected_once(
             _sighting(leg, place_of[namespace], interface, direction, packet)
-            for namespace, interface, direction, packet in seen.packets
-            if packet.leg == leg
+            for namespace, interface, direction, packet in by_hop(seen, leg)
         )
     outcome = seen.outcome
     # The sender's own firewall, or a veth whose other end takes less: gone all the same.
@@ -333,6 +353,12 @@ def kernel_says(seen: Seen, place_of: dict[str, str]) -> Iterator[str]:
     yield f"outcome {'error' if outcome.startswith('error ') else outcome}"
     if seen.answer:
         yield f"answer {seen.answer}"
+
+
+def by_hop(seen: Seen, leg: str) -> list[tuple[str, str, str, Packet]]:
+    """The packets of a leg. A proxy answers at once; the model's, once its target has answered."""
+    found = [one for one in seen.packets if one[3].leg == leg]
+    return sorted(found, key=lambda one: -one[3].hop) if leg == "reply" else found
 
 
 def _redirected_once(lines: Iterable[str]) -> Iterator[str]:
@@ -367,15 +393,21 @@ def _outcome(trace: Trace) -> str:
     """A model's verdict in the words of the wire: refused and rejected look alike there."""
     if trace.verdict == "delivered":
         return "answered"
+    back = [one for one in trace.reply if _arrived(one, trace)]
+    if back and back[-1].flags == "SYN-ACK" and _asked(trace) == (back[-1].src, back[-1].sport):
+        return "answered"  # by a proxy, whatever it then says
     if trace.verdict == "dropped":
         return "nothing"  # the answer may have come near, in a frame for another MAC
-    back = [one for one in trace.reply if _arrived(one, trace)]
     if back and back[-1].protocol == "tcp":
         return "RST"
     if back and back[-1].icmp:
         kind, code = back[-1].icmp
         return f"icmp {kind}/{code} from {trace.teller or back[-1].src}"
     return "error" if trace.verdict == "unreachable" and not trace.request else "nothing"
+
+
+def _asked(trace: Trace) -> tuple[str, int | None]:
+    return trace.request[0].dst, trace.request[0].dport
 
 
 def _arrived(one: Sighting, trace: Trace) -> bool:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from ekslearn import data_path
 from ekslearn.cluster import HEREDOC, Cluster, Lab, Wire, heredoc
 from ekslearn.errors import EkslearnError
-from ekslearn.kernel import router
+from ekslearn.kernel import balancer, router
 from ekslearn.linux.link import invented_mac
 
 JUMBO = "9216"  # bytes: the most an ENI can be set to
@@ -155,6 +155,8 @@ class _Plugging:
                 yield from self._line(at, line)
         for words, text in router.Router(self._cluster, self._ports).programs():
             yield _aws(words, text)
+        for place, words, text in balancer.programs(self._cluster):
+            yield Command(netns(place), tuple(words), text)
 
     def _plug(
         self, port: str, wire: Wire, *more: str, line: int | None = None, note: str = ""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import ekslearn
 from ekslearn.cluster import heredoc
 from ekslearn.errors import EkslearnError
+from ekslearn.kernel.balancer import Program, balancers
 from ekslearn.kernel.frame import Packet
 from ekslearn.kernel.probe import Probe, Seen
 from ekslearn.kernel.space import TOOLS
@@ -136,7 +137,18 @@ class World:
             if command.line is None and done.status:
                 words = " ".join(command.words)
                 raise EkslearnError(f"{command.namespace}: {words!r} failed: {done.stderr.strip()}")
+        proxies = [(netns(each.place), str(eni.primary), one.port) for each in balancers(lab)
+                   if each.kind != "nlb" for eni in each.enis.values()
+                   for one in each.listeners]  # fmt: skip
+        self._ask("balance", proxies)
         return [done for one, done in zip(wanted, found, strict=True) if one.line is not None]
+
+    def steer(self, programs: Sequence[Program]) -> None:
+        """Make balancers do what the model's did; raise ``EkslearnError`` if they can't."""
+        asked = [(netns(place), words, text) for place, words, text in programs]
+        for done in self._ask("steer", asked):
+            if done[2]:
+                raise EkslearnError(f"a load balancer: {done[1].strip()}")
 
     def run(self, place: str, command: str) -> Done:
         """Run a real command in a place; a here-document behind it is what it reads."""

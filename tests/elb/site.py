@@ -65,16 +65,17 @@ SCENARIO += "".join(f"""\
 ---
 apiVersion: v1
 kind: Pod
-metadata: {{name: {name}, namespace: shop}}
+metadata: {{name: {name}, namespace: shop, labels: {{app: web}}}}
 spec: {{nodeName: {node}, containers: [{{name: web, ports: [{{containerPort: 8080}},
   {{containerPort: 53, protocol: UDP}}]}}]}}
 status: {{podIP: {ip}}}
 """ for name, node, ip in (("p0", "n1", P0), ("p1", "n1", P1), ("p2", "n2", P2)))  # fmt: skip
 
 
-def cluster() -> Cluster:
+def cluster(more: str = "") -> Cluster:
+    """The example; ``more`` are manifests."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        file.write(SCENARIO)
+        file.write(SCENARIO + more)
         file.flush()
         made = ekslearn.load(file.name)
     assert isinstance(made, Cluster)
@@ -102,8 +103,8 @@ def node_port(node: str, pod: str, *, local: bool = False) -> list[str]:
 class Site:
     """A cluster with a load balancing service."""
 
-    def __init__(self, *lines: str) -> None:
-        self.cluster = cluster()
+    def __init__(self, *lines: str, more: str = "") -> None:
+        self.cluster = cluster(more)
         self.cluster.wire(lines)
         self.elb = Elb(self.cluster)
 

@@ -37,6 +37,7 @@ def test_client_ip_preservation_by_default(protocol: str, target_type: str, on: 
         ("nlb", {"protocol": "HTTP"}, ("HTTP", 30, 6, 5, 2)),
         ("nlb", {"protocol": "HTTPS"}, ("HTTPS", 30, 10, 5, 2)),
         ("clb", {}, ("TCP", 30, 5, 10, 2)),
+        ("nlb", {"interval_s": 10, "unhealthy": 3}, ("TCP", 10, 10, 5, 3)),
         ("alb", {"interval_s": 15, "healthy": 2}, ("HTTP", 15, 5, 2, 2)),  # the controller's
     ],
 )  # fmt: skip
@@ -149,7 +150,8 @@ REFUSALS: dict[str, list[tuple[Callable[[Elb], object], str]]] = {
         (lambda elb: health_check("nlb", unhealthy=11), "2 to 10"),
         (lambda elb: health_check("nlb", port=70000), "HealthCheckPort"),
     ],
-    "timeout": [(lambda elb: health_check("alb", interval_s=5, timeout_s=5), "smaller")],
+    "timeout": [(lambda elb: health_check("alb", interval_s=5, timeout_s=5), "too long"),
+                (lambda elb: health_check("nlb", interval_s=9), "(10 s) is too long")],
     "check protocol": [(lambda elb: health_check("alb", protocol="TCP"), "HTTP, HTTPS"),
                        (lambda elb: health_check("nlb", protocol="UDP"), "TCP, HTTP, HTTPS")],
     "group protocol": [(lambda elb: group(elb, "alb", protocol="TCP"), "HTTP, HTTPS, not 'TCP'")],

@@ -142,6 +142,21 @@ def test_2_6_nlb_ip(preserve: bool) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["alb", "nlb"])
+@pytest.mark.parametrize("target", [P1, P2])
+def test_each_node_of_a_balancer_uses_its_own_interface(kind: str, target: str) -> None:
+    """What comes to the address in the second zone leaves, is checked and comes back by it."""
+    site = Site()
+    given = {"preserve_client_ip": True} if kind == "nlb" else {}
+    made = site.balancer(kind, [target], cross_zone=True, **given)
+    assert made.zones["us-east-1b"] is made.enis["eth1"]
+    trace = site.trace(zone=1)
+    here = [one.interface for one in (*trace.request, *trace.reply) if one.place == PLACE]
+    assert trace.verdict == "delivered" and here == ["eth1"] * 4
+    if kind == "alb":
+        assert trace.answer.split()[1] == str(site.lip(1))
+
+
 def test_2_6_without_its_rule_the_reply_leaves_by_the_wrong_eni() -> None:
     """B04: rule 1536 gone, and AWS drops what leaves eth0 with an address of eth1."""
     site = Site()
