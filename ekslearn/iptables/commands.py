@@ -212,7 +212,8 @@ def _rename(chains: Chains, old: str, new: str) -> None:
 def _delete(chains: Chains, name: str) -> None:
     """-X: one chain, or all the user's and the built-in ones that do nothing."""
     object_if(name and chains[name].policy == "DROP", "Directory not empty.", "plain")
-    used = {target for chain in chains.values() for target in _jumps(chain)}
+    used = {rule.target.chain for chain in chains.values() for rule in chain.rules
+            if isinstance(rule.target, nf.Jump)}  # fmt: skip
     objections = []
     for each in [name] if name else sorted(chains):
         busy = bool(chains[each].rules) or each in used
