@@ -43,13 +43,12 @@ def _told(trouble: Trouble, tool: str = "iptables", at: int = 0) -> Done:
     if trouble.kind == "version":
         return Done(f"Not {VERSION} ;-)\n" if trouble.text else f"iptables v{VERSION}\n")
     form, status = FORMS[trouble.kind]
-    if trouble.kind == "kernel" and not at:  # of several objections iptables tells the first
-        trouble.text = trouble.text.partition("\n")[0]
+    first = trouble.kind == "kernel" and not at  # of several objections iptables tells the first
     advice = f"Try `{tool} -h' or '{tool} --help' for more information.\n"
     return Done("", form.format(
-        tool=tool, name=f"{tool} v{VERSION}", text=trouble.text, advice=advice,
-        where=f"Error occurred at line: {at}\n" if at else "",
-        line=f"line {at} failed: " if at else "", space="" if at else " ",
+        tool=tool, name=f"{tool} v{VERSION}", advice=advice,
+        text=trouble.text.partition("\n")[0] if first else trouble.text, space="" if at else " ",
+        where=f"Error occurred at line: {at}\n" * bool(at), line=f"line {at} failed: " * bool(at),
     ), status)  # fmt: skip
 
 

@@ -126,9 +126,8 @@ class Ip:
             return Arrival(verdict, lookup, why, lookup.error)
         return self._checked(Arrival("forward", lookup), flow, link, route.dev)
 
-    def _checked(
-        self, arrival: Arrival, flow: Flow, link: Link, oif: Link | None = None
-    ) -> Arrival:
+    def _checked(self, arrival: Arrival, flow: Flow, link: Link,
+                 oif: Link | None = None) -> Arrival:  # fmt: skip
         """``arrival`` if the source passes the reverse path filter, else a drop."""
         why, redirect = self._validate(flow, link, oif)
         if why:
@@ -215,10 +214,8 @@ class Ip:
 
     # Going out
 
-    def departure(
-        self, dst: IPv4Address, src: IPv4Address | None = None, oif: str = "", mark: int = 0, *,
-        any_source: bool = False,
-    ) -> Departure:  # fmt: skip
+    def departure(self, dst: IPv4Address, src: IPv4Address | None = None, oif: str = "",
+                  mark: int = 0, *, any_source: bool = False) -> Departure:  # fmt: skip
         """Decide how a packet of this namespace's own leaves, and with which source address.
 
         A source that isn't local is ENETUNREACH, unless ``any_source`` allows it.
@@ -247,9 +244,8 @@ class Ip:
         to_all = route.kind == "broadcast" or dst == ALL_HOSTS
         return Departure(lookup, 0, chosen or NOBODY, route.dev, gateway, to_all)
 
-    def send(
-        self, packet: Packet, *, binding: Binding | None = None, any_source: bool = False
-    ) -> int:
+    def send(self, packet: Packet, *, binding: Binding | None = None,
+             any_source: bool = False) -> int:  # fmt: skip
         """Send a packet of this namespace's own; an errno for the sender, 0 if it went its way."""
         if not int(packet.dst):  # nobody's address stands for this host (ip_route_output_key)
             packet = replace(packet, dst=packet.src if int(packet.src) else LOOPBACK)
@@ -324,10 +320,8 @@ class Ip:
         if errno in CODES:
             self.send_error(skb, (UNREACHABLE, CODES[errno]), "unreachable")
 
-    def send_error(
-        self, skb: Skb, icmp: tuple[int, int], meaning: str, *,
-        gateway: IPv4Address | None = None, mtu: int = 0,
-    ) -> None:  # fmt: skip
+    def send_error(self, skb: Skb, icmp: tuple[int, int], meaning: str, *,
+                   gateway: IPv4Address | None = None, mtu: int = 0) -> None:  # fmt: skip
         """Send an ICMP error about ``skb`` to its source (icmp_send).
 
         Never about another ICMP error, nor about a broadcast. It comes from the address the

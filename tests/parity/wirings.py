@@ -648,11 +648,12 @@ class Wiring:
         ttl = self.random.choice((1, 1, 1, 2, 2, 3)) if self.chance(0.14) else 64
         protocol = self.pick("icmp", "tcp", "tcp", "udp", "udp")
         if protocol == "icmp":
-            size = self.random.choice((800, 1100, 1300, 1450, 1501)) if self.chance(0.2) else None
+            sized = self.chance(0.2) and not address.startswith("127.")  # see not-modelled.md
+            size = self.random.choice((800, 1100, 1300, 1450, 1501)) if sized else None
             return Question(source, protocol, address, None, ttl, size)
         usual = "80" if protocol == "tcp" else "53"
         port = int(self.pick(*[usual] * 7, "9", "8080", "30080"))
         size = None
-        if protocol == "udp" and self.chance(0.2):
+        if protocol == "udp" and self.chance(0.2) and not address.startswith("127."):
             size = self.random.choice((800, 1100, 1300, 1450, 1501))
         return Question(source, protocol, address, port, ttl, size)
