@@ -43,13 +43,12 @@ def _told(trouble: Trouble, tool: str = "iptables", at: int = 0) -> Done:
     if trouble.kind == "version":
         return Done(f"Not {VERSION} ;-)\n" if trouble.text else f"iptables v{VERSION}\n")
     form, status = FORMS[trouble.kind]
-    if trouble.kind == "kernel" and not at:  # of several objections iptables tells the first
-        trouble.text = trouble.text.partition("\n")[0]
+    first = trouble.kind == "kernel" and not at  # of several objections iptables tells the first
     advice = f"Try `{tool} -h' or '{tool} --help' for more information.\n"
     return Done("", form.format(
-        tool=tool, name=f"{tool} v{VERSION}", text=trouble.text, advice=advice,
-        where=f"Error occurred at line: {at}\n" if at else "",
-        line=f"line {at} failed: " if at else "", space="" if at else " ",
+        tool=tool, name=f"{tool} v{VERSION}", advice=advice,
+        text=trouble.text.partition("\n")[0] if first else trouble.text, space="" if at else " ",
+        where=f"Error occurred at line: {at}\n" * bool(at), line=f"line {at} failed: " * bool(at),
     ), status)  # fmt: skip
 
 
@@ -212,7 +211,8 @@ def _rename(chains: Chains, old: str, new: str) -> None:
 def _delete(chains: Chains, name: str) -> None:
     """-X: one chain, or all the user's and the built-in ones that do nothing."""
     object_if(name and chains[name].policy == "DROP", "Directory not empty.", "plain")
-    used = {target for chain in chains.values() for target in _jumps(chain)}
+    used = {rule.target.chain for chain in chains.values() for rule in chain.rules
+            if isinstance(rule.target, nf.Jump)}  # fmt: skip
     objections = []
     for each in [name] if name else sorted(chains):
         busy = bool(chains[each].rules) or each in used

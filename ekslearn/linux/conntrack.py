@@ -172,9 +172,8 @@ class Conntrack:
         self.connections.clear()
         self._by_tuple.clear()
 
-    def bind(
-        self, connection: Connection, what: str, address: IPv4Address, port: int, random: bool
-    ) -> None:
+    def bind(self, connection: Connection, what: str, address: IPv4Address, port: int,
+             random: bool) -> None:  # fmt: skip
         """Bind a translation of the "source" or the "target" to a new connection.
 
         The port stays if it can; one that is taken, or ``random``, is drawn by the world's dice.

@@ -28,6 +28,7 @@ ALL_HOSTS = IPv4Address("255.255.255.255")
 CODES = {ENETUNREACH: 0, EHOSTUNREACH: 1, EACCES: 13}
 FRAGMENTATION_NEEDED = 4
 LEAST_LEARNED_MTU = 552  # net.ipv4.route.min_pmtu
+LOCALNET = "route_localnet"  # the switch that lets 127/8 come in and go out like any network
 QUOTED_BYTES = 548  # an ICMP error with what it quotes stays within 576 bytes (RFC 1812)
 
 
@@ -104,12 +105,13 @@ class Ip:
         """Decide about a packet, or an ARP request, that came in by ``link``."""
         src, dst = flow.src, flow.dst
         to_all = dst == ALL_HOSTS or dst == src == NOBODY
-        nobodys = not to_all and (src == NOBODY or src.is_loopback)
+        localnet = self._ns.sysctls.either(link.name, LOCALNET)
+        nobodys = not to_all and (src == NOBODY or (src.is_loopback and not localnet))
         if src.is_multicast or src == ALL_HOSTS or nobodys:
             return Arrival("drop", why=f"martian source {src}")
         if to_all:
             return self._checked(Arrival("broadcast"), flow, link)
-        if dst == NOBODY or dst.is_loopback:
+        if dst == NOBODY or (dst.is_loopback and not localnet):
             return Arrival("drop", why=f"martian destination {dst}")
         lookup = self._ns.routing.lookup(flow)
         route = lookup.route
@@ -124,9 +126,8 @@ class Ip:
             return Arrival(verdict, lookup, why, lookup.error)
         return self._checked(Arrival("forward", lookup), flow, link, route.dev)
 
-    def _checked(
-        self, arrival: Arrival, flow: Flow, link: Link, oif: Link | None = None
-    ) -> Arrival:
+    def _checked(self, arrival: Arrival, flow: Flow, link: Link,
+                 oif: Link | None = None) -> Arrival:  # fmt: skip
         """``arrival`` if the source passes the reverse path filter, else a drop."""
         why, redirect = self._validate(flow, link, oif)
         if why:
@@ -213,10 +214,8 @@ class Ip:
 
     # Going out
 
-    def departure(
-        self, dst: IPv4Address, src: IPv4Address | None = None, oif: str = "", mark: int = 0, *,
-        any_source: bool = False,
-    ) -> Departure:  # fmt: skip
+    def departure(self, dst: IPv4Address, src: IPv4Address | None = None, oif: str = "",
+                  mark: int = 0, *, any_source: bool = False) -> Departure:  # fmt: skip
         """Decide how a packet of this namespace's own leaves, and with which source address.
 
         A source that isn't local is ENETUNREACH, unless ``any_source`` allows it.
@@ -239,14 +238,14 @@ class Ip:
             return Departure(lookup, 0, src or route.src or dst, ns.links["lo"])
         gateway = ns.routing.taught(route, dst).gateway or route.gateway
         chosen = src or route.src or ns.select_address(route.dev, route.via, route.scope)
-        if chosen and chosen.is_loopback and route.dev.kind != "loopback":
-            return Departure(lookup, EINVAL)  # 127/8 never leaves (__mkroute_output)
+        localnet = route.dev.kind == "loopback" or ns.sysctls.either(route.dev.name, LOCALNET)
+        if chosen and chosen.is_loopback and not localnet:
+            return Departure(lookup, EINVAL)  # 127/8 doesn't leave (__mkroute_output)
         to_all = route.kind == "broadcast" or dst == ALL_HOSTS
         return Departure(lookup, 0, chosen or NOBODY, route.dev, gateway, to_all)
 
-    def send(
-        self, packet: Packet, *, binding: Binding | None = None, any_source: bool = False
-    ) -> int:
+    def send(self, packet: Packet, *, binding: Binding | None = None,
+             any_source: bool = False) -> int:  # fmt: skip
         """Send a packet of this namespace's own; an errno for the sender, 0 if it went its way."""
         if not int(packet.dst):  # nobody's address stands for this host (ip_route_output_key)
             packet = replace(packet, dst=packet.src if int(packet.src) else LOOPBACK)
@@ -321,10 +320,8 @@ class Ip:
         if errno in CODES:
             self.send_error(skb, (UNREACHABLE, CODES[errno]), "unreachable")
 
-    def send_error(
-        self, skb: Skb, icmp: tuple[int, int], meaning: str, *,
-        gateway: IPv4Address | None = None, mtu: int = 0,
-    ) -> None:  # fmt: skip
+    def send_error(self, skb: Skb, icmp: tuple[int, int], meaning: str, *,
+                   gateway: IPv4Address | None = None, mtu: int = 0) -> None:  # fmt: skip
         """Send an ICMP error about ``skb`` to its source (icmp_send).
 
         Never about another ICMP error, nor about a broadcast. It comes from the address the

@@ -289,9 +289,8 @@ class NetworkNamespace:
         kernel_refuses(not found.dev.up, ENETDOWN)
         return found.dev
 
-    def select_address(
-        self, link: Link, near: IPv4Address | None, scope: int
-    ) -> IPv4Address | None:
+    def select_address(self, link: Link, near: IPv4Address | None,
+                       scope: int) -> IPv4Address | None:  # fmt: skip
         """The source address for packets out of ``link`` when nobody chose one.
 
         The link's first address, or the one in the subnet of ``near``; a link without addresses
@@ -332,9 +331,8 @@ class NetworkNamespace:
         if self.world.recorder:
             self.world.recorder.sighting(self, link, way, packet)
 
-    def note(
-        self, skb: Skb | None, stage: str, verdict: str, row: Row = None, lost: bool = False
-    ) -> None:
+    def note(self, skb: Skb | None, stage: str, verdict: str, row: Row = None,
+             lost: bool = False) -> None:  # fmt: skip
         """Tell the recorder what was decided about a packet; ``lost`` if it ends here."""
         if self.world.recorder:
             packet, mark = (skb.packet, skb.mark) if skb else (None, 0)

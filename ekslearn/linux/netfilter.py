@@ -23,12 +23,10 @@ FULL_CHANCE = 1 << 31  # a statistic match compares 31 random bits (net/netfilte
 LISTED = 100  # addresses a list of -m recent has room for (ip_list_tot of xt_recent)
 # Which table is asked in which order at each hook (linux/netfilter_ipv4.h, nf_ip_hook_priorities).
 ORDER = {
-    "PREROUTING": ("mangle", "nat"),
-    "INPUT": ("mangle", "filter", "nat"),
-    "FORWARD": ("mangle", "filter"),
-    "OUTPUT": ("mangle", "nat", "filter"),
+    "PREROUTING": ("mangle", "nat"), "INPUT": ("mangle", "filter", "nat"),
+    "FORWARD": ("mangle", "filter"), "OUTPUT": ("mangle", "nat", "filter"),
     "POSTROUTING": ("mangle", "nat"),
-}
+}  # fmt: skip
 BUILT_IN = {table: tuple(hook for hook, tables in ORDER.items() if table in tables)
             for table in ("mangle", "filter", "nat")}  # fmt: skip
 
@@ -291,10 +289,9 @@ class Recent(Match):
 
     def saw(self, at: Passage) -> str:
         held, address, now = self._find(at)
-        if address not in held.came:
-            return f"the {self.side} {address} isn't on the list {self.name}"
-        ago = f"{now - held.came[address]:g} s ago"
-        return f"the {self.side} {address} came {ago}, says the list {self.name}"
+        ago = now - held.came.get(address, now)
+        when = f"came {ago:g} s ago" if address in held.came else "isn't on it"
+        return f"of the list {self.name}: the {self.side} {address} {when}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,8 +350,7 @@ class Reject:
     code: int | None = 3
 
     def act(self, at: Passage) -> str:
-        ns, skb = at.namespace, at.skb
-        icmp = skb.packet.icmp
+        ns, skb, icmp = at.namespace, at.skb, at.skb.packet.icmp
         if skb.iif is None and icmp and icmp[0] != ECHO_REQUEST:
             return "DROP"  # while the kernel speaks ICMP itself it can't complain (icmp_xmit_lock)
         if self.code is not None:
@@ -467,10 +463,9 @@ class ChainRule:
     @property
     def tracks(self) -> bool:
         """Whether the rule can't do without conntrack."""
-        return isinstance(self.target, ConnectionMark | Translate) or any(
-            isinstance(match, State) or (isinstance(match, MarkMatch) and match.of_connection)
-            for match in self.matches
-        )
+        marks = (match.of_connection for match in self.matches if isinstance(match, MarkMatch))
+        states = (isinstance(match, State) for match in self.matches)
+        return isinstance(self.target, ConnectionMark | Translate) or any(marks) or any(states)
 
     def differs(self, at: Passage) -> Match | None:
         """The first condition the packet doesn't fulfil, None if it fulfils them all."""
@@ -542,10 +537,9 @@ class Netfilter:
                     and any(each.policy for each in self.tables[name].values())]  # fmt: skip
         rules = [rule for held in self.tables.values() for c in held.values() for rule in c.rules]
         self._ns.conntrack.active = any(rule.tracks for rule in rules)
-        masks = {match.name: match.mask for rule in reversed(rules) for match in rule.matches
-                 if isinstance(match, Recent)}  # fmt: skip
-        self.recent = {name: self.recent.get(name) or RecentList(mask)
-                       for name, mask in masks.items()}  # fmt: skip
+        self.recent = {match.name: self.recent.get(match.name) or RecentList(match.mask)
+                       for rule in reversed(rules) for match in rule.matches
+                       if isinstance(match, Recent)}  # fmt: skip
 
     def run(self, table: str, hook: str, skb: Skb) -> bool:
         """Walk a packet through the chain of ``hook``; False if it ends there."""
@@ -561,9 +555,8 @@ class Netfilter:
             self._note(at, Walk(table, hook, name, None, policy, did, tuple(passed)))
         return (verdict or policy) == "ACCEPT"
 
-    def _walk(
-        self, table: str, chains: dict[str, Chain], name: str, at: Passage, passed: list[Seen]
-    ) -> str:
+    def _walk(self, table: str, chains: dict[str, Chain], name: str, at: Passage,
+              passed: list[Seen]) -> str:  # fmt: skip
         """What the rules of a chain decide; empty if they don't: RETURN, or the chain's end."""
         explain, chain = self._ns.world.recorder is not None, chains[name].name
         for rule in chains[name].rules:

@@ -53,10 +53,8 @@ class Packet:
 
     def answer(self, **changes: object) -> Packet:
         """A fresh packet going back the way this one came, ports and addresses exchanged."""
-        turned = replace(
-            self, src=self.dst, dst=self.src, sport=self.dport, dport=self.sport,
-            ttl=DEFAULT_TTL, quoted=None, data="",
-        )  # fmt: skip
+        turned = replace(self, src=self.dst, dst=self.src, sport=self.dport, dport=self.sport,
+                         ttl=DEFAULT_TTL, quoted=None, data="")  # fmt: skip
         return replace(turned, **changes)  # type: ignore[arg-type]
 
 

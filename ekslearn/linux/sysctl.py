@@ -8,13 +8,12 @@ from __future__ import annotations
 CONF = "net.ipv4.conf."
 # Per-interface switches, with the value a new network namespace starts from.
 INTERFACE_DEFAULTS = {
-    "accept_local": 0, "accept_redirects": 1, "arp_ignore": 0, "forwarding": 0,
-    "proxy_arp": 0, "route_localnet": 0, "rp_filter": 0, "send_redirects": 1,
-    "shared_media": 1, "src_valid_mark": 0,
+    "accept_local": 0, "accept_redirects": 1, "arp_ignore": 0, "forwarding": 0, "proxy_arp": 0,
+    "route_localnet": 0, "rp_filter": 0, "send_redirects": 1, "shared_media": 1, "src_valid_mark": 0
 }  # fmt: skip
 ALIAS = {"net.ipv4.ip_forward": CONF + "all.forwarding"}
 # Switches the model reads but for which it knows one value only; any other is refused by name.
-FIXED = {"arp_ignore": 0, "route_localnet": 0, "shared_media": 1}
+FIXED = {"arp_ignore": 0, "shared_media": 1}
 
 
 class Sysctls:
@@ -70,7 +69,7 @@ class Sysctls:
         return max(self._values[f"{CONF}all.{key}"], self._values[f"{CONF}{name}.{key}"])
 
     def either(self, name: str, key: str) -> bool:
-        """On if ``all`` or the interface is on (send_redirects, proxy_arp, src_valid_mark)."""
+        """On if ``all`` or the interface is on (send_redirects, route_localnet, proxy_arp …)."""
         return bool(self._values[f"{CONF}all.{key}"] or self._values[f"{CONF}{name}.{key}"])
 
     def takes_redirects(self, name: str) -> bool:

@@ -39,7 +39,7 @@ WANTED: tuple[str, ...] = (
     *(f"neighbor {name}" for name in ("PERMANENT", "learned", "no answer", "proxy ARP")),
     *(f"sysctl {name}" for name in (
         "rp_filter 1", "rp_filter 2", "forwarding off", "accept_local", "src_valid_mark",
-        "send_redirects", "accept_redirects", "proxy_arp",
+        "send_redirects", "accept_redirects", "proxy_arp", "route_localnet",
     )),
     "martian source", "martian destination", "frame for another MAC", "link down", "TTL", "MTU",
     "sender told at once", "no route after OUTPUT", "veth's other end",

@@ -75,6 +75,9 @@ class Watch(Recording):
         if isinstance(decision.row, Walk) and any(map(chancy, rows_of(decision.row))):
             self.draws += filter(None, map(dice.draw, self._walk_step(decision, leg, decision.row)))
         came = self.came.get(decision.namespace.name, "")
+        ours = decision.verdict == "the packet is for this namespace"
+        if ours and came != "lo" and decision.packet and decision.packet.dst.is_loopback:
+            self.decided.add("sysctl route_localnet")
         turned = decision.verdict.partition(" via ")[0] == f"forward through {came}"
         if turned and not decision.namespace.sysctls.either(came, "send_redirects"):
             self.decided.add("sysctl send_redirects")

@@ -232,7 +232,7 @@ class Wiring:
             self._reject, self._reject, self._reject, self._reject, self._chain, self._chain,
             self._turn, self._turn, self._turn, self._oblique, self._oblique, self._oblique,
             self._strange, self._affinity, self._affinity, self._remember, self._remember,
-            self._remember,
+            self._remember, self._localnet, self._localnet,
         ]  # fmt: skip
         for _ in range(self.random.choice((0, 0, 1, 1, 2, 3, 3, 4, 5, 7))):
             self.random.choice(kinds)(self.random.choice(self.places))
@@ -422,6 +422,24 @@ class Wiring:
             if way and other != place:
                 self.go(other, f"ip route add {SERVICE} {way}")
         self.addresses += [(place, SERVICE)] * 5
+
+    def _localnet(self, place: str) -> None:
+        """A port of 127.0.0.1 that is led elsewhere, and one from outside that is led there."""
+        owner = self.pick("all", "all", self.interface(place))
+        self.go(place, f"sysctl -w net.ipv4.conf.{owner}.route_localnet=1")
+        protocol = self.pick("tcp", "udp", "icmp")
+        self.go(place, f"iptables -t nat -A OUTPUT -d {self.pick('127.0.0.1', '127.0.0.0/8')}"
+                       f" -p {protocol} -j DNAT --to-destination {self.address()}")  # fmt: skip
+        if self.chance(0.8):
+            self.go(place, "iptables -t nat -A POSTROUTING -s 127.0.0.0/8 ! -o lo -j MASQUERADE")
+        if self.chance(0.6):
+            to = self.pick("127.0.0.1", "127.0.0.1", "127.0.0.2", "127.9.9.9")
+            self.go(place, f"iptables -t nat -A PREROUTING -p {self.pick('tcp', 'udp', 'icmp')}"
+                           f" -s {self.network()} -j DNAT --to-destination {to}")  # fmt: skip
+        if self.chance(0.3):
+            self.go(place, "iptables -A INPUT ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack"
+                           " ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP")  # fmt: skip
+        self.addresses += [(place, self.pick("127.0.0.1", "127.0.0.2"))] * 3
 
     def _mask(self) -> str:
         return self.pick("", "", " --mask 255.255.255.0")
@@ -630,11 +648,12 @@ class Wiring:
         ttl = self.random.choice((1, 1, 1, 2, 2, 3)) if self.chance(0.14) else 64
         protocol = self.pick("icmp", "tcp", "tcp", "udp", "udp")
         if protocol == "icmp":
-            size = self.random.choice((800, 1100, 1300, 1450, 1501)) if self.chance(0.2) else None
+            sized = self.chance(0.2) and not address.startswith("127.")  # see not-modelled.md
+            size = self.random.choice((800, 1100, 1300, 1450, 1501)) if sized else None
             return Question(source, protocol, address, None, ttl, size)
         usual = "80" if protocol == "tcp" else "53"
         port = int(self.pick(*[usual] * 7, "9", "8080", "30080"))
         size = None
-        if protocol == "udp" and self.chance(0.2):
+        if protocol == "udp" and self.chance(0.2) and not address.startswith("127."):
             size = self.random.choice((800, 1100, 1300, 1450, 1501))
         return Question(source, protocol, address, port, ttl, size)
