@@ -142,6 +142,21 @@ class Elb:
         made = self.groups[name] = target_group(name, kind, clock=self.now, **given)
         return made
 
+    def target(self, text: str) -> str:
+        """ADDRESS:PORT/PROTOCOL for "lb/NAMESPACE/NAME:PORT"; other words as they are.
+
+        The address is the first that its name stands for.
+        """
+        place, colon, rest = text.partition(":")
+        if not colon:
+            return text
+        refuse(place not in self.balancers, "no balancer", place)
+        balancer, (port, _, protocol) = self.balancers[place], rest.partition("/")
+        carried = [each for one in balancer.listeners if str(one.port) == port
+                   for each in one.carries]  # fmt: skip
+        protocol = protocol or next(iter(carried), "tcp")
+        return f"{balancer.addresses()[0]}:{port}/{protocol}"
+
     # Targets
 
     def register(self, group: TargetGroup, target: str | IPv4Address,

@@ -394,7 +394,7 @@ def _outcome(trace: Trace) -> str:
     if trace.verdict == "delivered":
         return "answered"
     back = [one for one in trace.reply if _arrived(one, trace)]
-    if back and back[-1].flags == "SYN-ACK" and _asked(trace) == (back[-1].src, back[-1].sport):
+    if trace.teller and back and back[-1].flags == "SYN-ACK":
         return "answered"  # by a proxy, whatever it then says
     if trace.verdict == "dropped":
         return "nothing"  # the answer may have come near, in a frame for another MAC
@@ -404,10 +404,6 @@ def _outcome(trace: Trace) -> str:
         kind, code = back[-1].icmp
         return f"icmp {kind}/{code} from {trace.teller or back[-1].src}"
     return "error" if trace.verdict == "unreachable" and not trace.request else "nothing"
-
-
-def _asked(trace: Trace) -> tuple[str, int | None]:
-    return trace.request[0].dst, trace.request[0].dport
 
 
 def _arrived(one: Sighting, trace: Trace) -> bool:
