@@ -146,7 +146,7 @@ class World:
     def steer(self, programs: Sequence[Program]) -> None:
         """Make balancers do what the model's did; raise ``EkslearnError`` if they can't."""
         asked = [(netns(place), words, text) for place, words, text in programs]
-        for done in self._ask("steer", asked):
+        for done in self._ask("steer", asked) if asked else ():
             if done[2]:
                 raise EkslearnError(f"a load balancer: {done[1].strip()}")
 
