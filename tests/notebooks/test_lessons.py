@@ -76,14 +76,14 @@ def test_a_beat_has_one_widget_at_most_after_its_figure(path: Path) -> None:
 
 @each_lesson
 def test_a_picture_is_told_in_words(path: Path) -> None:
-    """What a figure's alternative text says is printed too; a walk is printed line by line."""
+    """What a figure's alternative text says stands under it too; a walk does line by line."""
     pictures = 0
     for cell in book.cells(path, "code"):
         printed, pages, _ = book.shown(cell)
         for page in pages:
             pictures += 1
             if "ekslearn-packet-walk" in page:
-                assert re.search(r"^request:\n +1  ", printed), cell["id"]
+                assert re.search(r"^request:\n +1  ", printed, re.M), cell["id"]
             elif alts := book.words_of(page):
                 assert alts[0] in printed, cell["id"]
             else:
