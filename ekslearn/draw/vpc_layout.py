@@ -168,7 +168,7 @@ class Builder:
         right = layout.bar + LANE
         y = top + 34
         bar_top = y + 4
-        self.text("vpc-router-title", layout.bar, y - 6, "VPC router", align="center")
+        self.text("vpc-router-title", right - 6, y - 6, "VPC router", align="right")
         for row in self.what.rows:
             y = self.subnet(row, y) + GAP
         bar_bottom = y - GAP

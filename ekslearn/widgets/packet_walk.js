@@ -139,6 +139,7 @@ function mount(host, walk, start, told, live = false) {
     marks[now].forEach((node) => node.classList.add("here"));
     packet.setAttribute("class", `packet ${stop.leg}`);
     tag.textContent = stop.leg === "reply" ? "reply" : "request";
+    tag.setAttribute("x", Math.max(0, 40 - stop.at[0]));     // not over the left edge
     tag.setAttribute("y", stop.tag);
     leg.className = `leg ${stop.kind === "end" ? "end" : stop.leg}`;
     leg.textContent = stop.leg_words;

@@ -12,6 +12,7 @@ from tests.ground import ROOT, normal
 
 LESSONS = normal.lessons()
 NOTEBOOKS = ROOT / "notebooks"
+DATA = re.compile(r'<script type="application/json">(.*?)</script>', re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
