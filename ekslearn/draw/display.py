@@ -1,7 +1,8 @@
-"""The one way anything is shown in a notebook: HTML, a word for it, then the words as text."""
+"""The one way anything is shown in a notebook: HTML, with its words folded away under it."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from typing import Any
 
@@ -20,29 +21,42 @@ CHOOSE = """<style>
 Renew = Callable[[str], None]
 
 
-def show(html: str, plain: str, words: str = "", *, view: Any = None) -> Renew | None:
-    """Show ``html``, and print ``words`` under it; ``view`` is a widget to show live instead.
+def folded(words: str, head: str) -> str:
+    """Text that a reader opens: a page of pictures stays short, and nothing is told by them alone.
 
+    >>> folded("a < b", "In words")[:35]
+    '<details><summary>In words</summary'
+    """
+    style = "white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.35;margin:4px 0 0"
+    return (
+        f"<details><summary>{html.escape(head)}</summary>"
+        f'<pre style="{style}">{html.escape(words)}</pre></details>'
+    )
+
+
+def show(page: str, plain: str, words: str = "", *, view: Any = None) -> Renew | None:
+    """Show the HTML ``page``; ``view`` is a widget to show live instead.
+
+    Where no HTML is shown, in a console and to nbval, ``plain`` and ``words`` stand for it.
     Where there is no kernel to serve the live view, also in a notebook that was saved and opened
     again, the HTML is what a page has; with what is returned it can be brought up to date.
     """
     from IPython.display import display
 
+    plain, short = (f"{plain}\n{words}" if words else plain), plain
     if view is None:
-        display({"text/html": html, "text/plain": plain}, raw=True)  # type: ignore[no-untyped-call]
+        display({"text/html": page, "text/plain": plain}, raw=True)  # type: ignore[no-untyped-call]
         handle = None
     else:
         live: dict[str, Any] = {"version_major": 2, "version_minor": 0, "model_id": view.model_id}
-        display({"text/plain": plain, VIEW: live}, raw=True)  # type: ignore[no-untyped-call]
-        stands = still(html, plain)
+        display({"text/plain": short, VIEW: live}, raw=True)  # type: ignore[no-untyped-call]
+        stands = still(page, plain)
         handle = display(stands, raw=True, display_id=True)  # type: ignore[no-untyped-call]
-    if words:
-        print(words)
     if handle is None:
         return None
-    return lambda html: handle.update(still(html, plain), raw=True)
+    return lambda page: handle.update(still(page, plain), raw=True)
 
 
-def still(html: str, plain: str) -> dict[str, str]:
+def still(page: str, plain: str) -> dict[str, str]:
     """What stands for a live view."""
-    return {"text/html": f'<div class="{STILL}">{CHOOSE}{html}</div>', "text/plain": plain}
+    return {"text/html": f'<div class="{STILL}">{CHOOSE}{page}</div>', "text/plain": plain}

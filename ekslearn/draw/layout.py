@@ -22,9 +22,9 @@ Point = tuple[float, float]
 Spot = tuple[str, str | None]  # a place, and the interface if it is at one
 Cell = tuple[int, int, int]  # group of places that hang together, column in it, row
 
-MARGIN, PAD, HEAD = 12.0, 12.0, 34.0  # around the picture; inside a box; a box's title
-BETWEEN, BELOW = 56.0, 24.0  # between columns; between boxes of a column
-ROOM = 28.0  # half the free space in which a packet is considered
+MARGIN, PAD, HEAD = 8.0, 12.0, 34.0  # around the picture; inside a box; a box's title
+BETWEEN, BELOW = 44.0, 24.0  # between columns; between boxes of a column
+ROOM = 22.0  # half the free space in which a packet is considered
 ACROSS = 3  # places without any cable stand in rows of this many
 
 

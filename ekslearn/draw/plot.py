@@ -1,7 +1,7 @@
 """Plots numbers as a lesson computes them: steps in time, or a curve; the words say every point.
 
 The same look as the pictures: four line colours, a dash of its own for each line, its name at its
-end instead of a legend, and an image whose alternative text is the words printed under it.
+end instead of a legend, and an image whose alternative text is the words that stand under it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from itertools import groupby
 import matplotlib
 from matplotlib.figure import Figure
 
+from ekslearn.draw.display import folded
 from ekslearn.draw.display import show as display
 from ekslearn.draw.grammar import CHOSEN, INK, LEAST, MUTED, PACKET, PAPER, SMALL, STYLE, width_of
 from ekslearn.draw.topology import to_svg
@@ -46,7 +47,8 @@ class Plot:
         )
 
     def _ipython_display_(self) -> None:
-        display(self.img(), repr(self), self.words)
+        told = folded(self.words, "The plot in numbers")
+        display(self.img() + told, repr(self), self.words)
 
 
 def draw_plot(

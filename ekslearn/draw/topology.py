@@ -1,8 +1,9 @@
 """Draws a lab: matplotlib marks from a layout, each with an id, and the SVG they become.
 
-The picture is shown as an image with its words as the alternative text, and the words are printed
-under it: an image survives where a notebook isn't trusted yet (inline SVG is stripped there), it
-can't clash with the ids of another picture on the page, and words can be compared by nbval.
+The picture is shown as an image with its words as the alternative text, and the words stand
+under it to be opened: an image survives where a notebook isn't trusted yet (inline SVG is stripped
+there), it can't clash with the ids of another picture on the page, and words can be compared by
+nbval.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Rectangle
 from matplotlib.path import Path
 
 from ekslearn.cluster import Cluster
+from ekslearn.draw.display import folded
 from ekslearn.draw.display import show as display
 from ekslearn.draw.grammar import (
     ENI_FILL,
@@ -58,7 +60,7 @@ __all__ = ["Drawing", "draw_lab"]
 class Drawing:
     """A finished picture: ``figure`` (matplotlib), ``svg`` and ``words`` say the same thing.
 
-    As the last line of a notebook's cell it shows the picture and prints the words.
+    As the last line of a notebook's cell it shows the picture, its words folded away under it.
     """
 
     def __init__(
@@ -83,7 +85,8 @@ class Drawing:
         )
 
     def _ipython_display_(self) -> None:
-        display(self.img(), repr(self), self.words)
+        told = folded(self.words, "The picture in words")
+        display(self.img() + told, repr(self), self.words)
 
 
 def draw_lab(

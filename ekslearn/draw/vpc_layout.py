@@ -17,17 +17,13 @@ from ekslearn.draw.layout import Box, Layout, Point, Port, Spot, Wire
 from ekslearn.draw.shown import GATEWAYS, Place, Row, Shown, count
 from ekslearn.draw.shown import Port as Link
 
-MARGIN, PAD, GAP, CABLE = (
-    8.0,
-    12.0,
-    8.0,
-    46.0,
-)  # around all; inside a frame; between frames; length of a veth
+# Around all; inside a frame; between frames; length of a veth.
+MARGIN, PAD, GAP, CABLE = 8.0, 12.0, 8.0, 38.0
 HEAD, LINE = 28.0, 15.0  # a frame's title; from line to line
 INSET = 20.0  # from an ENI's middle to its label
 POD, ENI = 46.0, 55.0  # height of a pod with one interface; of an ENI with two lines
-FREE = 18.0  # half the width in which a packet is considered
-LANE, BAR = 38.0, 10.0  # room on either side of the router; its own width
+FREE = 16.0  # half the width in which a packet is considered
+LANE, BAR = 30.0, 10.0  # room on either side of the router; its own width
 PILL, SILL = (64.0, 26.0), 58.0  # a gateway; the height of the VPC's lower edge with gateways
 
 
@@ -118,6 +114,8 @@ class VpcLayout(Layout):
             gate, host = self.point(str(inside[1])), self.lead(outside)
             path = (gate, (gate[0], self.bus), *host[::-1])
             return path if one == inside else path[::-1]
+        if out[-1] == back[-1] and out[-2:-1] and back[-2:-1] and out[-2][1] == back[-2][1]:
+            return (*out[:-1], *back[-2::-1])  # on one ENI's line: not to the bar and back
         while len(out) > 1 and len(back) > 1 and out[-2:] == back[-2:]:
             out, back = out[:-1], back[:-1]
         return (*out, *back[::-1])
@@ -169,8 +167,8 @@ class Builder:
         layout.bar = self.x + self.row + LANE
         right = layout.bar + LANE
         y = top + 34
-        bar_top = y + 20
-        self.text("vpc-router-title", layout.bar, y + 11, "VPC router", align="center")
+        bar_top = y + 4
+        self.text("vpc-router-title", right - 6, y - 6, "VPC router", align="right")
         for row in self.what.rows:
             y = self.subnet(row, y) + GAP
         bar_bottom = y - GAP
@@ -456,8 +454,9 @@ def listening(place: Place) -> str:
 
 def pod_words(port: Link) -> str:
     """The address of a pod's interface, and whose it is."""
+    owner = port.owner.removeprefix("branch ")  # its device's name says so: vlan.eth.1
     return " ".join(filter(None, [
-        port.address.removesuffix("/32") + port.state, f"({port.owner})" if port.owner else "",
+        port.address.removesuffix("/32") + port.state, f"({owner})" if owner else "",
         *port.notes]))  # fmt: skip
 
 

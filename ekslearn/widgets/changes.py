@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ekslearn.cluster import Lab
 
 SHOWN = ("ip addr show", "ip rule show", "ip neigh show", "iptables-save")
+NFT = "nft list tables"
 Listings = dict[tuple[str, str], tuple[str, ...]]
 
 
@@ -21,8 +22,12 @@ def listings(lab: Lab) -> Listings:
         namespace = lab.namespace(place)
         names = ["main", *(table_name(number) for number in sorted(namespace.routing.tables))]
         tables = [f"ip route show table {name}" for name in dict.fromkeys(names)]
+        tables += [f"nft -s list {table}" for table in run(namespace, NFT).stdout.splitlines()]
         for show in (*SHOWN, *tables):
-            rows = [line.strip() for line in run(namespace, show).stdout.splitlines()]
+            done = run(namespace, show)
+            if done.status:  # nft's view of a table that iptables-save has shown
+                continue
+            rows = [line.strip() for line in done.stdout.splitlines()]
             show = show.removesuffix(" table main")
             found[place, show] = tuple(row for row in rows if row[:1] != "#")  # dates, no state
     return found

@@ -2,12 +2,6 @@
 const CSS = "/*style*/";
 const WORKING = 100, SILENT = 4000;     // milliseconds
 
-const make = (name, className = "", text = "") => {
-  const node = document.createElement(name);
-  if (className) node.className = className;
-  if (text) node.textContent = text;
-  return node;
-};
 // The address before or after, for the arrow keys; anything that isn't one stays as it is.
 const beside = (text, by) => {
   const octets = text.trim().split(".").map(Number);

@@ -2,23 +2,12 @@
 // classes and one transform on marks that already exist, and redraws nothing.
 const CSS = "/*style*/";
 
-const make = (name, className = "", text = "") => {
-  const node = document.createElement(name);
-  if (className) node.className = className;
-  if (text) node.textContent = text;
-  return node;
-};
-const draw = (name, attributes) => {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  return node;
-};
 const line = (points) => points.map(([x, y], n) => `${n ? "L" : "M"}${x} ${y}`).join("");
 const spot = ([x, y]) => `translate(${x}px, ${y}px)`;
 
 function panel(stop) {
-  const box = make("div", "panel");
-  box.append(make("p", "cap", stop.caption));
+  const panel = make("div", "panel"), box = make("div", "decides");
+  panel.append(make("p", "cap", stop.caption), box);
   if (stop.rows.length) {
     const rows = make("div", "rows");
     rows.setAttribute("role", "list");
@@ -58,8 +47,8 @@ function panel(stop) {
     } else shown.textContent = value;
     head.append(make("dt", "", field), shown);
   }
-  box.append(head);
-  return box;
+  panel.append(head);
+  return panel;
 }
 
 function mount(host, walk, start, told, live = false) {
@@ -69,47 +58,18 @@ function mount(host, walk, start, told, live = false) {
   const card = make("section", live ? "card live" : "card");
   card.setAttribute("aria-label", walk.label);
   const last = walk.stops.length - 1;
-  let now = Math.min(Math.max(start, 0), last), timer = null;
 
   const head = make("div", "head");
   head.append(make("div", "title", walk.title), make("div", "quiet", walk.about));
   const verdict = make("div", "verdict", walk.verdict);
   head.append(verdict);
 
-  const says = make("div", "says stack");
-  for (const stop of walk.stops) {      // unseen, only so that no step changes the height
-    const ghost = make("div", "ghost");
-    ghost.setAttribute("aria-hidden", "true");
-    ghost.append(make("div", "leg", stop.leg_words), make("div", "sentence", stop.words));
-    says.append(ghost);
-  }
-  const voice = make("div");
-  voice.setAttribute("aria-live", "polite");
+  const says = stacked("says", walk.stops.map((stop) => [
+    make("div", "leg", stop.leg_words), make("div", "sentence", stop.words)]));
   const leg = make("div"), sentence = make("div", "sentence");
-  voice.append(leg, sentence);
-  says.append(voice);
-
-  const controls = make("div", "controls");
-  controls.setAttribute("role", "group");
-  controls.setAttribute("aria-label", "Stepping");
-  const button = (text, name, act, className = "") => {
-    const node = make("button", className, text);
-    node.type = "button";
-    node.setAttribute("aria-label", name);
-    node.addEventListener("click", act);
-    controls.append(node);
-    return node;
-  };
-  const back = button("\u25C0 Back", "Back one step", () => { pause(); go(now - 1); });
-  const next = button("Next \u25B6", "Next step", () => { pause(); go(now + 1); }, "main");
-  const play = button("Play", "Play all steps", () => (timer ? pause() : start_playing()));
-  const label = make("label", "", "Step");
-  const slider = make("input");
-  Object.assign(slider, { type: "range", min: 0, max: last, step: 1 });
-  slider.setAttribute("aria-label", "Step of the walk");
-  const where = make("output");
-  label.append(slider, where);
-  controls.append(label);
+  says.voice.append(leg, sentence);
+  const playing = player(host, card, walk.stops.map((stop) => stop.words), start,
+    { group: "Stepping", name: "Step of the walk", show, told });
 
   const stage = make("div", "stage"), picture = make("div", "picture"), side = make("div", "side");
   picture.innerHTML = walk.svg;         // made by ekslearn.draw, which escapes every text
@@ -136,7 +96,7 @@ function mount(host, walk, start, told, live = false) {
   stage.append(picture, side);
   const help = make("p", "quiet help", "Keys: \u2190 \u2192 one step, Home and End to either end."
     + " Solid line: request. Dashed line: reply.");
-  card.append(head, says, controls, stage, help);
+  card.append(head, says.box, playing.controls, stage, help);
   shadow.replaceChildren(style, card);
 
   const still = () => window.matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -155,7 +115,8 @@ function mount(host, walk, start, told, live = false) {
       { duration: Math.min(240 + total * 1.2, 620), easing: "ease-in-out" });
   }
   // What is too wide or too long for its frame is scrolled to where things happen.
-  function reveal(stop) {
+  function reveal(now) {
+    const stop = walk.stops[now];
     const reach = (node, name) => {
       if (node.scrollWidth <= node.clientWidth + 1 && node.scrollHeight <= node.clientHeight + 1)
         return node.removeAttribute("tabindex");
@@ -169,65 +130,26 @@ function mount(host, walk, start, told, live = false) {
     if (rows) reach(rows, "The listing");
     if (lit) rows.scrollTop = lit.offsetTop - (rows.clientHeight - lit.offsetHeight) / 2;
   }
-  function show(from) {
+  function show(now, from) {
     const stop = walk.stops[now];
     panels.forEach((node, n) => node.classList.toggle("now", n === now));
-    reveal(stop);
+    reveal(now);
     ways.forEach((node, n) => node.classList.toggle("gone", n <= now));
     marks.flat().forEach((node) => node.classList.remove("here"));
     marks[now].forEach((node) => node.classList.add("here"));
     packet.setAttribute("class", `packet ${stop.leg}`);
     tag.textContent = stop.leg === "reply" ? "reply" : "request";
+    tag.setAttribute("x", Math.max(0, 40 - stop.at[0]));     // not over the left edge
     tag.setAttribute("y", stop.tag);
     leg.className = `leg ${stop.kind === "end" ? "end" : stop.leg}`;
     leg.textContent = stop.leg_words;
     sentence.textContent = stop.words;
-    where.textContent = `${now + 1} of ${last + 1}`;
-    slider.value = now;
-    slider.setAttribute("aria-valuetext", `${now + 1} of ${last + 1}: ${stop.words}`);
-    back.disabled = now === 0;
-    next.disabled = now === last;
     verdict.classList.toggle("shown", now === last);
-    host.dataset.step = now;
     move(from, now);
   }
-  function go(to) {
-    const target = Math.min(Math.max(to, 0), last), from = now;
-    if (target === now) return;
-    now = target;
-    show(from);
-    const held = shadow.activeElement;      // a button that has just gone grey hears no keys
-    if (held && held.disabled) slider.focus();
-    told(now);
-  }
-  function pause() {
-    clearInterval(timer);
-    timer = null;
-    play.textContent = "Play";
-    play.setAttribute("aria-label", "Play all steps");
-  }
-  function start_playing() {
-    if (now === last) go(0);
-    play.textContent = "Pause";
-    play.setAttribute("aria-label", "Pause");
-    timer = setInterval(() => {
-      if (now === last || !host.isConnected) pause(); else go(now + 1);
-      if (now === last) pause();
-    }, 1600);
-  }
-  slider.addEventListener("input", () => { pause(); go(Number(slider.value)); });
-  const keys = { ArrowRight: () => now + 1, ArrowUp: () => now + 1, ArrowLeft: () => now - 1,
-    ArrowDown: () => now - 1, Home: () => 0, End: () => last };
-  card.addEventListener("keydown", (event) => {
-    if (!(event.key in keys) || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    event.stopPropagation();
-    pause();
-    go(keys[event.key]());
-  });
-  show(now);
-  requestAnimationFrame(() => reveal(walk.stops[now]));         // once it has its size
-  return { go: (to) => { pause(); go(to); }, stop: pause };
+  playing.begin();
+  requestAnimationFrame(() => reveal(Number(host.dataset.step)));       // once it has its size
+  return playing;
 }
 const CSS_escape = (text) => text.replace(/["\\]/g, "\\$&");
 
@@ -235,16 +157,16 @@ function render({ model, el }) {
   const host = make("div", "ekslearn-live");
   el.append(host);
   const told = (step) => { model.set("step", step); model.save_changes(); };
-  let player = mount(host, model.get("walk"), model.get("step"), told, true);
+  let walking = mount(host, model.get("walk"), model.get("step"), told, true);
   const renew = () => {
-    player.stop();
-    player = mount(host, model.get("walk"), model.get("step"), told, true);
+    walking.pause();
+    walking = mount(host, model.get("walk"), model.get("step"), told, true);
   };
-  const follow = () => player.go(model.get("step"));
+  const follow = () => walking.follow(model.get("step"));
   model.on("change:walk", renew);
   model.on("change:step", follow);
   return () => {
-    player.stop();
+    walking.pause();
     model.off("change:walk", renew);
     model.off("change:step", follow);
   };

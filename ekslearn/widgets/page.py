@@ -13,8 +13,9 @@ EXPORT = "export default { render };"
 
 def module(name: str, *more: str) -> str:
     """The ES module of one widget, its style sheets inside (each draws in a shadow root)."""
-    style = "".join((HERE / f"{each}.css").read_text() for each in ("common", name, *more))
-    source = (HERE / f"{name}.js").read_text()
+    sheets = ("common", "player", name, *more)
+    style = "".join((HERE / f"{each}.css").read_text() for each in sheets)
+    source = "".join((HERE / f"{each}.js").read_text() for each in ("player", name))
     return source.replace('"/*style*/"', json.dumps(style), 1)
 
 

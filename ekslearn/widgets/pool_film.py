@@ -8,7 +8,7 @@ decided here; numbers, comparisons and words are ipamd's own (``ekslearn.cni``).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -167,7 +167,7 @@ class Film:
             else:
                 self.waits.append(0.0)
         waiting = [pod.place for pod in pods if pod.place in self.cluster.pending]
-        said = f"{', '.join(pod.place for pod in pods)} scheduled"
+        said = f"{some([pod.place for pod in pods])} scheduled"
         self.look(said + (f"; {count(len(waiting), 'pod')} without an address" if waiting else ""))
 
     def delete(self, what: str, line: str) -> None:
@@ -181,7 +181,7 @@ class Film:
             self.cluster.delete_pod(name)
             if name in self.asked:
                 self.waits.append(self.cluster.world.clock - self.asked.pop(name))
-        self.look(f"{', '.join(gone)} deleted")
+        self.look(f"{some(gone)} deleted")
 
     def set(self, what: str, line: str) -> None:
         """Change one setting or more, which restarts the daemon once."""
@@ -285,6 +285,16 @@ def film(cluster: Cluster, node: str, lines: Iterable[str] = ()) -> Film:
     for line in lines:
         made.run(line)
     return made
+
+
+def some(pods: Sequence[str], most: int = 3) -> str:
+    """So many pods by name, and how many more.
+
+    >>> some(["a", "b"]), some(["a", "b", "c", "d", "e"])
+    ('a, b', 'a, b, c and 2 more')
+    """
+    more = f" and {len(pods) - most} more" if len(pods) > most else ""
+    return ", ".join(pods[:most]) + more
 
 
 def number(text: str, line: str, most: float, *, least: float = 1) -> float:

@@ -1,20 +1,6 @@
 // The player of a pool's film. All frames arrive once; stepping happens here alone. Only the
 // buttons of a live view ask Python, which makes more frames.
 const CSS = "/*style*/";
-const SVG = "http://www.w3.org/2000/svg";
-
-const make = (name, className = "", text = "") => {
-  const node = document.createElement(name);
-  if (className) node.className = className;
-  if (text) node.textContent = text;
-  return node;
-};
-const draw = (name, attributes, text = "") => {
-  const node = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  if (text) node.textContent = text;
-  return node;
-};
 
 function slot(one, before) {
   const node = make("li", `slot ${one.kind}`);
@@ -112,41 +98,22 @@ function mount(host, data, start, told, ask = null) {
   const shadow = host.shadowRoot || host.attachShadow({ mode: "open" });
   const card = make("section", "card");
   card.setAttribute("aria-label", data.title);
-  const frames = data.frames, last = frames.length - 1;
-  let now = Math.min(Math.max(start, 0), last), timer = null;
+  const frames = data.frames;
 
   const head = make("div", "head");
   head.append(make("div", "title", data.title), make("div", "quiet", data.about));
-  const says = make("div", "says"), sentence = make("div", "sentence");
-  says.setAttribute("aria-live", "polite");
-  says.append(sentence);
+  const says = stacked("says", frames.map((frame) => [make("div", "sentence", frame.words)]));
+  const sentence = make("div", "sentence");
+  says.voice.append(sentence);
+  const playing = player(host, card, frames.map((frame) => frame.words), start,
+    { group: "Stepping through time", name: "Step in time", show, told });
 
-  const controls = make("div", "controls");
-  controls.setAttribute("role", "group");
-  controls.setAttribute("aria-label", "Stepping through time");
-  const button = (text, name, act, className = "", into = controls) => {
-    const node = make("button", className, text);
-    node.type = "button";
-    node.setAttribute("aria-label", name);
-    node.addEventListener("click", act);
-    into.append(node);
-    return node;
-  };
-  const back = button("\u25C0 Back", "Back one step", () => { pause(); go(now - 1); });
-  const next = button("Next \u25B6", "Next step", () => { pause(); go(now + 1); }, "main");
-  const play = button("Play", "Play all steps", () => (timer ? pause() : playing()));
-  const label = make("label", "", "Step"), slider = make("input"), where = make("output");
-  Object.assign(slider, { type: "range", min: 0, max: last, step: 1 });
-  slider.setAttribute("aria-label", "Step in time");
-  label.append(slider, where);
-  controls.append(label);
-
-  const plot = chart(frames, (to) => { pause(); go(to); });
+  const plot = chart(frames, playing.go);
   const rows = make("div", "rows-of-slots"), numbers = make("dl", "numbers");
   const pending = make("div"), decisions = make("div", "decisions");
-  card.append(head, says, controls);
+  card.append(head, says.box, playing.controls);
   if (ask) card.append(asking());
-  if (last > 0) card.append(plot.node);
+  if (frames.length > 1) card.append(plot.node);
   card.append(rows, numbers, pending, decisions);
   card.append(make("p", "quiet help", "Keys: \u2190 \u2192 one step, Home and End to either end. "
     + "A slot with a thick frame has just changed."));
@@ -156,11 +123,11 @@ function mount(host, data, start, told, ask = null) {
     const box = make("div", "more");
     box.setAttribute("role", "group");
     box.setAttribute("aria-label", "What happens next");
-    button("Create a pod", "Create a pod", () => ask("create 1"), "", box);
-    button("Create 5", "Create five pods", () => ask("create 5"), "", box);
-    button("Delete a pod", "Delete the youngest pod", () => ask("delete 1"), "", box);
-    button("Wait 5 s", "Wait five seconds", () => ask("sleep 5"), "main", box);
-    button("Wait 60 s", "Wait sixty seconds", () => ask("sleep 60"), "", box);
+    press(box, "Create a pod", () => ask("create 1"));
+    press(box, "Create 5", () => ask("create 5"), { name: "Create five pods" });
+    press(box, "Delete a pod", () => ask("delete 1"), { name: "Delete the youngest pod" });
+    press(box, "Wait 5 s", () => ask("sleep 5"), { name: "Wait five seconds", className: "main" });
+    press(box, "Wait 60 s", () => ask("sleep 60"), { name: "Wait sixty seconds" });
     const fields = {}, settings = make("div", "settings");
     host.typed = host.typed || {};      // what was typed and isn't set yet outlives a new frame
     for (const [name, value] of Object.entries(data.settings)) {
@@ -183,7 +150,7 @@ function mount(host, data, start, told, ask = null) {
         .map(([name, input]) => `${name}=${input.value.trim()}`);
       if (changed.length) ask(`set ${changed.join(" ")}`);
     };
-    button("Set", "Set these and restart aws-node", change, "", settings);
+    press(settings, "Set", change, { name: "Set these and restart aws-node" });
     box.append(settings);
     const wrong = make("div", "wrong", data.wrong || "");
     wrong.setAttribute("role", "alert");
@@ -191,7 +158,7 @@ function mount(host, data, start, told, ask = null) {
     return box;
   }
 
-  function show() {
+  function show(now) {
     const frame = frames[now], before = now ? frames[now - 1] : null;
     sentence.textContent = frame.words;
     rows.replaceChildren(...frame.rows.flatMap((row) => {
@@ -211,74 +178,33 @@ function mount(host, data, start, told, ask = null) {
     pending.replaceChildren(...frame.pending.map((text) => make("p", "pending", text)));
     decisions.replaceChildren(...frame.decisions.map(decision));
     plot.show(frame);
-    where.textContent = `${now + 1} of ${last + 1}`;
-    slider.value = now;
-    slider.setAttribute("aria-valuetext", `${now + 1} of ${last + 1}: ${frame.words}`);
-    back.disabled = now === 0;
-    next.disabled = now === last;
-    host.dataset.step = now;
   }
-  function go(to, tell = true) {
-    const target = Math.min(Math.max(to, 0), last);
-    if (target === now) return;
-    now = target;
-    show();
-    const held = shadow.activeElement;      // a button that has just gone grey hears no keys
-    if (held && held.disabled) slider.focus();
-    if (tell) told(now);
-  }
-  function pause() {
-    clearInterval(timer);
-    timer = null;
-    play.textContent = "Play";
-    play.setAttribute("aria-label", "Play all steps");
-  }
-  function playing() {
-    if (now === last) go(0);
-    play.textContent = "Pause";
-    play.setAttribute("aria-label", "Pause");
-    timer = setInterval(() => {
-      if (now === last || !host.isConnected) pause(); else go(now + 1);
-      if (now === last) pause();
-    }, 1600);
-  }
-  slider.addEventListener("input", () => { pause(); go(Number(slider.value)); });
-  const keys = { ArrowRight: () => now + 1, ArrowUp: () => now + 1, ArrowLeft: () => now - 1,
-    ArrowDown: () => now - 1, Home: () => 0, End: () => last };
-  card.addEventListener("keydown", (event) => {
-    if (!(event.key in keys) || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    event.stopPropagation();
-    pause();
-    go(keys[event.key]());
-  });
-  show();
-  // Python's own step may be one of a film that is only just arriving: it isn't told of another.
-  return { go: (to) => { pause(); go(to, false); }, stop: pause };
+  playing.begin();
+  return playing;
 }
 
 function render({ model, el }) {
   const host = make("div", "ekslearn-live");
   el.append(host);
   const told = (step) => { model.set("step", step); model.save_changes(); };
-  let serial = 0, player = null;
+  let serial = 0, showing = null;
   const ask = (line) => { serial += 1; model.send({ serial, line }); };
   const renew = () => {
     const held = host.shadowRoot && host.shadowRoot.activeElement;
     const name = held && held.getAttribute("aria-label");
-    if (player) player.stop();
+    if (showing) showing.pause();
     const data = { ...model.get("film_data"), wrong: model.get("wrong") };
-    player = mount(host, data, model.get("step"), told, data.live ? ask : null);
+    showing = mount(host, data, model.get("step"), told, data.live ? ask : null);
     const again = name && host.shadowRoot.querySelector(`[aria-label="${name}"]`);
     if (again) again.focus();
   };
-  const follow = () => player.go(model.get("step"));
+  const follow = () => showing.follow(model.get("step"));
   renew();
   model.on("change:film_data", renew);
   model.on("change:wrong", renew);
   model.on("change:step", follow);
   return () => {
-    player.stop();
+    showing.pause();
     model.off("change:film_data", renew);
     model.off("change:wrong", renew);
     model.off("change:step", follow);

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
-from ekslearn.draw.display import Renew, show
+from ekslearn.draw.display import Renew, folded, show
 from ekslearn.draw.shown import count
 from ekslearn.errors import EkslearnError
 from ekslearn.widgets import pool_film
@@ -112,10 +112,12 @@ class PoolView(anywidget.AnyWidget):
         return f"<PoolView of {self.film.node}: {count(len(self.frames), 'frame')}>"
 
     def _ipython_display_(self) -> None:
-        if self.live:
-            self._renew = show(self.html(), repr(self), self.words, view=self)
-        else:
-            show(self.html(), repr(self), self.words)
+        view = self if self.live else None
+        self._renew = show(self._still(), repr(self), self.words, view=view)
+
+    def _still(self) -> str:
+        """What stands here without a kernel."""
+        return self.html() + folded(self.words, "The pool as text")
 
     def _hear(self, message: dict[str, Any]) -> None:
         """Let happen what the browser asks for; every request is answered."""
@@ -126,7 +128,7 @@ class PoolView(anywidget.AnyWidget):
             self.wrong = str(error)
         self.send({"serial": message.get("serial")})
         if self._renew:
-            self._renew(self.html())
+            self._renew(self._still())
 
     def _data(self) -> dict[str, Any]:
         """Everything the player needs."""

@@ -2,12 +2,6 @@
 const CSS = "/*style*/";
 const WORKING = 100, SILENT = 4000;     // milliseconds
 
-const make = (name, className = "", text = "") => {
-  const node = document.createElement(name);
-  if (className) node.className = className;
-  if (text) node.textContent = text;
-  return node;
-};
 
 function shown(entry) {
   const box = make("div", "entry");
@@ -40,22 +34,15 @@ function render({ model, el }) {
   for (const name of model.get("places")) place.append(new Option(name, name));
   const on = make("label", "", "Place");
   on.append(place);
-  const button = (text, name, act) => {
-    const node = make("button", "", text);
-    node.type = "button";
-    node.setAttribute("aria-label", name);
-    node.addEventListener("click", act);
-    tools.append(node);
-    return node;
-  };
   tools.append(on);
-  const undo = button("Undo", "Undo the last command", () => ask({ do: "undo" }));
-  const reset = button("Reset", "Undo every command", () => ask({ do: "reset" }));
-  const share = button("Share", "Share this state as text", () => {
+  const undo = press(tools, "Undo", () => ask({ do: "undo" }),
+    { name: "Undo the last command" });
+  const reset = press(tools, "Reset", () => ask({ do: "reset" }), { name: "Undo every command" });
+  const share = press(tools, "Share", () => {
     if (panel.hidden) ask({ do: "share" });
     panel.hidden = !panel.hidden;
     share.setAttribute("aria-expanded", String(!panel.hidden));
-  });
+  }, { name: "Share this state as text" });
   share.setAttribute("aria-expanded", "false");
   head.append(make("div", "title", "Terminal"), make("div", "quiet", model.get("title")), tools);
 
@@ -78,14 +65,12 @@ function render({ model, el }) {
   text.readOnly = true;
   text.id = "shared";
   caption.htmlFor = "shared";
-  const copy = make("button", "", "Copy");
-  copy.type = "button";
-  copy.addEventListener("click", async () => {
+  panel.append(caption, text);
+  press(panel, "Copy", async () => {
     text.select();
     try { await navigator.clipboard.writeText(text.value); } catch { document.execCommand("copy"); }
     say("Copied.");
   });
-  panel.append(caption, text, copy);
   card.append(head, log, prompt, status, panel);
   shadow.append(make("style", "", CSS), card);
   el.append(host);

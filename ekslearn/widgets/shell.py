@@ -94,10 +94,13 @@ class Shell(anywidget.AnyWidget):
         """Run a line as if it had been typed: ``ip route``, or ``blue$ ip route`` elsewhere."""
         line, place = " ".join(line.splitlines()).strip(), self.place
         head, dollar, rest = line.partition("$")
-        if dollar and head.strip() in self.lab.places:
-            place, line = head.strip(), rest.strip()
+        named = head.strip() if dollar and len(head.split()) == 1 else ""
+        if named in self.lab.places:
+            place, line = named, rest.strip()
         before, past = listings(self.lab), kept(self.lab)
         try:
+            if named:
+                self._known(named)
             if len(line) > LONGEST:
                 raise EkslearnError(f"the line is longer than {LONGEST} characters")
             done = self.lab.run(place, line)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ekslearn.draw.grammar import LEAST
 from ekslearn.draw.journey import Stop, by_aws, journey
+from ekslearn.draw.vpc_layout import VpcLayout
 from ekslearn.draw.words import verdict
 from ekslearn.trace import Sighting, Step, Trace
 
@@ -197,6 +198,8 @@ def walk_data(trace: Trace, drawing: Drawing, title: str) -> dict[str, Any]:
     for n, stop in enumerate(journey(drawing.layout, trace)):
         same = n > 0 and trace.events[n - 1].leg == trace.events[n].leg
         found.append(stop_data(stop, known[n - 1] if same else None, known[n]))
+        if isinstance(drawing.layout, VpcLayout):  # above it are names there
+            found[-1]["tag"] = BELOW
     last = found[-1] if found else {"leg": "request", "at": [0.0, 0.0], "tag": ABOVE}
     found.append(
         {

@@ -3,12 +3,6 @@ const CSS = "/*style*/";
 const INK = "#000", MUTED = "#767676", CHOSEN = "#0072b2", PACKET = "#d55e00";
 const ENI = "#56b4e9", PICKED = "#f0e442", GUTTER = 104, GAP = 4, TOP = 7;
 
-const make = (name, className = "", text = "") => {
-  const node = document.createElement(name);
-  if (className) node.className = className;
-  if (text) node.textContent = text;
-  return node;
-};
 const dotted = (number) => [24, 16, 8, 0].map((bit) => (number >>> bit) & 255).join(".");
 const numbered = (text) => {
   const parts = text.trim().split(".");
@@ -62,23 +56,18 @@ function mount(host, data, start, told) {
   const controls = make("div", "controls");
   controls.setAttribute("role", "group");
   controls.setAttribute("aria-label", "Finding addresses");
-  const button = (text, act, className = "") => {
-    const node = make("button", className, text);
-    node.type = "button";
-    node.addEventListener("click", act);
-    controls.append(node);
-    return node;
-  };
   const onward = (fits) => {            // the next place that fits, or the first one again
     for (let step = 1; step <= size; step += 1)
       if (fits((now + step) % size)) return go((now + step) % size);
     return undefined;
   };
-  const seek = button("Next free /28", () => { tick.checked = true; onward((n) => free.has(n)); },
-    "main");
+  const seek = press(controls, "Next free /28", () => {
+    tick.checked = true;
+    onward((n) => free.has(n));
+  }, { className: "main" });
   seek.disabled = free.size === 0;
   const taken = (n) => !".per".includes(data.letters[n]);
-  button("Next taken address", () => onward(taken)).disabled = ![...data.letters]
+  press(controls, "Next taken address", () => onward(taken)).disabled = ![...data.letters]
     .some((_, n) => taken(n));
   const ticking = make("label", "tick"), tick = make("input");
   tick.type = "checkbox";
@@ -188,12 +177,7 @@ function mount(host, data, start, told) {
     ArrowUp: () => (now >= across ? now - across : now),
     PageDown: () => now - (now % block) + block, PageUp: () => now - (now % block) - block,
     Home: () => 0, End: () => size - 1 };
-  map.addEventListener("keydown", (event) => {
-    if (!(event.key in keys) || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    event.stopPropagation();
-    go(keys[event.key]());
-  });
+  hearing(map, keys, go);
   canvas.addEventListener("click", (event) => {
     const box = canvas.getBoundingClientRect();
     const x = event.clientX - box.left - 2 - GUTTER, y = event.clientY - box.top - TOP;
@@ -213,16 +197,16 @@ function render({ model, el }) {
   const host = make("div", "ekslearn-live");
   el.append(host);
   const told = (at) => { model.set("at", at); model.save_changes(); };
-  let player = mount(host, model.get("map_data"), model.get("at"), told);
+  let showing = mount(host, model.get("map_data"), model.get("at"), told);
   const renew = () => {
-    player.stop();
-    player = mount(host, model.get("map_data"), model.get("at"), told);
+    showing.stop();
+    showing = mount(host, model.get("map_data"), model.get("at"), told);
   };
-  const follow = () => player.go(model.get("at"));
+  const follow = () => showing.go(model.get("at"));
   model.on("change:map_data", renew);
   model.on("change:at", follow);
   return () => {
-    player.stop();
+    showing.stop();
     model.off("change:map_data", renew);
     model.off("change:at", follow);
   };

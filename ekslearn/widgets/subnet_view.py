@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
-from ekslearn.draw.display import show
+from ekslearn.draw.display import folded, show
 from ekslearn.draw.shown import count
 from ekslearn.errors import EkslearnError
 from ekslearn.vpc.subnet import BLOCK, PREFIX
@@ -104,7 +104,8 @@ class SubnetView(anywidget.AnyWidget):
         return f"<SubnetView of {self.map.name} {self.map.cidr}>"
 
     def _ipython_display_(self) -> None:
-        show(self.html(), repr(self), self.words)
+        told = folded(self.words, "The subnet as text")
+        show(self.html() + told, repr(self), self.words)
 
 
 def data_of(found: SubnetMap) -> dict[str, Any]:

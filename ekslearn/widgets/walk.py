@@ -17,7 +17,8 @@ import anywidget
 import traitlets
 
 from ekslearn.draw import Drawing, describe, draw_lab
-from ekslearn.draw.display import show
+from ekslearn.draw.display import folded, show
+from ekslearn.draw.shown import count
 from ekslearn.draw.words import verdict
 from ekslearn.errors import EkslearnError
 from ekslearn.widgets.page import module, paragraph, standalone
@@ -100,6 +101,10 @@ class PacketWalk(anywidget.AnyWidget):
             ),
         )
 
+    def told(self) -> str:
+        """Its words, to be opened under the player."""
+        return folded(self.words, f"The walk as text ({count(len(self.trace.events), 'step')})")
+
     def save(self, path: str | Path) -> None:
         """Write a page that plays this walk with no kernel and no network."""
         Path(path).write_text(
@@ -114,7 +119,7 @@ class PacketWalk(anywidget.AnyWidget):
         return f"<PacketWalk {self.title}: {len(self.stops)} stops>"
 
     def _ipython_display_(self) -> None:
-        show(self.html(), repr(self), self.words)
+        show(self.html() + self.told(), repr(self), self.words)
 
 
 def met(trace: Trace) -> list[str]:

@@ -47,7 +47,7 @@ class Workbench(ipywidgets.VBox):  # type: ignore[misc]
 
     def _still(self) -> str:
         """What stands here without a kernel: the walk, which steps, and the terminal's text."""
-        return self.walk.html() + self.shell.fallback()
+        return self.walk.html() + self.walk.told() + self.shell.fallback()
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/plain": repr(self)}

@@ -53,7 +53,7 @@ MEASURE = """(kind) => {
   const image = () => cell.querySelector('.jp-OutputArea-output img');
   const seen = kind === 'walk'
     ? () => walk.querySelector('.sentence:last-child').textContent
-        + walk.querySelector('.controls output').textContent
+        + walk.querySelector('.steps output').textContent
     : () => (image() && image().src) || '';
   const before = seen();
   window.taken = new Promise((done) => {

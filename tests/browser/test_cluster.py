@@ -149,7 +149,7 @@ def walk_subnet(page: Any, view: Any) -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_live_pool_goes_on_as_it_is_told(notebook: Open, shots: Path, width: int) -> None:
     page = notebook(CELLS[0], 'pool_view(two, "node-b", live=True)', width=width)
-    where = page.locator(".ekslearn-live section.card .controls output")
+    where = page.locator(".ekslearn-live section.card .steps output")
     page.get_by_role("button", name="Create five pods").focus()
     page.keyboard.press("Enter")
     where.get_by_text("2 of 2").wait_for(timeout=9_000)
@@ -165,7 +165,8 @@ def test_a_live_pool_goes_on_as_it_is_told(notebook: Open, shots: Path, width: i
     assert where.inner_text() == before
     page.get_by_label("WARM_IP_TARGET").fill("2")
     page.get_by_role("button", name="Set these and restart").click()
-    page.locator(".ekslearn-live .sentence >> text=aws-node starts again").wait_for(timeout=9_000)
+    heard = page.locator(".ekslearn-live [aria-live] .sentence")
+    heard.get_by_text("aws-node starts again").wait_for(timeout=9_000)
     assert page.locator(".wrong").inner_text() == ""
     page.locator(".ekslearn-live section.card").screenshot(path=shots / f"pool-live-{width}.png")
     page.get_by_role("slider", name="Step in time").focus()

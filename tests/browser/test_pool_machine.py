@@ -15,7 +15,8 @@ CELLS = (
     'pool_view(cluster, "node-a", live=True)',
 )
 SENTENCE = (
-    "document.querySelector('.ekslearn-live').shadowRoot.querySelector('.sentence').innerText"
+    "document.querySelector('.ekslearn-live').shadowRoot"
+    ".querySelector('[aria-live] .sentence').innerText"
 )
 
 

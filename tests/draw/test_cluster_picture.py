@@ -298,3 +298,15 @@ def test_a_line_does_not_go_aside_to_where_the_node_decides() -> None:
         line = line_of(mine)
         assert not any(map(turns_back, line, line[1:], line[2:]))
         assert (line[0], line[-1]) == (way[0], way[-1])
+
+
+def test_a_packet_dropped_at_its_eni_goes_no_further() -> None:
+    """The source check stands at the ENI: the way there doesn't lead to the router and back."""
+    lab = two_nodes()
+    lab.run("node-a", "ip addr add 192.0.2.77/32 dev lo")
+    lab.run("node-a", "iptables -t nat -I POSTROUTING -j SNAT --to-source 192.0.2.77")
+    trace = lab.trace("default/web-1", "default/api-1")
+    layout = lay_out_vpc(shown(lab, [event.place for event in trace.events]))
+    last = journey(layout, trace)[-1]
+    assert by_aws(last.event) and "source check" in getattr(last.event, "stage", "")
+    assert max(x for x, _ in last.way) == last.at[0] < layout.bar

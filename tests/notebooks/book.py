@@ -12,6 +12,7 @@ from tests.ground import ROOT, normal
 
 LESSONS = normal.lessons()
 NOTEBOOKS = ROOT / "notebooks"
+DATA = re.compile(r'<script type="application/json">(.*?)</script>', re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -36,11 +37,13 @@ def prose(path: Path) -> str:
 
 
 def shown(cell: dict[str, Any]) -> tuple[str, list[str], list[str]]:
-    """What a code cell printed, and the HTML and the Markdown it showed."""
+    """What a code cell printed (words that stand under a picture too), its HTML, its Markdown."""
     printed, pages, texts = "", [], []
     for output in cell.get("outputs", ()):
         data = output.get("data", {})
         printed += "".join(output.get("text", ()))
+        if "text/html" in data:
+            printed += "".join(data["text/plain"]).partition("\n")[2] + "\n"
         pages += ["".join(data["text/html"])] if "text/html" in data else []
         texts += ["".join(data["text/markdown"])] if "text/markdown" in data else []
     return printed, pages, texts

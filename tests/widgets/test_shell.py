@@ -249,3 +249,18 @@ def test_changed_rows_of_other_tables_rules_and_iptables_are_told() -> None:
     assert terminal.entries[-1]["changed"] == [
         {"words": "red$ iptables-save: 1 row new", "rows": [["+", "-A INPUT -p udp -j DROP"]]}
     ]
+
+
+def test_a_row_added_by_nft_is_shown() -> None:
+    terminal = shell(load("out-to-the-world"), "private-node")
+    terminal.type("nft add rule ip aws-cni snat-mark ip daddr 192.168.0.0/16 return")
+    (change,) = terminal.entries[-1]["changed"]
+    assert change["words"] == "private-node$ nft -s list table ip aws-cni: 1 row new"
+    assert change["rows"] == [["+", "ip daddr 192.168.0.0/16 return"]]
+
+
+def test_a_place_that_is_not_there_is_named() -> None:
+    terminal = shell(two_rooms(), "red")
+    done = terminal.type("green$ ip route")
+    assert done.stderr == "ekslearn: there is no place 'green' in two-rooms; it has red, blue"
+    assert done.status == 125
