@@ -5,7 +5,6 @@ They hear of changes as time passes (``Cluster.sleep``, ``Cluster.settle``), all
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol
@@ -16,7 +15,7 @@ from .elb.service import Site as Account
 from .errors import EkslearnError
 from .kubernetes import Backed, KubeProxy, Pod, Services
 from .linux import Packet
-from .linux.socket import ANY
+from .linux.socket import Serve
 from .machine import Machine
 
 # What kube-proxy's health check server answers (pkg/proxy/healthcheck/service_health.go).
@@ -36,8 +35,10 @@ class Site(Account, Protocol):
     def shows(self, place: str, command: str) -> str:
         """What a listing prints in a place."""
 
-    def serve(self, place: str, socket: str, process: str, answer: object) -> None:
-        """Let a process listen that answers in its own way."""
+    def listen(
+        self, place: str, socket: str, *, process: str = "", serve: Serve | None = None
+    ) -> None:  # fmt: skip
+        """Let a process listen."""
 
 
 class ControlPlane:
@@ -66,11 +67,11 @@ class ControlPlane:
         """kube-proxy's health check server, on every node, for every Service that has its port."""
         for service in self.services:
             port = service.health_check_node_port
-            for node in site_nodes(self.site) if port else ():
+            for node in self.site.machines if port else ():
                 sockets = self.site.namespace(node).sockets
                 if not any(one.port == port for one in sockets.listeners):
-                    self.site.serve(node, f"0.0.0.0:{port}/tcp", "kube-proxy",
-                                    partial(self._health, node, service.key))  # fmt: skip
+                    self.site.listen(node, f"0.0.0.0:{port}/tcp", process="kube-proxy",
+                                     serve=partial(self._health, node, service.key))  # fmt: skip
 
     def _health(self, node: str, key: str, packet: Packet) -> tuple[str, str]:
         """200 if a ready endpoint of the Service is on the node, else 503."""
@@ -91,8 +92,10 @@ class ControlPlane:
             key, _, port = rest.partition(":")
             return self._balancer(key, port), ""
         if kind == "ingress":
-            namespace, name, *path = rest.split("/", 2)
-            return self._balancer(f"{namespace}/{name}", ""), f"GET /{''.join(path)}"
+            namespace, name, *path = [*rest.split("/", 2), ""][:3]
+            hosts = [one.host for one in self.controller.ingresses[f"{namespace}/{name}"].routes]
+            asked = f"GET http://{next(filter(None, hosts), name)}/{''.join(path)}"
+            return self._balancer(f"{namespace}/{name}", ""), asked
         return destination, ""
 
     def _balancer(self, key: str, port: str) -> str:
@@ -113,7 +116,3 @@ class ControlPlane:
         address = self.site.world.random.choice(found.addresses())
         return f"{address}:{number}/{spoken}"
 
-
-def site_nodes(site: Site) -> Mapping[str, Machine]:
-    """The nodes of a cluster."""
-    return site.machines

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network
 
-from ..elb import Elb, LoadBalancer, TargetGroup
+from ..elb import Elb, LoadBalancer, Rule, TargetGroup
 from ..elb.group import health_check
 from ..errors import EkslearnError
 from ..kubernetes import Backed
@@ -84,14 +84,14 @@ class Controller:
         self, plan: Plan, made: LoadBalancer, door: Door, backs: Mapping[Route, Backed]
     ) -> None:
         groups = {route: self._group(plan, door, backs[route]) for route in door.routes}
-        *rules, last = door.routes
-        rest = last if not (last.path or last.host) else None
-        made.add_listener(
-            door.protocol, door.port, groups[last],
-            rules=[(one.host, one.path, one.exact, groups[one])
-                   for one in (door.routes if rest is None else rules)] if plan.kind == "alb" else [],
-            default=rest is not None,
-        )  # fmt: skip
+        last = door.routes[-1]
+        rules = [
+            Rule(group=groups[one], path=one.path, host=one.host, exact=one.exact)
+            for one in sorted(door.routes, key=lambda one: (not one.exact, -len(one.path)))
+            if one.path
+        ]
+        made.add_listener(door.protocol, door.port, groups[last], rules,
+                          answers_404=bool(last.path))  # fmt: skip
 
     def _group(self, plan: Plan, door: Door, back: Backed) -> TargetGroup:
         """The target group for one port of a Service, made where it isn't there yet."""
@@ -168,7 +168,7 @@ class Controller:
                           for one in back.endpoints if one.ready]  # fmt: skip
             for target in list(group.targets):
                 if target not in wanted and target.state != "draining":
-                    self.elb.deregister(group, target.address, target.port)
+                    group.deregister(target.address, target.port)
             if plan.opens_backend and plan.kind != "clb":
                 self._open(plan, group)
 
