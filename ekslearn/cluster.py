@@ -406,7 +406,13 @@ class Cluster(Lab):
 
     def sleep(self, seconds: float) -> None:
         """Let time pass: every ipamd does its rounds, and pending pods ask again."""
-        super().sleep(seconds)
+        end = self.world.clock + seconds
+        while (due := self.elb.next_event()) is not None and due < end:
+            self._pass(max(due, self.world.clock))
+        self._pass(end)
+
+    def _pass(self, until: float) -> None:
+        self.world.clock = until
         while machine := min(
             (each for each in self.machines.values() if each.time < self.world.clock),
             key=lambda each: each.time, default=None,
@@ -414,7 +420,7 @@ class Cluster(Lab):
             self._act(machine, machine.ipamd.tick)
             for place in [one for one in self.pending if self.pods[one].node == machine.name]:
                 self._address(machine, self.pods[place])
-        self.control.act()
+        self.control.pass_time()
 
     def settle(self, limit_s: float = 120.0) -> None:
         """Let time pass until every pool rests and no pod waits, or until waiting is hopeless.
@@ -430,6 +436,7 @@ class Cluster(Lab):
                 each.time > since and not any(one.did for one in each.ipamd.decisions[count:])
                 for each, since, count in done
             )
+        self.control.settle()
 
 
 def socket_of(text: str) -> tuple[IPv4Address, int, str]:

@@ -9,11 +9,13 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol
 
-from .controller import Controller
+from .controller import Controller, Ingress, plan_of_ingress, plan_of_service
+from .controller.plan import INGRESS, SERVICE, unread
+from .document import Node
 from .elb import Elb
 from .elb.service import Site as Account
 from .errors import EkslearnError
-from .kubernetes import Backed, KubeProxy, Pod, Services
+from .kubernetes import Backed, KubeProxy, Pod, Service, Services
 from .linux import Packet
 from .linux.socket import Serve
 from .machine import Machine
@@ -50,10 +52,28 @@ class ControlPlane:
         self.controller = Controller(self.elb, site.vpc)
         self._ports: list[Backed] = []
 
+    def add_service(self, service: Service, at: Node | None = None) -> list[str]:
+        """Take a Service in, or change one; a sentence for each annotation without effect.
+
+        Raises EkslearnError, with the place in its manifest ``at``, for what can't be.
+        """
+        plan_of_service(service, at)
+        self.services.add(service, at)
+        return unread(SERVICE, service.annotations, at)
+
+    def add_ingress(self, ingress: Ingress, at: Node | None = None) -> list[str]:
+        """The same for an Ingress."""
+        plan = plan_of_ingress(ingress, at)
+        self.controller.ingresses[ingress.key] = ingress
+        if plan is None:
+            return [f"Ingress {ingress.key} is of class {ingress.class_name or 'none'}: only alb is"
+                    " modelled"]  # fmt: skip
+        return unread(INGRESS, ingress.annotations, at)
+
     def act(self) -> None:
         """Let everybody do what follows from how things are now."""
         if not self.services and not self.proxy.written:
-            return
+            return  # a cluster without Services is one without kube-proxy
         site = self.site
         addresses = {place: IPv4Address(site.address(place))
                      for place in site.pods if place not in site.pending}  # fmt: skip
@@ -62,6 +82,15 @@ class ControlPlane:
             site.wire(self.proxy.lines(node, self._ports, site.shows(node, "iptables-save -t nat")))
         self._answer_checks()
         self.controller.reconcile(self._ports, site.machines)
+
+    def settle(self) -> None:
+        """Let new targets be checked until each is known to be healthy or not."""
+        self.elb.settle()
+
+    def pass_time(self) -> None:
+        """Do what was due by now."""
+        self.act()
+        self.elb.catch_up()
 
     def _answer_checks(self) -> None:
         """kube-proxy's health check server, on every node, for every Service that has its port."""

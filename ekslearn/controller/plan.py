@@ -108,11 +108,6 @@ class Annotations:
             node.refuse(why)
         raise EkslearnError(f"{self.prefix}{name}: {why}")
 
-    def unread(self) -> list[str]:
-        """The annotations that mean nothing here."""
-        known = {*OTHERS[self.prefix], *CHECKS[self.prefix]}
-        return [self.prefix + name for name in self.given if name not in known]
-
     def choice(self, name: str, *known: str) -> str:
         """One of some words; the first of them where nothing is said."""
         found = self.given.get(name, known[0])
@@ -163,6 +158,14 @@ class Annotations:
             else:
                 found[own] = self.whole(name, value)
         return found
+
+
+def unread(prefix: str, given: Mapping[str, str], manifest: Node | None) -> list[str]:
+    """A sentence for each annotation that means nothing here."""
+    known = {*OTHERS[prefix], *CHECKS[prefix]}
+    where = f"{manifest.file}:{manifest.line}: " if manifest else ""
+    return [f"{where}ignored: the annotation {name}, which isn't modelled" for name in given
+            if name.startswith(prefix) and name.removeprefix(prefix) not in known]  # fmt: skip
 
 
 def plan_of_service(service: Service, manifest: Node | None = None) -> Plan | None:
