@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from ..errors import kernel_refuses
+from .conntrack import tuple_of
 from .ip import LOOPBACK
 from .packet import ECHO_REPLY, ECHO_REQUEST, UNREACHABLE, Packet, Skb
 
@@ -58,12 +59,7 @@ class Client:
         if question.protocol == "icmp":  # whatever address was asked (ping_lookup)
             told, kind = (about, ECHO_REQUEST) if about else (packet, ECHO_REPLY)
             return told.icmp == (kind, 0) and told.ident == question.ident
-        return self.ends(about or packet.answer()) == self.ends(question)
-
-    @staticmethod
-    def ends(packet: Packet) -> tuple[object, ...]:
-        """Protocol, addresses and ports: what a TCP or UDP question is known by."""
-        return (packet.protocol, packet.src, packet.dst, packet.sport, packet.dport)
+        return tuple_of(about or packet.answer()) == tuple_of(question)
 
 
 class Sockets:
