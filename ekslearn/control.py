@@ -144,4 +144,3 @@ class ControlPlane:
         number, spoken = fitting[0]
         address = self.site.world.random.choice(found.addresses())
         return f"{address}:{number}/{spoken}"
-

@@ -209,7 +209,10 @@ class Recording:
     def decision(self, decision: Decision) -> None:
         """Something was decided."""
         leg, row = self._leg_of(decision.packet), decision.row
-        if decision.lost and not self.lost.startswith("reply:"):  # the first answer's loss counts
+        if decision.lost and decision.stage == "elb answer":  # what the browser is told, and why
+            why = f" ({self.lost})" if self.lost else ""
+            self.lost = f"{decision.namespace.name}: {decision.verdict}{why}"
+        elif decision.lost and not self.lost.startswith("reply:"):  # the first answer's loss counts
             prefix = "reply: " if leg == "reply" else ""
             self.lost = f"{prefix}{decision.namespace.name}: {decision.verdict}"
         tell: Callable[[], Iterable[Step]] = partial(_step, decision, leg)

@@ -247,7 +247,7 @@ def plan_of_ingress(ingress: Ingress, manifest: Node | None = None) -> Plan | No
         ports = []
     good = all(name in ("HTTP", "HTTPS") and isinstance(port, int) for name, port in ports)
     if not ports or not good:
-        said.refuse("listen-ports", f"{short(text)} should read like [{{\"HTTP\": 80}}]")
+        said.refuse("listen-ports", f'{short(text)} should read like [{{"HTTP": 80}}]')
     if not secure and any(name == "HTTPS" for name, _ in ports):
         said.refuse("listen-ports", "HTTPS needs certificate-arn")
     last = (ingress.default,) if ingress.default else ()

@@ -209,5 +209,3 @@ def _backed(plan: Plan, route: Route, ports: Sequence[Backed]) -> Backed:
 
 def _name(plan: Plan, back: Backed) -> str:
     return f"{plan.place.removeprefix('lb/')} {back.service.name}:{back.port.port}"
-
-

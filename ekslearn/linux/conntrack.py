@@ -214,10 +214,10 @@ class Conntrack:
         connection, end = binding.connection, "target" if hook in TO_TARGET else "source"
         if binding.state == "RELATED" and skb.packet.quoted:
             return self._translate_error(skb, skb.packet.quoted, binding, end)
-        leaves = connection.leaves if hook == "POSTROUTING" and not binding.is_reply else None
-        if leaves and leaves is not skb.oif:
+        other = connection.leaves not in (None, skb.oif)  # MASQUERADE looked at another interface
+        if other and hook == "POSTROUTING" and not binding.is_reply:
             self.forget(connection)  # nf_nat_oif_changed (net/netfilter/nf_nat_core.c)
-            self._ns.drop(skb, "conntrack", f"it was masqueraded to leave by {leaves.name}")
+            self._ns.drop(skb, "conntrack", "it was masqueraded to leave by another interface")
             return False
         begins = not binding.is_reply or binding.state == "RELATED"  # a REJECT's reset asks too
         if begins and not connection.confirmed and end not in connection.bound:
