@@ -19,13 +19,15 @@ from . import nft as nft  # likewise
 from . import tools
 from .cni import node as host
 from .cni.settings import Settings
+from .control import ControlPlane
 from .errors import EkslearnError, KernelError
 from .fabric import PATH_MTU, Fabric
 from .ipamd.daemon import NoAddress
 from .ipamd.pool import EniConfig, eniconfig_for
-from .kubernetes import SERVICE_CIDR, KubeProxy, Pod, SecurityGroupPolicy, Services
+from .kubernetes import SERVICE_CIDR, Pod, SecurityGroupPolicy
 from .linux import NetworkNamespace, World
 from .linux.link import invented_mac
+from .linux.socket import Serve
 from .machine import Machine, PinnedEni
 from .tools import Done
 from .vpc.ec2 import Ec2
@@ -94,15 +96,18 @@ class Lab:
             raise EkslearnError(f"{line!r} isn't a line of the form PLACE$ COMMAND")
         return self.run(place.strip(), command.strip())
 
-    def listen(self, place: str, socket: str, *, process: str = "") -> None:
+    def listen(
+        self, place: str, socket: str, *, process: str = "", serve: Serve | None = None
+    ) -> None:  # fmt: skip
         """Let a process in ``place`` listen on ``socket`` ("0.0.0.0:80/tcp").
 
-        Raises EkslearnError: the text isn't a socket, or the kernel refuses it ("Address already
-        in use": the containers of one pod share their ports).
+        ``serve`` is what it answers, if that isn't whom it sees. Raises EkslearnError: the text
+        isn't a socket, or the kernel refuses it ("Address already in use": the containers of one
+        pod share their ports).
         """
         address, port, protocol = socket_of(socket)
         try:
-            self.namespace(place).sockets.listen(address, port, protocol, process)
+            self.namespace(place).sockets.listen(address, port, protocol, process, serve)
         except KernelError as error:
             raise EkslearnError(f"bind {socket} in {place}: {error}") from error
         self._listeners.append((self.aliases.get(place, place), socket.strip()))
@@ -126,11 +131,11 @@ class Lab:
                                 f"ask from {place}")  # fmt: skip
         return self.namespace(text).name
 
-    def named(self, destination: str) -> str:
-        """The address, port and protocol that the name of a Service stands for; other words as
-        they are.
+    def named(self, destination: str) -> tuple[str, str]:
+        """What a name that Kubernetes gives stands for: address, port and protocol, and what is to
+        be asked there. Other words stay as they are.
         """
-        return destination
+        return destination, ""
 
     def links(self) -> list[tuple[End, End]]:
         """The two ends of every veth, as (place, interface) pairs, sorted."""
@@ -200,13 +205,13 @@ class Cluster(Lab):
         self.machines: dict[str, Machine] = {}
         self.pods: dict[str, Pod] = {}
         self.pending: dict[str, str] = {}  # a pod without address: what kubelet says
-        self.services = Services(service_cidr)
         self.wires: list[Wire] = []
-        self._proxy = KubeProxy()
         self.text, self.loaded = "", 0  # the scenario it was read from; how many lines that ran
         self._acting: Machine | None = None
         self.ec2 = Ec2(vpc, clock=self.now)
         self.fabric = Fabric(self.world, vpc)
+        self.control = ControlPlane(self, service_cidr)
+        self.services, self.elb = self.control.services, self.control.elb
 
     def now(self) -> float:
         """The time, in seconds, of the node that is at work, else the cluster's."""
@@ -229,12 +234,9 @@ class Cluster(Lab):
                                 f" {', '.join(there) or 'none'}")  # fmt: skip
         return self.namespace(place).name
 
-    def named(self, destination: str) -> str:
-        """The address, port and protocol that the name of a Service stands for; other words as
-        they are. EkslearnError if there is no such Service or port.
-        """
-        kind, _, rest = destination.partition("/")
-        return self.services.target(rest) if kind == "service" else destination
+    def named(self, destination: str) -> tuple[str, str]:
+        """What the name of a Service, balancer or Ingress stands for; see ``ControlPlane``."""
+        return self.control.named(destination)
 
     # Wiring
 
@@ -404,7 +406,13 @@ class Cluster(Lab):
 
     def sleep(self, seconds: float) -> None:
         """Let time pass: every ipamd does its rounds, and pending pods ask again."""
-        super().sleep(seconds)
+        end = self.world.clock + seconds
+        while (due := self.elb.next_event()) is not None and due < end:
+            self._pass(max(due, self.world.clock))
+        self._pass(end)
+
+    def _pass(self, until: float) -> None:
+        self.world.clock = until
         while machine := min(
             (each for each in self.machines.values() if each.time < self.world.clock),
             key=lambda each: each.time, default=None,
@@ -412,17 +420,7 @@ class Cluster(Lab):
             self._act(machine, machine.ipamd.tick)
             for place in [one for one in self.pending if self.pods[one].node == machine.name]:
                 self._address(machine, self.pods[place])
-        self._serve()
-
-    def _serve(self) -> None:
-        """Let every node's kube-proxy write rules for what there is now, if there are Services."""
-        if not self.services and not self._proxy.written:
-            return
-        addresses = {place: IPv4Address(self.address(place))
-                     for place in self.pods if place not in self.pending}  # fmt: skip
-        ports = self.services.backed(self.pods, addresses)
-        for node in self.machines:
-            self.wire(self._proxy.lines(node, ports, self.shows(node, "iptables-save -t nat")))
+        self.control.pass_time()
 
     def settle(self, limit_s: float = 120.0) -> None:
         """Let time pass until every pool rests and no pod waits, or until waiting is hopeless.
@@ -438,6 +436,7 @@ class Cluster(Lab):
                 each.time > since and not any(one.did for one in each.ipamd.decisions[count:])
                 for each, since, count in done
             )
+        self.control.settle()
 
 
 def socket_of(text: str) -> tuple[IPv4Address, int, str]:

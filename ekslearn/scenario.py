@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from .cluster import Cluster, Lab, socket_of
 from .cni.settings import read as read_settings
+from .controller import read_ingress
 from .document import LIMIT, Composer, Node, files, read, short
 from .errors import EkslearnError, NotModelled
 from .ipamd.pool import EniConfig
@@ -136,7 +137,9 @@ def cluster(document: Node, manifests: list[Node]) -> Cluster:
         with manifest.placed():
             made.add_pod(pod)
     for manifest, service in objects.services:
-        made.services.add(service, manifest)
+        made.notes += made.control.add_service(service, manifest)
+    for manifest in objects.ingresses:
+        made.notes += made.control.add_ingress(read_ingress(manifest), manifest)
     made.services.slices += objects.slices
     made.settle()
     made.notes += objects.notes

@@ -209,7 +209,10 @@ class Recording:
     def decision(self, decision: Decision) -> None:
         """Something was decided."""
         leg, row = self._leg_of(decision.packet), decision.row
-        if decision.lost and not self.lost.startswith("reply:"):  # the first answer's loss counts
+        if decision.lost and decision.stage == "elb answer":  # what the browser is told, and why
+            why = f" ({self.lost})" if self.lost else ""
+            self.lost = f"{decision.namespace.name}: {decision.verdict}{why}"
+        elif decision.lost and not self.lost.startswith("reply:"):  # the first answer's loss counts
             prefix = "reply: " if leg == "reply" else ""
             self.lost = f"{prefix}{decision.namespace.name}: {decision.verdict}"
         tell: Callable[[], Iterable[Step]] = partial(_step, decision, leg)
@@ -287,12 +290,13 @@ def _moving(made: Decision, leg: str, show: str, row: str) -> Callable[[], Itera
 def follow(lab: Lab, source: str, destination: str) -> Trace:
     """Send the probe and write down what happens; EkslearnError for a name that isn't there."""
     namespace = lab.namespace(lab.source(source))
-    protocol, address, port = destination_of(lab, destination)
+    target, data = lab.named(destination)
+    protocol, address, port = destination_of(lab, target)
     recording, world = Recording(), lab.world
     world.before_change(recording.tell)
     world.recorder = recording
     try:
-        client = namespace.sockets.ask(protocol, address, port)
+        client = namespace.sockets.ask(protocol, address, port, data=data)
     finally:
         world.recorder = None
     verdict, reason = _verdict(client, recording, namespace.name)
@@ -308,8 +312,7 @@ def _teller(client: Client) -> str:
 
 
 def destination_of(lab: Lab, text: str) -> tuple[str, IPv4Address, int | None]:
-    """Read ADDRESS[:PORT[/tcp|udp]], a place or a Service; EkslearnError if it is none."""
-    text = lab.named(text)
+    """Read ADDRESS[:PORT[/tcp|udp]] or a place; EkslearnError if it is neither."""
     if text in (*lab.places, *lab.aliases):
         return "icmp", IPv4Address(lab.address(text)), None
     found = re.fullmatch(r"(.+?)(?::([0-9]+)(?:/([a-z]+))?)?", text)

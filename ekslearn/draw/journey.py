@@ -11,7 +11,7 @@ from ekslearn.draw.vpc_layout import VpcLayout
 from ekslearn.trace import Sighting, Step, Trace
 
 Event = Step | Sighting
-AWS = ("vpc", "tgw", "pcx", "internet", "outside")  # how the stages begin that AWS plays
+AWS = ("vpc", "tgw", "pcx", "internet", "outside", "elb")  # how the stages begin that AWS plays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

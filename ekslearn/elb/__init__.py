@@ -5,8 +5,10 @@ mark [model] in the words of its step: which target a flow gets, by which way th
 preserved flow comes back, how long a change takes to reach the balancer's nodes.
 """
 
-from .balancer import Flow, Listener, LoadBalancer
+from .balancer import Flow, Listener, LoadBalancer, Rule
 from .group import HealthCheck, Target, TargetGroup
 from .service import Elb
 
-__all__ = ["Elb", "Flow", "HealthCheck", "Listener", "LoadBalancer", "Target", "TargetGroup"]
+__all__ = [
+    "Elb", "Flow", "HealthCheck", "Listener", "LoadBalancer", "Rule", "Target", "TargetGroup",
+]  # fmt: skip

@@ -26,22 +26,60 @@ from ..linux.conntrack import PORTS, Tuple, rewritten, tuple_of
 from ..linux.packet import Skb
 from ..vpc.model import Eni
 from ..vpc.security import SecurityGroup
-from .group import CLB, NLB, PROTOCOLS, WIRE, Target, TargetGroup, refuse, within
+from .group import ALB, CLB, NLB, PROTOCOLS, WIRE, Target, TargetGroup, refuse, within
 
 MODEL = "[model]"
 # What a browser is told: by how the connection to the target ended, and where there is no target.
-BAD_GATEWAY, UNAVAILABLE, LATE = (
-    "502 Bad Gateway", "503 Service Unavailable", "504 Gateway Timeout",
+BAD_GATEWAY, UNAVAILABLE, LATE, NO_RULE = (
+    "502 Bad Gateway", "503 Service Unavailable", "504 Gateway Timeout", "404 Not Found",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """Of an Application Load Balancer's listener: requests for a path go to a target group.
+
+    ``host`` is empty for any; ``exact`` means the path alone, not what stands below it.
+    """
+
+    group: TargetGroup
+    path: str = "/"
+    host: str = ""
+    exact: bool = False
+
+    def takes(self, host: str, path: str) -> bool:
+        """Whether a request is for it."""
+        own = self.path.rstrip("/*")
+        below = not self.exact and (path + "/").startswith(own + "/")
+        return self.host in ("", host) and (path == self.path or below)
+
+    def __str__(self) -> str:
+        return f"{self.host}{self.path}{'' if self.exact else '*'} -> {self.group.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """A port that a balancer listens on, and the target group that it forwards to."""
+    """A port that a balancer listens on, and the target group that it forwards to.
+
+    ``rules`` are asked first, in order; ``group`` is for the rest, unless ``answers_404``.
+    """
 
     protocol: str
     port: int
     group: TargetGroup
+    rules: tuple[Rule, ...] = ()
+    answers_404: bool = False
+
+    @property
+    def groups(self) -> list[TargetGroup]:
+        """Every group it may forward to."""
+        return list(dict.fromkeys([self.group, *(rule.group for rule in self.rules)]))
+
+    def goal(self, request: str) -> TargetGroup | None:
+        """The group for a request ("GET http://HOST/PATH"); None if it answers 404."""
+        host, _, path = request.removeprefix("GET http://").partition("/")
+        found = (rule.group for rule in self.rules if rule.takes(host, f"/{path}"))
+        return next(found, None if self.answers_404 else self.group)
 
     @property
     def carries(self) -> tuple[str, ...]:
@@ -97,30 +135,38 @@ class LoadBalancer:
         If there is none anywhere, all of them.
         """
         fine = [eni for zone, eni in self.zones.items() if any(
-            target.state == "healthy" and (target.zone == zone or self._crosses(each.group))
-            for each in self.listeners for target in each.group.targets)]  # fmt: skip
+            target.state == "healthy" and (target.zone == zone or self._crosses(group))
+            for each in self.listeners for group in each.groups for target in group.targets
+        )]  # fmt: skip
         return [eni.public_ip or eni.primary for eni in fine or self.enis.values()]
 
-    def add_listener(self, protocol: str, port: int, group: TargetGroup) -> Listener:
+    def add_listener(
+        self, protocol: str, port: int, group: TargetGroup, rules: Sequence[Rule] = (), *,
+        answers_404: bool = False,
+    ) -> Listener:  # fmt: skip
         """Listen; EkslearnError for what AWS refuses (CreateListener)."""
         spoken = PROTOCOLS[self.kind]
         refuse(protocol not in spoken, "listener protocol", self.place, ", ".join(spoken), protocol)
         within("Port", port, 1, 65535)
-        made = Listener(protocol=protocol, port=port, group=group)
+        refuse(rules and self.kind != ALB, "rules", self.place)
+        made = Listener(protocol=protocol, port=port, group=group, rules=tuple(rules),
+                        answers_404=answers_404)  # fmt: skip
         for other in self.listeners:
             twice = other.port == port and set(other.carries) & set(made.carries)
             refuse(twice, "listener twice", self.place, port)
-        refuse(group.kind != self.kind, "other kind", group.name, group.kind)
-        taken = group.balancer not in ("", self.place)
-        refuse(taken, "other balancer", group.name, group.balancer)
-        layer = self.kind == CLB and ("HTTP" in protocol) != ("HTTP" in group.protocol)
-        wrong = made.carries != group.carries or layer
-        refuse(wrong, "other protocol", protocol, group.name, group.protocol)
+        for each in made.groups:
+            refuse(each.kind != self.kind, "other kind", each.name, each.kind)
+            taken = each.balancer not in ("", self.place)
+            refuse(taken, "other balancer", each.name, each.balancer)
+            layer = self.kind == CLB and ("HTTP" in protocol) != ("HTTP" in each.protocol)
+            wrong = made.carries != each.carries or layer
+            refuse(wrong, "other protocol", protocol, each.name, each.protocol)
         self.listeners.append(made)
-        if not group.balancer:
-            group.balancer = self.place
-            for target in group.targets:
-                self.take(group, target)
+        for each in made.groups:
+            if not each.balancer:
+                each.balancer = self.place
+                for target in each.targets:
+                    self.take(each, target)
         for eni in self.enis.values() if self.kind != NLB else ():
             self._ns.sockets.listen(eni.primary, port, "tcp", self.kind, self.serve)
         return made
@@ -190,9 +236,15 @@ class LoadBalancer:
     def _pick(self, packet: Packet, eni: Eni, listener: Listener) -> Target | None:
         """The target for a new connection, told as steps."""
         passed = tuple(f"{each} — another port" for each in self.listeners if each is not listener)
-        said = f"a new connection for {listener.group.name}"
-        self._tell("listener", said, packet, VpcRow(str(listener), passed))
-        target, row = self.choose(eni, listener.group, tuple_of(packet))
+        group = listener.goal(packet.data)
+        chosen = next((str(one) for one in listener.rules if one.group is group), str(listener))
+        passed += tuple(f"{one} — {packet.data} is another" for one in listener.rules
+                        if one.group is not group)  # fmt: skip
+        said = f"a new connection for {group.name}" if group else "no rule takes the request"
+        self._tell("listener", said, packet, VpcRow(chosen if group else NO_RULE, passed))
+        if group is None:
+            return None
+        target, row = self.choose(eni, group, tuple_of(packet))
         verdict = f"forward to {target}" if target else "there is no target"
         self._tell("target", verdict, packet, row, lost=target is None and self.kind == NLB)
         return target
@@ -205,7 +257,8 @@ class LoadBalancer:
         listener = self.listening(packet.dport or 0)
         target = self._pick(packet, eni, listener)
         if target is None:
-            return self._fails(packet, self.status(listener, "none"), "refused", "no target")
+            how = "none" if listener.goal(packet.data) else "no rule"
+            return self._fails(packet, self.status(listener, how), "refused", "no target")
         self.chosen[tuple_of(packet)] = target
         header = _header(listener, packet)
         words = f"to {target} from {eni.primary}:{self._ns.sockets.next_port}"
@@ -232,7 +285,7 @@ class LoadBalancer:
         if not listener.protocol.startswith("HTTP"):
             return ""
         refused = LATE if self.kind == CLB else BAD_GATEWAY
-        return {"none": UNAVAILABLE, "refused": refused, "dropped": LATE}[how]
+        return {"none": UNAVAILABLE, "refused": refused, "dropped": LATE, "no rule": NO_RULE}[how]
 
     def _fails(self, packet: Packet, status: str, meaning: str, why: str) -> tuple[str, str]:
         said = f"answer {status}" if status else "close the connection"

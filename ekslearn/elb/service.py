@@ -115,9 +115,9 @@ class Elb:
         """Delete a balancer: its ENIs go, its target groups stay, unused."""
         refuse(place not in self.balancers, "no balancer", place)
         gone = self.balancers.pop(place)
-        for listener in gone.listeners:
-            listener.group.balancer = ""
-            for target in listener.group.targets:
+        for group in {group for listener in gone.listeners for group in listener.groups}:
+            group.balancer = ""
+            for target in group.targets:
                 target.state, target.reason = "unused", "Target.NotInUse"
         for eni in gone.enis.values():
             del self.site.fabric.balancers[eni]

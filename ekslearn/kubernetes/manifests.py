@@ -16,6 +16,7 @@ KINDS = {
     "Pod": "v1", "Service": "v1", "Deployment": "apps/v1", "ReplicaSet": "apps/v1",
     "EndpointSlice": "discovery.k8s.io/v1", "ENIConfig": "crd.k8s.amazonaws.com/v1alpha1",
     "SecurityGroupPolicy": "vpcresources.k8s.aws/v1beta1",
+    "Ingress": "networking.k8s.io/v1",
 }  # fmt: skip
 ALIKE = 0.8  # how near a kind's name is to one that is read, to be taken for a slip
 
@@ -33,6 +34,7 @@ class Manifests:
     policies: list[tuple[Node, SecurityGroupPolicy]] = field(default_factory=list)
     slices: list[EndpointSlice] = field(default_factory=list)
     eniconfigs: list[Node] = field(default_factory=list)
+    ingresses: list[Node] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -53,6 +55,8 @@ def read_manifests(manifests: Iterable[Node]) -> Manifests:
                 made.policies.append((one, read_policy(one)))
             case "ENIConfig":
                 made.eniconfigs.append(one)
+            case "Ingress":
+                made.ingresses.append(one)
             case kind:
                 name = one.text("metadata", "name")
                 made.notes.append(f"{one.file}:{one.line}: ignored: {kind} {name}, which isn't"

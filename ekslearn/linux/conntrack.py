@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .packet import ECHO_REPLY, ECHO_REQUEST, REDIRECT, Packet, Skb
 
 if TYPE_CHECKING:
+    from .link import Link
     from .namespace import NetworkNamespace
 
 PORTS = (1024, 65535)  # where a translated port is drawn from (nf_nat_l4proto_unique_tuple)
@@ -61,6 +62,7 @@ class Connection:
     confirmed: bool = False
     bound: set[str] = field(default_factory=set)
     random: bool = False
+    leaves: Link | None = None  # the interface that MASQUERADE bound it to
     tcp_state: str = "SYN_SENT"
 
     @property
@@ -132,8 +134,7 @@ class Conntrack:
         connection, is_reply = found
         if is_reply:
             if packet.flags == "RST" and not connection.replied:  # it never was one: forgotten
-                self.connections.remove(connection)
-                del self._by_tuple[connection.original], self._by_tuple[connection.reply]
+                self.forget(connection)
             connection.replied = True
             connection.tcp_state = "CLOSE" if packet.flags == "RST" else "SYN_RECV"
         state = "ESTABLISHED" if connection.replied else "NEW"
@@ -166,6 +167,11 @@ class Conntrack:
             self._by_tuple[connection.original] = connection, False
             self._by_tuple[connection.reply] = connection, True
         return True
+
+    def forget(self, connection: Connection) -> None:
+        """Track it no more."""
+        self.connections.remove(connection)
+        del self._by_tuple[connection.original], self._by_tuple[connection.reply]
 
     def flush(self) -> None:
         """Forget every connection."""
@@ -208,6 +214,11 @@ class Conntrack:
         connection, end = binding.connection, "target" if hook in TO_TARGET else "source"
         if binding.state == "RELATED" and skb.packet.quoted:
             return self._translate_error(skb, skb.packet.quoted, binding, end)
+        other = connection.leaves not in (None, skb.oif)  # MASQUERADE looked at another interface
+        if other and hook == "POSTROUTING" and not binding.is_reply:
+            self.forget(connection)  # nf_nat_oif_changed (net/netfilter/nf_nat_core.c)
+            self._ns.drop(skb, "conntrack", "it was masqueraded to leave by another interface")
+            return False
         begins = not binding.is_reply or binding.state == "RELATED"  # a REJECT's reset asks too
         if begins and not connection.confirmed and end not in connection.bound:
             for table in self._ns.netfilter.nat:  # until one of them has bound a translation

@@ -273,11 +273,8 @@ class Recent(Match):
         held, address, now = self._find(at)
         if self.what == "set":
             held.put(address, now)
-        if address not in held.came:
-            return False
-        if self.what == "remove":
-            del held.came[address]
-            return True
+        if self.what == "remove" or address not in held.came:
+            return held.came.pop(address, None) is not None
         fresh = not self.seconds or now - held.came[address] <= self.seconds
         again = self.what == "update" and fresh != self.negated
         oldest, since = next(iter(held.came.items()))
@@ -427,7 +424,7 @@ class Translate:
         if at.connection is None or (address is None and not int(at.skb.packet.src)):
             return "ACCEPT"  # MASQUERADE leaves 0.0.0.0 as it is
         if address is None:
-            next_hop = at.skb.gateway or at.skb.packet.dst
+            next_hop, at.connection.leaves = at.skb.gateway or at.skb.packet.dst, at.skb.oif
             address = ns.select_address(ns.links[at.oif], next_hop, GLOBAL)
         if address is None:
             return "DROP"

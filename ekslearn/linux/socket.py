@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from ..errors import kernel_refuses
+from .conntrack import tuple_of
 from .ip import LOOPBACK
 from .packet import ECHO_REPLY, ECHO_REQUEST, UNREACHABLE, Packet, Skb
 
@@ -58,12 +59,7 @@ class Client:
         if question.protocol == "icmp":  # whatever address was asked (ping_lookup)
             told, kind = (about, ECHO_REQUEST) if about else (packet, ECHO_REPLY)
             return told.icmp == (kind, 0) and told.ident == question.ident
-        return self.ends(about or packet.answer()) == self.ends(question)
-
-    @staticmethod
-    def ends(packet: Packet) -> tuple[object, ...]:
-        """Protocol, addresses and ports: what a TCP or UDP question is known by."""
-        return (packet.protocol, packet.src, packet.dst, packet.sport, packet.dport)
+        return tuple_of(about or packet.answer()) == tuple_of(question)
 
 
 class Sockets:
@@ -162,13 +158,11 @@ class Sockets:
         Or with what the process behind the listener says, once it knows.
         """
         packet, name, tcp = skb.packet, self._ns.name, listener.protocol == "tcp"
-        verb = "accepts on" if tcp else "reads from"
-        said = f"{listener.process or name} {verb} port {listener.port}/{listener.protocol}"
-        said += f" and can read {packet.data!r}" if packet.data else ""
-        self._ns.note(skb, "deliver", said)
-        line, meaning = f"{name} {packet.src} {packet.sport}", ""
-        if listener.serve:
-            line, meaning = listener.serve(packet)
+        read = f" and can read {packet.data!r}" if packet.data else ""
+        verb, port = "accepts on" if tcp else "reads from", f"{listener.port}/{listener.protocol}"
+        self._ns.note(skb, "deliver", f"{listener.process or name} {verb} port {port}{read}")
+        plain = f"{name} {packet.src} {packet.sport}", ""
+        line, meaning = listener.serve(packet) if listener.serve else plain
         # A server bound to 0.0.0.0 lets routing choose the address a datagram is answered from.
         answer = packet.answer(flags="SYN-ACK", data=line) if tcp else packet.answer(
             src=listener.address, data=line, size=28 + len(line) + 1)  # fmt: skip

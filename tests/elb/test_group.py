@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ekslearn import EkslearnError
-from ekslearn.elb import Elb
+from ekslearn.elb import Elb, Rule
 from ekslearn.elb.group import health_check
 from ekslearn.vpc.error import rows
 from ekslearn.vpc.security import SecurityGroup
@@ -170,6 +170,8 @@ REFUSALS: dict[str, list[tuple[Callable[[Elb], object], str]]] = {
     "no instance": [(lambda elb: elb.register(group(elb), "n9"), "'n9'")],
     "no address": [(lambda elb: elb.register(group(elb, target_type="ip"), "n1"), "'n1'")],
     "far address": [(lambda elb: elb.register(group(elb, target_type="ip"), "8.8.8.8"), "8.8.8.8")],
+    "rules": [(lambda elb: balancer(elb, "nlb", "lb-a").add_listener(
+        "TCP", 80, (to := group(elb)), [Rule(group=to)]), "no Application Load Balancer")],
     "no target": [(lambda elb: group(elb).deregister("10.0.0.1"), "10.0.0.1:80")],
 }  # fmt: skip
 

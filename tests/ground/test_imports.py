@@ -28,8 +28,10 @@ KNOWS: dict[str, set[str]] = {
     "cni": {"linux", "vpc"},
     "ipamd": {"vpc", "cni"},
     "kubernetes": {"document", "linux", "vpc"},
+    "controller": {"document", "vpc", "elb", "kubernetes"},
     "machine": {"linux", "vpc", "cni", "ipamd", "kubernetes"},
 }
+KNOWS["control"] = {"document", "linux", "elb", "kubernetes", "controller", "machine"}
 KNOWS["cluster"] = set(KNOWS) - {"errors", "document"}
 KNOWS["trace"] = KNOWS["cluster"] - {"machine"} | {"cluster"}
 MODEL = set(KNOWS)

@@ -1,0 +1,146 @@
+"""What goes on above a cluster's nodes: Services, kube-proxy, the controllers, the balancers.
+
+They hear of changes as time passes (``Cluster.sleep``, ``Cluster.settle``), all within one step.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from ipaddress import IPv4Address, IPv4Network
+from typing import Protocol
+
+from .controller import Controller, Ingress, plan_of_ingress, plan_of_service
+from .controller.plan import INGRESS, SERVICE, unread
+from .document import Node
+from .elb import Elb
+from .elb.service import Site as Account
+from .errors import EkslearnError
+from .kubernetes import Backed, KubeProxy, Pod, Service, Services
+from .linux import Packet
+from .linux.socket import Serve
+from .machine import Machine
+
+# What kube-proxy's health check server answers (pkg/proxy/healthcheck/service_health.go).
+GOOD, BAD = "200 OK", "503 Service Unavailable"
+
+
+class Site(Account, Protocol):
+    """A cluster, as far as this uses it."""
+
+    machines: dict[str, Machine]
+    pods: dict[str, Pod]
+    pending: dict[str, str]
+
+    def address(self, place: str) -> str:
+        """The first address of a place."""
+
+    def shows(self, place: str, command: str) -> str:
+        """What a listing prints in a place."""
+
+    def listen(
+        self, place: str, socket: str, *, process: str = "", serve: Serve | None = None
+    ) -> None:  # fmt: skip
+        """Let a process listen."""
+
+
+class ControlPlane:
+    """The control plane of one cluster, and what acts on its behalf."""
+
+    def __init__(self, site: Site, cidr: IPv4Network) -> None:
+        self.site, self.services, self.proxy = site, Services(cidr), KubeProxy()
+        self.elb = Elb(site)
+        self.controller = Controller(self.elb, site.vpc)
+        self._ports: list[Backed] = []
+
+    def add_service(self, service: Service, at: Node | None = None) -> list[str]:
+        """Take a Service in, or change one; a sentence for each annotation without effect.
+
+        Raises EkslearnError, with the place in its manifest ``at``, for what can't be.
+        """
+        plan_of_service(service, at)
+        self.services.add(service, at)
+        return unread(SERVICE, service.annotations, at)
+
+    def add_ingress(self, ingress: Ingress, at: Node | None = None) -> list[str]:
+        """The same for an Ingress."""
+        plan = plan_of_ingress(ingress, at)
+        self.controller.ingresses[ingress.key] = ingress
+        if plan is None:
+            return [f"Ingress {ingress.key} is of class {ingress.class_name or 'none'}: only alb is"
+                    " modelled"]  # fmt: skip
+        return unread(INGRESS, ingress.annotations, at)
+
+    def act(self) -> None:
+        """Let everybody do what follows from how things are now."""
+        if not self.services and not self.proxy.written:
+            return  # a cluster without Services is one without kube-proxy
+        site = self.site
+        addresses = {place: IPv4Address(site.address(place))
+                     for place in site.pods if place not in site.pending}  # fmt: skip
+        self._ports = self.services.backed(site.pods, addresses)
+        for node in site.machines:
+            site.wire(self.proxy.lines(node, self._ports, site.shows(node, "iptables-save -t nat")))
+        self._answer_checks()
+        self.controller.reconcile(self._ports, site.machines)
+
+    def settle(self) -> None:
+        """Let new targets be checked until each is known to be healthy or not."""
+        self.elb.settle()
+
+    def pass_time(self) -> None:
+        """Do what was due by now."""
+        self.act()
+        self.elb.catch_up()
+
+    def _answer_checks(self) -> None:
+        """kube-proxy's health check server, on every node, for every Service that has its port."""
+        for service in self.services:
+            port = service.health_check_node_port
+            for node in self.site.machines if port else ():
+                sockets = self.site.namespace(node).sockets
+                if not any(one.port == port for one in sockets.listeners):
+                    self.site.listen(node, f"0.0.0.0:{port}/tcp", process="kube-proxy",
+                                     serve=partial(self._health, node, service.key))  # fmt: skip
+
+    def _health(self, node: str, key: str, packet: Packet) -> tuple[str, str]:
+        """200 if a ready endpoint of the Service is on the node, else 503."""
+        here = any(one.node == node and one.ready for back in self._ports
+                   if back.service.key == key for one in back.endpoints)  # fmt: skip
+        return GOOD if here else BAD, ""
+
+    def named(self, destination: str) -> tuple[str, str]:
+        """What the name of a Service, balancer or Ingress stands for: address, port and protocol,
+        and what a browser's request would begin with. Other words stay as they are.
+
+        Raises EkslearnError for one that isn't there.
+        """
+        kind, _, rest = destination.partition("/")
+        if kind == "service":
+            return self.services.target(rest), ""
+        if kind == "lb":
+            key, _, port = rest.partition(":")
+            return self._balancer(key, port), ""
+        if kind == "ingress":
+            namespace, name, *path = [*rest.split("/", 2), ""][:3]
+            hosts = [one.host for one in self.controller.ingresses[f"{namespace}/{name}"].routes]
+            asked = f"GET http://{next(filter(None, hosts), name)}/{''.join(path)}"
+            return self._balancer(f"{namespace}/{name}", ""), asked
+        return destination, ""
+
+    def _balancer(self, key: str, port: str) -> str:
+        place = f"lb/{key}"
+        found = self.elb.balancers.get(place)
+        if found is None:
+            there = ", ".join(self.elb.balancers) or "none"
+            why = self.controller.events.get(place)
+            raise EkslearnError(f"{place} was refused: {why}" if why else
+                                f"there is no {place}; there are {there}")  # fmt: skip
+        wanted, _, protocol = port.partition("/")
+        fitting = [(one.port, each) for one in found.listeners for each in one.carries
+                   if wanted in ("", str(one.port)) and protocol in ("", each)]  # fmt: skip
+        if not fitting:
+            there = ", ".join(str(one.port) for one in found.listeners)
+            raise EkslearnError(f"{place} doesn't listen on {port}; it listens on {there}")
+        number, spoken = fitting[0]
+        address = self.site.world.random.choice(found.addresses())
+        return f"{address}:{number}/{spoken}"
