@@ -96,3 +96,12 @@ def test_a_list_lives_as_long_as_a_rule_names_it() -> None:
     assert not lists.recent
     run(namespace, "iptables -A OUTPUT -m recent --set --name L")
     assert (lists.recent["L"].mask, lists.recent["L"].came) == (nf.WHOLE, {})
+
+
+def test_the_first_rule_of_a_name_gives_the_list_its_mask() -> None:
+    namespace = NetworkNamespace(World(), "x")
+    rules = [f"-A OUTPUT -m recent --set --name L --mask {mask}"
+             for mask in ("255.0.0.0", "255.255.0.0", "255.255.255.0")]  # fmt: skip
+    text = "\n".join(["*filter", *rules, "COMMIT", ""])
+    assert run(namespace, "iptables-restore", stdin=text).status == 0
+    assert namespace.netfilter.recent["L"].mask == IPv4Address("255.0.0.0")
