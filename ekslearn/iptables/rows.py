@@ -283,7 +283,7 @@ def _build_recent(given: Given) -> Iterator[nf.Match]:
     yield nf.Recent(
         what=what[2:], name=given.get("--name", "DEFAULT"), seconds=given.get("--seconds", 0),
         reap="--reap" in given, mask=given.get("--mask", nf.WHOLE), negated=f"! {what}" in given,
-        side="destination" if sides[-1:] == ["--rdest"] else "source",
+        side="destination" if sides[-1:] == ["--rdest"] else "source", masked="--mask" in given,
     )  # fmt: skip
 
 

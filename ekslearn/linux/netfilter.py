@@ -254,7 +254,8 @@ class Recent(Match):
 
     ``what`` is "set" (put it there), "rcheck" (it came within the last ``seconds``, if not 0),
     "update" (the same, and put it there anew) or "remove". With ``reap`` the list's oldest address
-    goes if it came longer ago. The list has the mask of its first rule (net/netfilter/xt_recent.c).
+    goes if it came longer ago. The list has the mask of its first rule (net/netfilter/xt_recent.c);
+    ``masked`` tells a rule that named its mask from one that didn't: for iptables they differ.
     """
 
     what: str
@@ -263,6 +264,7 @@ class Recent(Match):
     reap: bool = False
     mask: IPv4Address = WHOLE
     side: str = "source"
+    masked: bool = False
 
     def _find(self, at: Passage) -> tuple[RecentList, IPv4Address, float]:
         held = at.namespace.netfilter.recent[self.name]
