@@ -288,8 +288,7 @@ class Recent(Match):
 
     def saw(self, at: Passage) -> str:
         held, address, now = self._find(at)
-        ago = now - held.came.get(address, now)
-        when = f"came {ago:g} s ago" if address in held.came else "isn't on it"
+        when = f"came {now - held.came[address]:g} s ago" if address in held.came else "isn't on it"
         return f"of the list {self.name}: the {self.side} {address} {when}"
 
 
