@@ -280,7 +280,7 @@ class Recent(Match):
         fresh = not self.seconds or now - held.came[address] <= self.seconds
         again = self.what == "update" and fresh != self.negated
         oldest, since = next(iter(held.came.items()))
-        if self.reap and now - since > self.seconds and not (again and oldest == address):
+        if self.reap and now - since > self.seconds:
             del held.came[oldest]
         if again:
             held.put(address, now)

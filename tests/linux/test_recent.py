@@ -6,6 +6,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
+import ekslearn.iptables  # noqa: F401 (adds the commands to the tools)
 from ekslearn.linux import NetworkNamespace, World
 from ekslearn.linux import netfilter as nf
 from ekslearn.linux.packet import Packet, Skb
