@@ -21,8 +21,9 @@ from ekslearn.exercises.format import (
     renamed,
 )
 from ekslearn.kubernetes import read_network_policy
-from ekslearn.kubernetes.dns import Query, queries, resolv_conf, service_names
+from ekslearn.kubernetes.dns import CoreDns, Query, ResolvConf, queries, resolv_conf, service_names
 from ekslearn.trace import Trace
+from ekslearn.vpc.resolver import Resolver
 
 SCENARIO = "dns-and-policy"
 KUBE_DNS = "service/kube-system/kube-dns:53/udp"
@@ -49,6 +50,43 @@ def policy(name: str, namespace: str, spec: str) -> str:
     first, _, rest = spec.strip().partition("\n")
     body = indent(f"{first}\n{dedent(rest)}", "  ")
     return f"\n---\n{head}\n{metadata}\nspec:\n{body}\n"
+
+
+def allow_out(peers: str, port: int = 8080) -> str:
+    """The spec of a policy that lets client call ``peers`` by one port, and send nothing else."""
+    client = "podSelector: {matchLabels: {app: client}}"
+    rule = f"{{to: [{peers}], ports: [{{port: {port}}}]}}"
+    return f"{{{client}, policyTypes: [Egress], egress: [{rule}]}}"
+
+
+def wires(trace: Trace) -> str:
+    """A line for each time the request was seen: where, which way, and its two ends."""
+    return "\n".join(
+        f"{one.place:22} {one.direction:3} {one.interface:15} {one.src} -> {one.dst}:{one.dport}"
+        for one in trace.request
+    )
+
+
+def decided(trace: Trace, way: str) -> str:
+    """The row by which a policy, or the lack of one, decided about "ingress" or "egress"."""
+    return next(step.because for step in trace.steps if step.decision.startswith(f"{way} of"))
+
+
+def burst(conf: ResolvConf, enis: Sequence[str], names: int = 300) -> dict[str, str]:
+    """What becomes of a second in which so many outside names are looked up.
+
+    They are shared out evenly among CoreDNS pods, each of which asks by one of ``enis``.
+    """
+    resolver = Resolver()
+    pods = [CoreDns(eni, resolver) for eni in enis]
+    for number in range(names):
+        name = f"shop-{number}.example.com"
+        for query in queries(name, conf, name.__eq__):
+            pods[number % len(pods)].ask(query, clock=0.0)
+    return {
+        eni: f"sent {resolver.sent[eni, 0]}, dropped {resolver.exceeded[eni]}"
+        for eni in dict.fromkeys(enis)
+    }
 
 
 def draw(dice: Dice) -> tuple[Cluster, dict[str, str]]:
