@@ -24,7 +24,7 @@ from .errors import EkslearnError, KernelError
 from .fabric import PATH_MTU, Fabric
 from .ipamd.daemon import INTERFACE, NoAddress
 from .ipamd.pool import EniConfig, eniconfig_for
-from .kubernetes import SERVICE_CIDR, Pod, PolicyAgent, SecurityGroupPolicy
+from .kubernetes import SERVICE_CIDR, Pod, SecurityGroupPolicy
 from .linux import NetworkNamespace, World
 from .linux.link import invented_mac
 from .linux.socket import Serve
@@ -212,8 +212,7 @@ class Cluster(Lab):
         self.fabric = Fabric(self.world, vpc)
         self.control = ControlPlane(self, service_cidr)
         self.services, self.elb = self.control.services, self.control.elb
-        mode = settings.network_policy_mode
-        self.network_policy = PolicyAgent(self.world, mode, services=self.services)
+        self.network_policy = self.control.policies
 
     def now(self) -> float:
         """The time, in seconds, of the node that is at work, else the cluster's."""
