@@ -96,9 +96,8 @@ class Lab:
             raise EkslearnError(f"{line!r} isn't a line of the form PLACE$ COMMAND")
         return self.run(place.strip(), command.strip())
 
-    def listen(
-        self, place: str, socket: str, *, process: str = "", serve: Serve | None = None
-    ) -> None:  # fmt: skip
+    def listen(self, place: str, socket: str, *, process: str = "",
+               serve: Serve | None = None) -> None:  # fmt: skip
         """Let a process in ``place`` listen on ``socket`` ("0.0.0.0:80/tcp").
 
         ``serve`` is what it answers, if that isn't whom it sees. Raises EkslearnError: the text
