@@ -22,7 +22,7 @@ from .cni.settings import Settings
 from .control import ControlPlane
 from .errors import EkslearnError, KernelError
 from .fabric import PATH_MTU, Fabric
-from .ipamd.daemon import NoAddress
+from .ipamd.daemon import INTERFACE, NoAddress
 from .ipamd.pool import EniConfig, eniconfig_for
 from .kubernetes import SERVICE_CIDR, Pod, SecurityGroupPolicy
 from .linux import NetworkNamespace, World
@@ -96,9 +96,8 @@ class Lab:
             raise EkslearnError(f"{line!r} isn't a line of the form PLACE$ COMMAND")
         return self.run(place.strip(), command.strip())
 
-    def listen(
-        self, place: str, socket: str, *, process: str = "", serve: Serve | None = None
-    ) -> None:  # fmt: skip
+    def listen(self, place: str, socket: str, *, process: str = "",
+               serve: Serve | None = None) -> None:  # fmt: skip
         """Let a process in ``place`` listen on ``socket`` ("0.0.0.0:80/tcp").
 
         ``serve`` is what it answers, if that isn't whom it sees. Raises EkslearnError: the text
@@ -212,6 +211,7 @@ class Cluster(Lab):
         self.fabric = Fabric(self.world, vpc)
         self.control = ControlPlane(self, service_cidr)
         self.services, self.elb = self.control.services, self.control.elb
+        self.network_policy = self.control.policies
 
     def now(self) -> float:
         """The time, in seconds, of the node that is at work, else the cluster's."""
@@ -353,6 +353,7 @@ class Cluster(Lab):
         if pod is None:
             raise EkslearnError(f"there is no pod {place}")
         self._listeners = [one for one in self._listeners if one[0] != place]
+        self.network_policy.stopped(place)
         if self.pending.pop(place, None) or self.aliases.pop(place, None):
             return
         machine = self.machines[pod.node]
@@ -385,6 +386,9 @@ class Cluster(Lab):
         self._start(pod)
 
     def _start(self, pod: Pod) -> None:
+        end = self.namespace(pod.place).links.get(INTERFACE)
+        ip, node = (IPv4Address(self.address(each)) for each in (pod.place, pod.node))
+        self.network_policy.started(pod, ip, node, end and end.peer)
         for container in pod.containers:
             for port, protocol in container.ports:
                 self.listen(pod.place, f"0.0.0.0:{port}/{protocol}", process=container.name)

@@ -9,13 +9,14 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol
 
+from .cni.settings import Settings
 from .controller import Controller, Ingress, plan_of_ingress, plan_of_service
 from .controller.plan import INGRESS, SERVICE, unread
 from .document import Node
 from .elb import Elb
 from .elb.service import Site as Account
 from .errors import EkslearnError
-from .kubernetes import Backed, KubeProxy, Pod, Service, Services
+from .kubernetes import Backed, KubeProxy, Pod, PolicyAgent, Service, Services
 from .linux import Packet
 from .linux.socket import Serve
 from .machine import Machine
@@ -27,6 +28,7 @@ GOOD, BAD = "200 OK", "503 Service Unavailable"
 class Site(Account, Protocol):
     """A cluster, as far as this uses it."""
 
+    settings: Settings
     machines: dict[str, Machine]
     pods: dict[str, Pod]
     pending: dict[str, str]
@@ -48,6 +50,8 @@ class ControlPlane:
 
     def __init__(self, site: Site, cidr: IPv4Network) -> None:
         self.site, self.services, self.proxy = site, Services(cidr), KubeProxy()
+        mode = site.settings.network_policy_mode
+        self.policies = PolicyAgent(site.world, mode, services=self.services)
         self.elb = Elb(site)
         self.controller = Controller(self.elb, site.vpc)
         self._ports: list[Backed] = []

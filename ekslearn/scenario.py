@@ -141,6 +141,11 @@ def cluster(document: Node, manifests: list[Node]) -> Cluster:
     for manifest in objects.ingresses:
         made.notes += made.control.add_ingress(read_ingress(manifest), manifest)
     made.services.slices += objects.slices
+    made.network_policy.namespaces |= objects.namespaces
+    for policy in objects.network_policies:
+        made.network_policy.apply(policy)
+    if objects.network_policies and settings.network_policy_mode in ("", "none"):
+        made.notes.append("NETWORK_POLICY_ENFORCING_MODE is none: no NetworkPolicy has effect")
     made.settle()
     made.notes += objects.notes
     for line in spec.items("commands"):

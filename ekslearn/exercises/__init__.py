@@ -11,6 +11,7 @@ import difflib
 from ekslearn.errors import EkslearnError
 from ekslearn.exercises import (
     containers_of_one_pod,
+    dns_and_network_policy,
     enis_and_their_addresses,
     hooks_nat_and_marks,
     how_a_route_is_chosen,
@@ -65,6 +66,7 @@ EXERCISES: dict[str, Exercise] = {
         *pods_on_different_nodes.EXERCISES,
         *out_to_the_world.EXERCISES,
         *security_groups_for_pods.EXERCISES,
+        *dns_and_network_policy.EXERCISES,
     )
 }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ..document import Node, short
 from .pod import Pod, SecurityGroupPolicy, read_pod, read_policy
+from .policy import NetworkPolicy, read_network_policy
 from .service import EndpointSlice, Service, read_service, read_slice
 from .workload import read_workload
 
@@ -15,8 +16,8 @@ from .workload import read_workload
 KINDS = {
     "Pod": "v1", "Service": "v1", "Deployment": "apps/v1", "ReplicaSet": "apps/v1",
     "EndpointSlice": "discovery.k8s.io/v1", "ENIConfig": "crd.k8s.amazonaws.com/v1alpha1",
-    "SecurityGroupPolicy": "vpcresources.k8s.aws/v1beta1",
-    "Ingress": "networking.k8s.io/v1",
+    "SecurityGroupPolicy": "vpcresources.k8s.aws/v1beta1", "Namespace": "v1",
+    "NetworkPolicy": "networking.k8s.io/v1", "Ingress": "networking.k8s.io/v1",
 }  # fmt: skip
 ALIKE = 0.8  # how near a kind's name is to one that is read, to be taken for a slip
 
@@ -25,14 +26,16 @@ ALIKE = 0.8  # how near a kind's name is to one that is read, to be taken for a 
 class Manifests:
     """What was read, each with the node it stands in.
 
-    Services that ask for an address or a port come first. ``notes`` is what has no effect, a
-    sentence each.
+    Services that ask for an address or a port come first. ``namespaces`` are their labels, by
+    name. ``notes`` is what has no effect, a sentence each.
     """
 
     pods: list[tuple[Node, Pod]] = field(default_factory=list)
     services: list[tuple[Node, Service]] = field(default_factory=list)
     policies: list[tuple[Node, SecurityGroupPolicy]] = field(default_factory=list)
     slices: list[EndpointSlice] = field(default_factory=list)
+    network_policies: list[NetworkPolicy] = field(default_factory=list)
+    namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
     eniconfigs: list[Node] = field(default_factory=list)
     ingresses: list[Node] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -53,6 +56,11 @@ def read_manifests(manifests: Iterable[Node]) -> Manifests:
                 made.slices.append(read_slice(one))
             case "SecurityGroupPolicy":
                 made.policies.append((one, read_policy(one)))
+            case "NetworkPolicy":
+                made.network_policies.append(read_network_policy(one))
+            case "Namespace":
+                labels = one.texts("metadata", "labels")
+                made.namespaces[one.text("metadata", "name")] = labels
             case "ENIConfig":
                 made.eniconfigs.append(one)
             case "Ingress":

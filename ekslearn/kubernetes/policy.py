@@ -24,6 +24,7 @@ from .service import Service
 
 OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 SIDES = {"ingress": "from", "egress": "to"}
+SIDES_OF_VETH = (("ingress", "egress"), ("egress", "ingress"))  # the link's way, and the pod's
 NAME_LABEL = "kubernetes.io/metadata.name"  # every namespace bears it (KEP-2161)
 DELAY_S = 2.0  # until a pod's policies are loaded: 1 to 2 s (aws-network-policy-agent issue 345)
 STAGE = "network policy, AWS as documented"  # no kernel is asked
@@ -228,10 +229,11 @@ class PolicyAgent:
     """The controller and every node's agent: which policies there are, and whom they guard.
 
     ``mode`` is NETWORK_POLICY_ENFORCING_MODE: until its policies are loaded a pod is open in
-    "standard", shut in "strict"; with any other nothing is enforced. Loading takes ``delay_s``, and
-    so does news of another pod's address. ``from_start`` is False for older agents, whose programs
-    came no earlier than the policies in standard mode (pull request 361). ``namespaces`` are the
-    labels of namespaces.
+    "standard", shut in "strict"; with any other nothing is enforced. In standard mode the add-on's
+    enableNetworkPolicy, off by default, is taken to be on once there is a policy. Loading takes
+    ``delay_s``, and so does news of another pod's address. ``from_start`` is False for older
+    agents, whose programs came no earlier than the policies in standard mode (pull request 361).
+    ``namespaces`` are the labels of namespaces.
     """
 
     def __init__(
@@ -247,6 +249,7 @@ class PolicyAgent:
     def apply(self, policy: NetworkPolicy) -> None:
         """Take in a policy, or change one."""
         self._policies[policy.namespace, policy.name] = policy, self.world.clock
+        self.enforce()
 
     def withdraw(self, namespace: str, name: str) -> None:
         """Forget a policy, at once."""
@@ -254,14 +257,23 @@ class PolicyAgent:
 
     def started(self, pod: Pod, ip: IPv4Address, node: IPv4Address, link: Link | None) -> None:
         """A pod is there, behind ``link``; one on its node's network has none and isn't guarded."""
-        guard = self._guards[pod.place] = Guard(pod, ip, node, link, self.world.clock)
-        if link and self.mode in ("standard", "strict"):  # what leaves the pod comes in here
-            link.filters["ingress"] = partial(self._judged, guard, link, "egress")
-            link.filters["egress"] = partial(self._judged, guard, link, "ingress")
+        self._guards[pod.place] = Guard(pod, ip, node, link, self.world.clock)
+        self.enforce()
 
     def stopped(self, place: str) -> None:
         """A pod is gone, and its veth with it."""
         self._guards.pop(place, None)
+
+    def enforce(self, on: bool = True) -> None:
+        """Put the programs on every pod's veth, if there is any use for them, or take them off.
+
+        Without them remains what a kernel can be asked about.
+        """
+        use = self.mode == "strict" or (self.mode == "standard" and self._policies)
+        for guard in self._guards.values():
+            if link := guard.link:  # what leaves the pod comes in here
+                link.filters = {way: partial(self._judged, guard, link, other) for way, other in
+                                (SIDES_OF_VETH if on and use else ())}  # fmt: skip
 
     def state(self, place: str) -> str:
         """What a pod's programs go by: its policies, or the mode while none is loaded."""

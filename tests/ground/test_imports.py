@@ -31,7 +31,7 @@ KNOWS: dict[str, set[str]] = {
     "controller": {"document", "vpc", "elb", "kubernetes"},
     "machine": {"linux", "vpc", "cni", "ipamd", "kubernetes"},
 }
-KNOWS["control"] = {"document", "linux", "elb", "kubernetes", "controller", "machine"}
+KNOWS["control"] = {"cni", "document", "linux", "elb", "kubernetes", "controller", "machine"}
 KNOWS["cluster"] = set(KNOWS) - {"errors", "document"}
 KNOWS["trace"] = KNOWS["cluster"] - {"machine"} | {"cluster"}
 MODEL = set(KNOWS)

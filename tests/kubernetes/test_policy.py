@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ekslearn
 from ekslearn import EkslearnError
 from ekslearn.cluster import Cluster
 from ekslearn.document import Composer
@@ -28,7 +29,7 @@ from ekslearn.kubernetes.policy import (
 )
 from ekslearn.linux import Packet
 from ekslearn.trace import Step, Trace
-from tests.kubernetes.policies import apply, guarded, policy, start
+from tests.kubernetes.policies import SCENARIO, apply, guarded, policy, start
 
 IP, NET = IPv4Address, IPv4Network
 DENY_IN = "{podSelector: {}, policyTypes: [Ingress]}"
@@ -278,6 +279,14 @@ def test_strict_mode_is_shut_until_then_and_for_good_where_there_is_none() -> No
     assert passes(cluster, "shop/client", "shop/web:8080")
 
 
+def test_a_cluster_without_policies_knows_nothing_of_the_agent() -> None:
+    cluster, agent = guarded()
+    assert not judged(cluster.trace("shop/client", "shop/web:8080"))
+    agent.mode = "strict"
+    agent.enforce()
+    assert not passes(cluster, "shop/client", "shop/web:8080")
+
+
 @pytest.mark.parametrize("mode", ["", "none"])
 def test_without_a_mode_nothing_is_enforced(mode: str) -> None:
     cluster, _ = guarded(policy(SHUT), mode=mode)
@@ -363,6 +372,34 @@ def test_a_copy_has_an_agent_of_its_own() -> None:
     twin.world.clock += 2
     assert not passes(twin, "shop/client", "shop/web:8080")
     assert passes(cluster, "shop/client", "shop/web:8080")
+
+
+def test_a_scenario_holds_policies_and_namespaces() -> None:
+    space = "apiVersion: v1\nkind: Namespace\nmetadata: {name: other, labels: {team: b}}\n"
+    cluster = ekslearn.load("---\n".join([SCENARIO, space, into(TEAM_B)]))
+    assert isinstance(cluster, Cluster)
+    assert passes(cluster, "other/client", "shop/web:8080")
+    assert not passes(cluster, "shop/client", "shop/web:8080")
+    assert cluster.notes == []
+    cluster.delete_pod("other/client")
+    assert len(cluster.network_policy.entries("shop/web", "ingress")) == 1
+    late = Pod(name="late", namespace="other", node="node-b")
+    cluster.add_pod(late)
+    assert not passes(cluster, "other/late", "shop/web:8080")
+    cluster.sleep(2)
+    assert passes(cluster, "other/late", "shop/web:8080")
+    cluster.network_policy.enforce(False)
+    assert passes(cluster, "shop/client", "shop/web:8080")
+
+
+def test_a_scenario_whose_policies_have_no_effect_says_so() -> None:
+    off = SCENARIO.replace("MODE: standard", "MODE: none")
+    cluster = ekslearn.load(off + "---\n" + policy(SHUT))
+    assert isinstance(cluster, Cluster)
+    assert passes(cluster, "shop/client", "shop/web:8080")
+    assert cluster.notes == ["NETWORK_POLICY_ENFORCING_MODE is none: no NetworkPolicy has effect"]
+    with pytest.raises(EkslearnError, match="podselector: unknown field"):
+        ekslearn.load(off + "---\n" + policy("{podselector: {}}"))
 
 
 # The agent's map

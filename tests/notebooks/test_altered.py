@@ -73,6 +73,10 @@ LOST: dict[str, tuple[Mapping[str, str | tuple[str, str]], str]] = {
         {"security-groups-for-pods": "node-a$ ip route del default table 102"},
         "security-groups-for-pods/who-reaches-the-database",
     ),
+    "16_dns_and_network_policy": (
+        {"dns-and-policy": ("labels: {app: web}", "labels: {app: wob}")},
+        "dns-and-network-policy/service-or-pod",
+    ),
 }
 # Other addresses of the same length, so that columns stay where they are.
 RENAMED = {

@@ -1,0 +1,420 @@
+"""Exercises of lesson 16: what a name costs, and which calls a policy lets through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address
+from textwrap import dedent, indent
+
+from ekslearn.cluster import Cluster
+from ekslearn.document import Composer
+from ekslearn.errors import EkslearnError
+from ekslearn.exercises.format import (
+    Dice,
+    Exercise,
+    Letters,
+    Look,
+    Variant,
+    Verdict,
+    plain,
+    renamed,
+)
+from ekslearn.kubernetes import read_network_policy
+from ekslearn.kubernetes.dns import CoreDns, Query, ResolvConf, queries, resolv_conf, service_names
+from ekslearn.trace import Trace
+from ekslearn.vpc.resolver import Resolver
+
+SCENARIO = "dns-and-policy"
+KUBE_DNS = "service/kube-system/kube-dns:53/udp"
+OUTSIDE = ("api.github.com", "example.com", "sts.eu-west-1.amazonaws.com", "a.b.c.d.example.org")
+SHOP = ("shop", "store", "market", "kiosk")
+SPACE = ("bank", "ledger", "vault", "mint")
+INTRO = (
+    "In namespace **{shop}** run **client** (label `app: client`) and **web** (label `app: web`,"
+    " listens on {listens}), both on node-b; the Service **web** has port 80 and targetPort"
+    " {listens}. In"
+    " **{bank}** runs **audit** (label `app: client`), and that namespace has the label `team:"
+    " money`. In kube-system, CoreDNS (label `k8s-app: kube-dns`, port 53) stands behind the"
+    " Service **kube-dns**. "
+)
+
+
+def policy(name: str, namespace: str, spec: str) -> str:
+    """The text of a NetworkPolicy, a YAML document to be put behind a scenario's.
+
+    ``spec`` is YAML as well, a block or in flow style.
+    """
+    head = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy"
+    metadata = f"metadata: {{name: {name}, namespace: {namespace}}}"
+    first, _, rest = spec.strip().partition("\n")
+    body = indent(f"{first}\n{dedent(rest)}", "  ")
+    return f"\n---\n{head}\n{metadata}\nspec:\n{body}\n"
+
+
+def allow_out(peers: str, port: int = 8080) -> str:
+    """The spec of a policy that lets client call ``peers`` by one port, and send nothing else."""
+    client = "podSelector: {matchLabels: {app: client}}"
+    rule = f"{{to: [{peers}], ports: [{{port: {port}}}]}}"
+    return f"{{{client}, policyTypes: [Egress], egress: [{rule}]}}"
+
+
+def wires(trace: Trace) -> str:
+    """A line for each time the request was seen: where, which way, and its two ends."""
+    return "\n".join(
+        f"{one.place:22} {one.direction:3} {one.interface:15} {one.src} -> {one.dst}:{one.dport}"
+        for one in trace.request
+    )
+
+
+def decided(trace: Trace, way: str) -> str:
+    """The row by which a policy, or the lack of one, decided about "ingress" or "egress"."""
+    return next(step.because for step in trace.steps if step.decision.startswith(f"{way} of"))
+
+
+def burst(conf: ResolvConf, enis: Sequence[str], names: int = 300) -> dict[str, str]:
+    """What becomes of a second in which so many outside names are looked up.
+
+    They are shared out evenly among CoreDNS pods, each of which asks by one of ``enis``.
+    """
+    resolver = Resolver()
+    pods = [CoreDns(eni, resolver) for eni in enis]
+    for number in range(names):
+        name = f"shop-{number}.example.com"
+        for query in queries(name, conf, name.__eq__):
+            pods[number % len(pods)].ask(query, clock=0.0)
+    return {
+        eni: f"sent {resolver.sent[eni, 0]}, dropped {resolver.exceeded[eni]}"
+        for eni in dict.fromkeys(enis)
+    }
+
+
+def draw(dice: Dice) -> tuple[Cluster, dict[str, str]]:
+    """This learner's shop: other addresses and namespaces, the same pods."""
+    words = {"shop": dice.one("shop", SHOP), "bank": dice.one("bank", SPACE)}
+    second = dice.number("net", 1, 250)
+    words["listens"] = str(dice.number("listens", 8001, 8999))
+    lab = renamed(SCENARIO, {
+        "10.0.0.0": f"10.{second}.0.0", "10.0.32.0": f"10.{second}.32.0", "shop": words["shop"],
+        "bank": words["bank"], "8080": words["listens"],
+    })  # fmt: skip
+    if not isinstance(lab, Cluster):
+        raise EkslearnError(f"{SCENARIO} is no Cluster: nobody in it has a policy")
+    return lab, words | {"vpc": str(lab.vpc.cidrs[0]), "services": str(lab.services.cidr)}
+
+
+def guard(lab: Cluster, words: Mapping[str, str], spec: str, name: str = "one") -> None:
+    """Apply a policy of the shop and wait until it is loaded; EkslearnError if it can't be one."""
+    text = policy(name, words["shop"], spec).removeprefix("\n---\n")
+    for document in Composer(text, "your policy").documents():
+        lab.network_policy.apply(read_network_policy(document))
+    lab.sleep(lab.network_policy.delay_s)
+
+
+def call(lab: Cluster, words: Mapping[str, str], source: str, target: str) -> Trace:
+    """One call, on a copy: the agent remembers what it has let through."""
+    places = {"client": f"{words['shop']}/client", "audit": f"{words['bank']}/audit",
+              "node-a": "node-a", "node-b": "node-b"}  # fmt: skip
+    targets = {"web": f"{words['shop']}/web:{words['listens']}/tcp", "DNS": KUBE_DNS,
+               "the Service web": f"service/{words['shop']}/web:80/tcp"}  # fmt: skip
+    twin = lab.copy()
+    return twin.trace(places[source], targets[target])
+
+
+class HowManyQuestions(Look):
+    """How often is CoreDNS asked until a name is found?"""
+
+    name = "dns-and-network-policy/how-many-questions"
+    place = "easy"
+    beat = "one name, many questions"
+
+    def vary(self, dice: Dice) -> Variant:
+        """A name of the cluster's or an outside one, with or without a last dot."""
+        lab, words = draw(dice)
+        inside = ("web", f"web.{words['shop']}", "kube-dns.kube-system", "kube-dns.kube-system.svc",
+                  f"web.{words['shop']}.svc.cluster.local")  # fmt: skip
+        name = dice.one("name", (*inside, *OUTSIDE, *OUTSIDE, "api.github.com.", "example.com."))
+        return Variant(lab=lab, words=words | {"name": name, "ndots": dice.one("ndots", "5525")})
+
+    def ask(self, words: Mapping[str, str]) -> str:
+        """The question."""
+        return (
+            INTRO + "In a container of client, whose /etc/resolv.conf says `ndots:{ndots}` and"
+            " names four endings to search, a program looks up **{name}**. How many questions does"
+            " it ask, A and AAAA counted apart, until the name is found? Answer with a number."
+        ).format_map(words)
+
+    def asked(self, variant: Variant) -> list[Query]:
+        """The questions, in order."""
+        lab, words = variant.lab, variant.words
+        if not isinstance(lab, Cluster):
+            raise EkslearnError("only a Cluster has Services")
+        known = service_names(lab.services) | set(OUTSIDE)
+        conf = resolv_conf(words["shop"], IPv4Address("172.20.0.10"), "eu-west-1")
+        return queries(words["name"], replace(conf, ndots=int(words["ndots"])), known.__contains__)
+
+    def truth(self, variant: Variant) -> str:
+        """How many there are."""
+        return str(len(self.asked(variant)))
+
+    def read(self, variant: Variant, answer: str) -> str:
+        """A number."""
+        text = plain(answer)
+        if not text.isdecimal() or len(text) > 4:
+            raise EkslearnError(f"{answer[:40]!r} is no number of questions")
+        return text
+
+    def back(self, variant: Variant, answer: str) -> str:
+        """One kind alone, the last dot overlooked, all endings tried, or none."""
+        words, right = variant.words, int(self.truth(variant))
+        if int(answer) * 2 == right:
+            return "Which two kinds of record does a program ask for?"
+        if words["name"].endswith("."):
+            return "What does a dot at the end say about a name?"
+        if int(answer) > right:
+            return f"At which of the names is one found first? Count {words['name']}'s dots, too."
+        return f"{words['name']} has {words['name'].count('.')} dots: what is tried before it?"
+
+    def why(self, variant: Variant) -> str:
+        """The names in order."""
+        names = dict.fromkeys(query.name for query in self.asked(variant))
+        return f"Asked for were, A and AAAA each: {', '.join(names)}."
+
+    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
+        """Restated; first step."""
+        return (
+            "A name with fewer dots than ndots gets each ending before it is tried as it stands;"
+            " the first one found ends the search.",
+            f"Write the names down in order for {words['name']} and ndots {words['ndots']}; which"
+            " of them exist?",
+        )
+
+
+WEB = "podSelector: {matchLabels: {app: web}}"
+SELECTS = "podSelector: {matchLabels: {app: client}}"
+MONEY = "namespaceSelector: {matchLabels: {team: money}}"
+INGRESS = {
+    "from client pods": f"from: [{{{SELECTS}}}]",
+    "from the namespaces of team money": f"from: [{{{MONEY}}}]",
+    "from client pods of the namespaces of team money": f"from: [{{{MONEY}, {SELECTS}}}]",
+    "from client pods, or from the namespaces of team money":
+        f"from: [{{{SELECTS}}}, {{{MONEY}}}]",
+    "from nobody": "",
+}  # fmt: skip
+
+
+class Calls(Letters):
+    """Which of four calls are answered under a policy?"""
+
+    asked: str  # which program of a pod decides: "ingress of" or "egress of"
+
+    def ask(self, words: Mapping[str, str]) -> str:
+        """The question."""
+        return (
+            INTRO + "{shop} has one NetworkPolicy, `{spec}`, and it is loaded. Which of these calls"
+            " are answered?\n\n"
+            "- a: from {from_a} to {to_a}\n- b: from {from_b} to {to_b}\n"
+            "- c: from {from_c} to {to_c}\n- d: from {from_d} to {to_d}\n\n"
+            "Answer with letters, as in `a c`, or `none`."
+        ).format_map(words)
+
+    def outcome(self, variant: Variant, letter: str) -> Trace:
+        """What becomes of one call."""
+        if not isinstance(variant.lab, Cluster):
+            raise EkslearnError("only a Cluster has policies")
+        words = variant.words
+        return call(variant.lab, words, words[f"from_{letter}"], words[f"to_{letter}"])
+
+    def truth(self, variant: Variant) -> str:
+        """Every call, made."""
+        return "".join(x for x in "abcd" if self.outcome(variant, x).verdict == "delivered")
+
+    def why(self, variant: Variant) -> str:
+        """The row that decided about each."""
+        told = []
+        for x in "abcd":
+            steps = [s for s in self.outcome(variant, x).steps if s.decision.startswith(self.asked)]
+            told.append(f"{x}: {steps[0].because if steps else 'not asked'}")
+        return f"{'; '.join(told)}."
+
+
+class WhoGetsThrough(Calls):
+    """Which calls does an ingress policy let through?"""
+
+    name = "dns-and-network-policy/who-gets-through"
+    place = "end"
+    beat = "a policy at the pod's cable"
+    asked = "ingress of"
+
+    def vary(self, dice: Dice) -> Variant:
+        """Another rule, with the pod's port, the Service's, or none."""
+        lab, words = draw(dice)
+        peers = dice.one("peers", tuple(INGRESS))
+        port = dice.one("port", (words["listens"], words["listens"], "80", ""))
+        rule = ", ".join(filter(None, (INGRESS[peers], f"ports: [{{port: {port}}}]" * bool(port))))
+        spec = f"{WEB}, policyTypes: [Ingress], ingress: [{{{rule}}}]"
+        if not INGRESS[peers]:
+            spec = "podSelector: {}, policyTypes: [Ingress]"
+        calls = [("client", "web"), ("client", "the Service web"), ("audit", "web"),
+                 ("audit", "the Service web"), ("node-a", "web"), ("node-b", "web")]  # fmt: skip
+        for letter, (source, to) in zip("abcd", dice.order("calls", calls)[:4], strict=True):
+            words |= {f"from_{letter}": source, f"to_{letter}": to}
+        words |= {"spec": f"{{{spec}}}", "peers": peers, "port": port}
+        guard(lab, words, words["spec"])
+        return Variant(lab=lab, words=words)
+
+    def about(self, variant: Variant, wrong: str, *, chosen: bool) -> str:
+        """The node forgotten, the port mistaken, or AND taken for OR."""
+        words = variant.words
+        source, to = words[f"from_{wrong}"], words[f"to_{wrong}"]
+        said = f"About {wrong}, from {source} to {to}:"
+        if source == "node-b":
+            return f"{said} on which node does web run, and who asks there whether it is alive?"
+        if source == "node-a":
+            return f"{said} is a node a pod, and is it web's own node?"
+        if words["port"] == "80" or (to != "web" and not chosen):
+            return f"{said} which port does the packet have when it reaches web's cable?"
+        if chosen:
+            return f"{said} does one single entry of `from` hold for all that {source} bears?"
+        return f"{said} which namespace does a podSelector alone mean, and which entries are there?"
+
+    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
+        """Restated; first step."""
+        return (
+            f"The policy lets in what comes {words['peers']}; everybody else is shut out, but for"
+            " one who always may.",
+            "Write beside each caller its namespace, its labels, and whether it is web's own node.",
+        )
+
+
+EGRESS = {
+    "to web pods": f"to: [{{{WEB}}}]",
+    "to the VPC's and the Services' addresses":
+        "to: [{ipBlock: {cidr: VPC}}, {ipBlock: {cidr: SERVICES}}]",
+    "to the VPC's addresses": "to: [{ipBlock: {cidr: VPC}}]",
+    "to everybody": "",
+}  # fmt: skip
+CALLS = (("client", "web"), ("client", "the Service web"), ("client", "DNS"), ("audit", "web"))
+
+
+class ServiceOrPod(Calls):
+    """Which calls does an egress policy let out, judged before kube-proxy's DNAT?"""
+
+    name = "dns-and-network-policy/service-or-pod"
+    place = "end"
+    beat = "judged before kube-proxy"
+    asked = "egress of"
+
+    def vary(self, dice: Dice) -> Variant:
+        """Another peer and port, and the four calls in another order."""
+        lab, words = draw(dice)
+        peers = dice.one("peers", tuple(EGRESS))
+        port = dice.one("port", (words["listens"], words["listens"], "80", "http", "53"))
+        kind = ", protocol: UDP" if port == "53" else ""
+        to = EGRESS[peers].replace("VPC", words["vpc"]).replace("SERVICES", words["services"])
+        rule = ", ".join(filter(None, (to, f"ports: [{{port: {port}{kind}}}]")))
+        spec = f"{{{SELECTS}, policyTypes: [Egress], egress: [{{{rule}}}]}}"
+        for letter, (source, target) in zip("abcd", dice.order("calls", CALLS), strict=True):
+            words |= {f"from_{letter}": source, f"to_{letter}": target}
+        words |= {"spec": spec, "peers": peers, "port": port}
+        guard(lab, words, spec)
+        return Variant(lab=lab, words=words)
+
+    def about(self, variant: Variant, wrong: str, *, chosen: bool) -> str:
+        """The namespace, the translation, or names forgotten."""
+        words = variant.words
+        source, to = words[f"from_{wrong}"], words[f"to_{wrong}"]
+        said = f"About {wrong}, from {source} to {to}:"
+        if source == "audit":
+            return f"{said} in which namespace is the policy, and whom does it select?"
+        if to == "DNS":
+            return f"{said} of which protocol is a question for CoreDNS, and is it let out?"
+        if to == "web":
+            return f"{said} which port does the packet have when it leaves client's cable?"
+        said += " which address and port does it have *before* kube-proxy translates it, and"
+        return f"{said} who could have put these into the agent's map?"
+
+    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
+        """Restated; first step."""
+        return (
+            f"client may send {words['peers']}, by port {words['port']}. A call of the Service is"
+            " judged by the Service's own address and port.",
+            "Write beside each call the destination and port that leave the caller's cable.",
+        )
+
+
+class WriteThePolicy(Exercise):
+    """Write the spec of a policy that lets exactly some calls out."""
+
+    name = "dns-and-network-policy/write-the-policy"
+    place = "open"
+    beat = "break it on purpose, and mend it"
+    wanted = ("DNS", "the Service web")
+
+    def vary(self, dice: Dice) -> Variant:
+        """A shop that nothing may leave."""
+        lab, words = draw(dice)
+        guard(lab, words, "{podSelector: {}, policyTypes: [Egress]}", "shut")
+        return Variant(lab=lab, words=words)
+
+    def ask(self, words: Mapping[str, str]) -> str:
+        """The question."""
+        return (
+            INTRO + "A policy *shut* isolates every pod of {shop} for egress and allows nothing."
+            " Write the `spec` of a second one, in YAML, such as `{{podSelector: {{}}, policyTypes:"
+            " [Egress], egress: []}}`: client is to look up names by **kube-dns** (UDP 53) and to"
+            " call the **Service web**, and to reach nothing else: not audit, not node-a's"
+            " kubelet on 10250, not CoreDNS on another port; and web stays shut in. The VPC is"
+            " {vpc}, Services are in {services}."
+        ).format_map(words)
+
+    def judge(self, variant: Variant, answer: str) -> Verdict:
+        """Apply the policy beside the other, then make every call."""
+        lab, words = variant.lab, variant.words
+        if not isinstance(lab, Cluster):
+            raise EkslearnError("only a Cluster has policies")
+        guard(lab, words, answer.strip("`"), "yours")
+        for target in self.wanted:
+            if call(lab, words, "client", target).verdict != "delivered":
+                return Verdict(right=False, message=self.shut_out(target))
+        shop, dns = words["shop"], "kube-system/coredns-a"
+        leaks = {
+            (f"{shop}/client", f"{words['bank']}/audit"): "Whom does your rule for web mean?",
+            (f"{shop}/client", f"{dns}:9153/tcp"): "By which ports does your rule for DNS open?",
+            (f"{shop}/client", f"{lab.address('node-a')}:10250/tcp"): "Is that address a pod's?",
+            (f"{shop}/client", f"{shop}/web:9000/tcp"): "By which ports does your rule open web?",
+            (f"{shop}/web", KUBE_DNS): "Whom does your podSelector"
+            " choose?",
+        }  # fmt: skip
+        for (source, target), question in leaks.items():
+            if any("egress of" in step.decision and "not admitted" not in step.decision
+                   for step in lab.copy().trace(source, target).steps):  # fmt: skip
+                message = f"From {source} to {target} a packet is let out. {question}"
+                return Verdict(right=False, message=message)
+        return Verdict(right=True, message=f"Both calls are answered, and {len(leaks)} others stay"
+                       " shut in.")  # fmt: skip
+
+    def shut_out(self, target: str) -> str:
+        """The question asked where a wanted call fails."""
+        if target == "DNS":
+            return "client can't look up a name. In which namespace is kube-dns, and by which" \
+                   " protocol is it asked?"  # fmt: skip
+        return "client can't call the Service web. By which address and port is that call judged," \
+               " and from which rule does the controller work these out?"  # fmt: skip
+
+    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
+        """Restated; first step."""
+        return (
+            "Policies add up: yours needs two egress rules, one for each call. A peer is best"
+            " chosen by labels, and a port is the pod's own.",
+            "Begin with podSelector for client. A pod of another namespace needs a"
+            " namespaceSelector; each namespace bears the label `kubernetes.io/metadata.name`.",
+        )
+
+
+EXERCISES: Sequence[Exercise] = (
+    HowManyQuestions(),
+    WhoGetsThrough(),
+    ServiceOrPod(),
+    WriteThePolicy(),
+)
