@@ -54,13 +54,15 @@ html: $(READY)
 	$(BIN)/python -m ekslearn.widgets.export notebooks/*.ipynb
 
 # How fast it is, beside pytricia, the real kernel, ping and networkx, measured in one run; then how
-# building and asking a cluster grows, from 10 to 1,000 nodes (also drawn, in build/clusters.svg).
+# building and asking a cluster grows, from 10 to 1,000 nodes (also drawn, in build/clusters.svg),
+# and a node's rules from 10 to 1,000 Services, beside the real iptables-restore.
 bench: $(READY)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --target build/bench \
 	    --build-constraints tests/bench/requirements.lock -r tests/bench/requirements.lock \
 	    || echo "pytricia can't be built here (it needs a C compiler): its rows are left out" >&2
 	PYTHONPATH=build/bench $(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.clusters
+	$(BIN)/python -m tests.bench.services
 
 # Small faults put into the kernel model, a sample of them, and which of them no test notices.
 mutants: $(READY)

@@ -247,6 +247,7 @@ def start_lines(node: str) -> list[str]:
 
 
 def _start() -> Iterator[str]:
+    yield "sysctl -q -w net.ipv4.conf.all.route_localnet=1"  # so that 127.0.0.1 has NodePorts
     tables = ("mangle", "nat", "filter")
     first = {table: list(CANARIES) for table in tables}
     for table, _, target, _, _ in JUMPS:

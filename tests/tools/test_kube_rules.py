@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
 from dataclasses import replace
 from ipaddress import IPv4Address
+from pathlib import Path
 from random import Random
 
+import pytest
+
+from ekslearn.kernel import space
+from ekslearn.kernel.world import PRIVATE, USER
 from ekslearn.kubernetes.endpoints import Backed
 from ekslearn.kubernetes.proxy import rule_set, start_lines
 from ekslearn.kubernetes.service import Endpoint, Service, ServicePort
@@ -114,6 +121,33 @@ def test_a_node_with_many_services_is_read_changed_and_printed_alike() -> None:
               for flag, *more in (("-S",), ("-nL",), ("-L", "KUBE-SERVICES"))]  # fmt: skip
     with Real() as real:
         assert (found := disagreement(steps, real)) is None, str(found)
+
+
+@pytest.mark.kernel
+def test_a_hundred_services_go_through_the_real_tool_and_come_back(tmp_path: Path) -> None:
+    """Loaded without complaint, printed back alike; and what is printed loads as well."""
+    root = os.geteuid() == 0  # who isn't works in a user namespace: 208 KiB at a time
+    text = rule_set(services(100 if root else 24, 7), "n1")
+    namespace = NetworkNamespace(World(), "red")
+    run(namespace, "iptables-restore -n", stdin=text)
+    saved = run(namespace, "iptables-save").stdout
+    assert saved.count("\n-A ") > (900 if root else 200)
+    (tmp_path / "rules").write_text(text, encoding="utf-8")
+    twice = "iptables-restore -w 5 --noflush --counters < rules && iptables-save > once" \
+            " && iptables-restore < once && iptables-save > twice"  # fmt: skip
+    done = subprocess.run(
+        [*PRIVATE, *([] if root else USER), "--", "sh", "-c", twice], cwd=tmp_path,
+        env={"PATH": space.TOOLS}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("once", "twice"):
+        assert plain((tmp_path / name).read_text(encoding="utf-8")) == plain(saved)
+
+
+def plain(text: str) -> list[str]:
+    """A listing without comments and packet counts, each table's lines; tables in any order."""
+    lines = [re.sub(r"\[\d+:\d+\]$", "", line) for line in text.splitlines() if line[:1] != "#"]
+    return sorted("\n".join(lines).split("COMMIT"))
 
 
 def test_what_else_kube_proxy_writes_is_read_and_printed_alike() -> None:
