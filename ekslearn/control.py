@@ -13,7 +13,7 @@ from .cni.settings import Settings
 from .controller import Controller, Ingress, plan_of_ingress, plan_of_service
 from .controller.plan import INGRESS, SERVICE, unread
 from .document import Node
-from .elb import Elb
+from .elb import Elb, LoadBalancer
 from .elb.service import Site as Account
 from .errors import EkslearnError
 from .kubernetes import Backed, KubeProxy, Pod, PolicyAgent, Service, Services
@@ -122,29 +122,39 @@ class ControlPlane:
         if kind == "service":
             return self.services.target(rest), ""
         if kind == "lb":
-            key, _, port = rest.partition(":")
-            return self._balancer(key, port), ""
+            key, colon, port = rest.partition(":")
+            balancer = self._balancer(key)
+            if not colon:
+                return str(self.site.world.random.choice(balancer.addresses())), ""
+            return self._door(balancer, port), ""
         if kind == "ingress":
             namespace, name, *path = [*rest.split("/", 2), ""][:3]
-            hosts = [one.host for one in self.controller.ingresses[f"{namespace}/{name}"].routes]
-            asked = f"GET http://{next(filter(None, hosts), name)}/{''.join(path)}"
-            return self._balancer(f"{namespace}/{name}", ""), asked
+            found = self.controller.ingresses.get(f"{namespace}/{name}")
+            if found is None:
+                there = ", ".join(self.controller.ingresses) or "none"
+                raise EkslearnError(f"there is no Ingress {namespace}/{name}; there are {there}")
+            host = next(filter(None, (one.host for one in found.routes)), name)
+            asked = f"GET http://{host}/{''.join(path)}"
+            return self._door(self._balancer(found.key), ""), asked
         return destination, ""
 
-    def _balancer(self, key: str, port: str) -> str:
+    def _balancer(self, key: str) -> LoadBalancer:
+        """The balancer of a Service or Ingress; EkslearnError if there is none, and why."""
         place = f"lb/{key}"
-        found = self.elb.balancers.get(place)
-        if found is None:
+        if place not in self.elb.balancers:
             there = ", ".join(self.elb.balancers) or "none"
             why = self.controller.events.get(place)
             raise EkslearnError(f"{place} was refused: {why}" if why else
                                 f"there is no {place}; there are {there}")  # fmt: skip
+        return self.elb.balancers[place]
+
+    def _door(self, balancer: LoadBalancer, port: str) -> str:
+        """One of a balancer's addresses, with a port that it listens on; any if none is named."""
         wanted, _, protocol = port.partition("/")
-        fitting = [(one.port, each) for one in found.listeners for each in one.carries
+        fitting = [(one.port, each) for one in balancer.listeners for each in one.carries
                    if wanted in ("", str(one.port)) and protocol in ("", each)]  # fmt: skip
         if not fitting:
-            there = ", ".join(str(one.port) for one in found.listeners)
-            raise EkslearnError(f"{place} doesn't listen on {port}; it listens on {there}")
+            there = ", ".join(str(one.port) for one in balancer.listeners)
+            raise EkslearnError(f"{balancer.place} doesn't listen on {port}; it listens on {there}")
         number, spoken = fitting[0]
-        address = self.site.world.random.choice(found.addresses())
-        return f"{address}:{number}/{spoken}"
+        return f"{self.site.world.random.choice(balancer.addresses())}:{number}/{spoken}"

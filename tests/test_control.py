@@ -1,0 +1,212 @@
+"""What goes on above the nodes: balancers come out of objects, and follow them as time passes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ekslearn.cluster import Cluster
+from ekslearn.errors import EkslearnError
+from ekslearn.scenario import load
+
+HEAD = """
+apiVersion: ekslearn/v1
+kind: Cluster
+metadata: {name: doors}
+spec:
+  vpc:
+    cidrs: [10.0.0.0/16]
+    subnets:
+      - {name: private-a, cidr: 10.0.1.0/24, zone: us-east-1a}
+      - {name: private-b, cidr: 10.0.2.0/24, zone: us-east-1b}
+      - {name: public-a, cidr: 10.0.0.0/26, zone: us-east-1a, tags: {kubernetes.io/role/elb: "1"},
+         routes: [{destination: 0.0.0.0/0, target: igw}]}
+      - {name: public-b, cidr: 10.0.0.64/26, zone: us-east-1b, tags: {kubernetes.io/role/elb: "1"},
+         routes: [{destination: 0.0.0.0/0, target: igw}]}
+    securityGroups: [{name: nodes, ingress: [{group: nodes}]}]
+  nodes:
+    - {name: node-a, instanceType: m5.large, subnet: private-a, securityGroups: [nodes]}
+    - {name: node-b, instanceType: m5.large, subnet: private-b, securityGroups: [nodes]}
+  hosts: [{name: browser, addresses: [203.0.113.7]}]
+"""
+POD = """---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {0}, namespace: shop, labels: {{app: {1}}}}}
+spec:
+  nodeName: {2}
+  containers: [{{name: c, ports: [{{name: http, containerPort: 8080}}]}}]
+"""
+PODS = "".join((POD.format("web-1", "web", "node-a"), POD.format("web-2", "web", "node-b"),
+                POD.format("cart-1", "cart", "node-b")))  # fmt: skip
+SERVICE = """---
+apiVersion: v1
+kind: Service
+metadata:
+  name: {0}
+  namespace: shop
+  annotations: {{service.beta.kubernetes.io/aws-load-balancer-scheme: internet-facing{2}}}
+spec: {{type: {1}, selector: {{app: {0}}}, ports: [{{name: http, port: 80, targetPort: http}}]{3}}}
+"""
+KEEP_OUT = "service.beta.kubernetes.io/aws-load-balancer-manage-backend-security-group-rules"
+NLB = ", loadBalancerClass: service.k8s.aws/nlb"
+INGRESS = """---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: site
+  namespace: shop
+  annotations: {alb.ingress.kubernetes.io/scheme: internet-facing,
+                alb.ingress.kubernetes.io/target-type: ip}
+spec:
+  ingressClassName: alb
+  rules:
+    - http:
+        paths:
+          - {path: /, pathType: Prefix, backend: {service: {name: web, port: {name: http}}}}
+          - {path: /cart, pathType: Prefix, backend: {service: {name: cart, port: {number: 80}}}}
+"""
+
+
+def doors(*parts: str) -> Cluster:
+    made = load(HEAD + PODS + "".join(parts))
+    assert isinstance(made, Cluster)
+    return made
+
+
+def states(cluster: Cluster, place: str) -> dict[str, str]:
+    """The targets of a balancer's first listener, and how they are."""
+    return {str(one): one.state for one in cluster.elb.balancers[place].listeners[0].group.targets}
+
+
+def test_a_network_load_balancer_comes_out_of_a_service() -> None:
+    cluster = doors(SERVICE.format("web", "LoadBalancer", "", NLB))
+    port = cluster.services["shop/web"].ports[0].node_port
+    nodes = [cluster.address(node) for node in ("node-a", "node-b")]
+    assert states(cluster, "lb/shop/web") == {f"{one}:{port}": "healthy" for one in nodes}
+    trace = cluster.trace("browser", "lb/shop/web:80")
+    assert trace.verdict == "delivered"
+    assert trace.answer.split()[1] in nodes  # policy Cluster: the pod sees the node
+
+
+def test_a_classic_one_where_no_class_is_named() -> None:
+    cluster = doors(SERVICE.format("web", "LoadBalancer", "", ""))
+    balancer = cluster.elb.balancers["lb/shop/web"]
+    assert (balancer.kind, balancer.scheme) == ("clb", "internet-facing")
+    check = balancer.listeners[0].group.check
+    assert (check.interval_s, check.timeout_s, check.healthy, check.unhealthy) == (10, 5, 2, 6)
+
+
+def test_requests_go_by_their_path() -> None:
+    cluster = doors(SERVICE.format("web", "ClusterIP", "", ""),
+                    SERVICE.format("cart", "ClusterIP", "", ""), INGRESS)  # fmt: skip
+    seen = {path: {cluster.trace("browser", f"ingress/shop/site{path}").answer.split()[0]
+                   for _ in range(3)} for path in ("", "/cart", "/cart/2", "/cartoon")}  # fmt: skip
+    assert seen["/cart"] == seen["/cart/2"] == {"shop/cart-1"}
+    assert seen[""] == seen["/cartoon"] == {"shop/web-1", "shop/web-2"}
+
+
+def test_a_path_without_rule_is_404() -> None:
+    only = INGRESS.replace("path: /,", "path: /shop,")
+    cluster = doors(SERVICE.format("web", "ClusterIP", "", ""),
+                    SERVICE.format("cart", "ClusterIP", "", ""), only)  # fmt: skip
+    assert cluster.trace("browser", "ingress/shop/site/shop").verdict == "delivered"
+    lost = cluster.trace("browser", "ingress/shop/site/other")
+    assert lost.verdict == "refused" and "404 Not Found" in lost.reason
+
+
+def test_targets_follow_the_pods() -> None:
+    cluster = doors(SERVICE.format("web", "ClusterIP", "", ""),
+                    SERVICE.format("cart", "ClusterIP", "", ""), INGRESS)  # fmt: skip
+    group = cluster.elb.groups["shop/site web:80"]
+    address = cluster.address("shop/web-2")
+    cluster.delete_pod("shop/web-2")
+    cluster.sleep(1)
+    assert {str(one.address): one.state for one in group.targets}[address] == "draining"
+    cluster.add_pod(replace(cluster.pods["shop/web-1"], name="web-3", node="node-b"))
+    cluster.sleep(60)
+    fresh = cluster.address("shop/web-3")
+    assert {str(one.address): one.state for one in group.targets}[fresh] == "healthy"
+    cluster.sleep(300)
+    assert address == fresh or address not in {str(one.address) for one in group.targets}
+
+
+def test_the_health_check_port_tells_where_endpoints_are() -> None:
+    local = SERVICE.format("cart", "LoadBalancer", "", NLB + ", externalTrafficPolicy: Local")
+    cluster = doors(local)
+    port = cluster.services["shop/cart"].ports[0].node_port
+    a, b = (f"{cluster.address(node)}:{port}" for node in ("node-a", "node-b"))
+    assert states(cluster, "lb/shop/cart") == {a: "unhealthy", b: "healthy"}
+    reasons = {str(one): one.reason for one in
+               cluster.elb.balancers["lb/shop/cart"].listeners[0].group.targets}  # fmt: skip
+    assert reasons[a] == "Target.ResponseCodeMismatch"
+    check = cluster.services["shop/cart"].health_check_node_port
+    asked = [cluster.run("browser", "true").status,
+             cluster.trace("node-a", f"{cluster.address('node-b')}:{check}").answer,
+             cluster.trace("node-b", f"{cluster.address('node-a')}:{check}").answer]  # fmt: skip
+    assert asked == [0, "200 OK", "503 Service Unavailable"]
+    trace = cluster.trace("browser", "lb/shop/cart:80")
+    assert trace.answer == f"shop/cart-1 203.0.113.7 {trace.request[0].sport}"  # its own address
+
+
+def test_a_security_group_of_the_nodes_lets_the_balancers_in() -> None:
+    cluster = doors(SERVICE.format("web", "LoadBalancer", "", NLB))
+    rules = cluster.vpc.security_groups["nodes"].rules["ingress"]
+    assert "tcp 30086 k8s-traffic" in map(str, rules)
+    shut = doors(SERVICE.format("web", "LoadBalancer", f", {KEEP_OUT}: 'false'", NLB))
+    assert set(states(shut, "lb/shop/web").values()) == {"unhealthy"}
+    assert shut.trace("browser", "lb/shop/web:80").verdict == "dropped"
+
+
+EVENTS = {
+    "no tag": (lambda text: text.replace("kubernetes.io/role/elb", "role/elb"),
+               "couldn't auto-discover subnets: unable to resolve at least one subnet"),
+    "one zone": (lambda text: text.replace("public-b, cidr: 10.0.0.64/26, zone: us-east-1b",
+                                           "public-b, cidr: 10.0.0.64/26, zone: us-east-1a"),
+                 "At least two subnets in two different Availability Zones must be specified"),
+    "no NodePort": (lambda text: text.replace("target-type: ip", "target-type: instance"),
+                    "service type must be either 'NodePort' or 'LoadBalancer'"),
+    "no Service": (lambda text: text.replace("name: cart, port", "name: carts, port"),
+                   "there is no Service shop/carts"),
+    "no port": (lambda text: text.replace("number: 80", "number: 81"),
+                "the Service shop/cart has no port 81; it has 80"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", EVENTS)
+def test_what_the_controller_refuses_is_an_event(case: str) -> None:
+    spoil, said = EVENTS[case]
+    text = spoil(HEAD + PODS + SERVICE.format("web", "ClusterIP", "", "")
+                 + SERVICE.format("cart", "ClusterIP", "", "") + INGRESS)  # fmt: skip
+    cluster = load(text)
+    assert isinstance(cluster, Cluster)
+    assert said in cluster.control.controller.events["lb/shop/site"]
+    assert "lb/shop/site" not in cluster.places
+    with pytest.raises(EkslearnError, match="lb/shop/site was refused: "):
+        cluster.trace("browser", "ingress/shop/site")
+
+
+def test_a_service_that_goes_takes_its_balancer_along() -> None:
+    cluster = doors(SERVICE.format("web", "LoadBalancer", "", NLB))
+    before = len(cluster.vpc.enis)
+    cluster.services.remove("shop/web")
+    cluster.sleep(1)
+    assert "lb/shop/web" not in cluster.places and len(cluster.vpc.enis) == before - 2
+    assert not cluster.elb.groups
+    with pytest.raises(EkslearnError, match="there is no lb/shop/web; there are none"):
+        cluster.trace("browser", "lb/shop/web:80")
+
+
+NAMES = {
+    "lb/shop/web:81": "lb/shop/web doesn't listen on 81; it listens on 80",
+    "lb/shop/wep:80": "there is no lb/shop/wep; there are lb/shop/web",
+    "ingress/shop/site": "there is no Ingress shop/site; there are none",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_destination_that_is_not_there(name: str) -> None:
+    cluster = doors(SERVICE.format("web", "LoadBalancer", "", NLB))
+    with pytest.raises(EkslearnError, match=NAMES[name]):
+        cluster.trace("browser", name)
