@@ -46,6 +46,17 @@ class WhichInterface(Look):
     name = "containers-of-one-pod/which-interface"
     place = "easy"
     beat = "the packet that never leaves"
+    question = (
+        "The pod **{pod}** has the address {address} on its `eth0`. One of its containers"
+        " listens on 0.0.0.0:{port}. Another container of the same pod runs"
+        " `curl http://{address}:{port}`. On which interface of the pod would a capture"
+        " see the packet?"
+    )
+    restated = (
+        "Both containers sit in one namespace, so the packet's source and destination are the"
+        " same machine. Which way do packets take that a machine sends to itself?"
+    )
+    first_step = "Run `ip route get {address}` in the pod and read the word after `dev`."
 
     def vary(self, dice: Dice) -> Variant:
         """Another pod, address and port."""
@@ -53,15 +64,6 @@ class WhichInterface(Look):
         lab = renamed("one-pod", names)
         lab.listen(words["pod"], f"0.0.0.0:{words['port']}/tcp", process="api")
         return Variant(lab=lab, words=words)
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "The pod **{pod}** has the address {address} on its `eth0`. One of its containers"
-            " listens on 0.0.0.0:{port}. Another container of the same pod runs"
-            " `curl http://{address}:{port}`. On which interface of the pod would a capture"
-            " see the packet?".format_map(words)
-        )
 
     def truth(self, variant: Variant) -> str:
         """The interfaces of the request's sightings, which are one."""
@@ -97,14 +99,6 @@ class WhichInterface(Look):
         said = variant.lab.run(variant.words["pod"], command).stdout.split("\n")[0].strip()
         return f"`{command}` in the pod says: {said}."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Both containers sit in one namespace, so the packet's source and destination are the"
-            " same machine. Which way do packets take that a machine sends to itself?",
-            f"Run `ip route get {words['address']}` in the pod and read the word after `dev`.",
-        )
-
 
 class WhichPorts(Letters):
     """Which of four further listeners can still be opened in the pod?"""
@@ -112,6 +106,21 @@ class WhichPorts(Letters):
     name = "containers-of-one-pod/which-ports"
     place = "end"
     beat = "one set of ports"
+    question = (
+        "In the pod **{pod}** ({address}) the container *web* listens on 0.0.0.0:{one}/tcp and"
+        " the container *admin* on 127.0.0.1:{two}/tcp. A third container starts. Which of"
+        " these could it open, each tried alone?\n\n"
+        "- a: {a}\n- b: {b}\n- c: {c}\n- d: {d}\n\n"
+        "Answer with letters, as in `a c`, or `none`."
+    )
+    restated = (
+        "All containers of the pod open their ports in one namespace. For each candidate: is"
+        " there already a listener that would take the same packets?"
+    )
+    first_step = (
+        "Begin with the candidates on port {one}. Which protocols, and which"
+        " addresses, does *web* already hold there?"
+    )
 
     def vary(self, dice: Dice) -> Variant:
         """Two open ports, and four candidates in another order, with other ports."""
@@ -125,23 +134,12 @@ class WhichPorts(Letters):
             "every": f"0.0.0.0:{two}/tcp",
             "other": f"{words['address']}:{two}/tcp",
         }
-        drawn = dice.order("binds", sorted(binds))[:4]
         words |= {"one": str(one), "two": str(two)}
-        words |= dict(zip("abcd", (binds[kind] for kind in drawn), strict=True))
+        words |= {x: binds[kind] for x, kind in dice.lettered("binds", sorted(binds))}
         lab = renamed("one-pod", names)
         lab.listen(words["pod"], f"0.0.0.0:{one}/tcp", process="web")
         lab.listen(words["pod"], f"127.0.0.1:{two}/tcp", process="admin")
         return Variant(lab=lab, words=words)
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "In the pod **{pod}** ({address}) the container *web* listens on 0.0.0.0:{one}/tcp and"
-            " the container *admin* on 127.0.0.1:{two}/tcp. A third container starts. Which of"
-            " these could it open, each tried alone?\n\n"
-            "- a: {a}\n- b: {b}\n- c: {c}\n- d: {d}\n\n"
-            "Answer with letters, as in `a c`, or `none`.".format_map(words)
-        )
 
     def opens(self, variant: Variant, what: str) -> bool:
         """Whether the pod lets a third container listen there."""
@@ -183,15 +181,6 @@ class WhichPorts(Letters):
             " every address. The refused ones get: Address already in use."
         )
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "All containers of the pod open their ports in one namespace. For each candidate: is"
-            " there already a listener that would take the same packets?",
-            f"Begin with the candidates on port {words['one']}. Which protocols, and which"
-            " addresses, does *web* already hold there?",
-        )
-
 
 class WhatCurlSees(Look):
     """Does a client reach a listener bound to that address?"""
@@ -199,6 +188,14 @@ class WhatCurlSees(Look):
     name = "containers-of-one-pod/what-curl-sees"
     place = "end"
     beat = "who can knock"
+    restated = (
+        "Two questions: which namespace does a packet for {target} end up in, and"
+        " does anything there listen for exactly this destination?"
+    )
+    first_step = (
+        "Write down the packet's destination address and the listener's ({bound});"
+        " 0.0.0.0 would match any."
+    )
     cases: ClassVar[tuple[tuple[str, str, str], ...]] = (
         # bound to, asked from, asked for
         ("127.0.0.1", "host", "{address}"),
@@ -267,15 +264,6 @@ class WhatCurlSees(Look):
         reason: str = variant.lab.copy().trace(variant.words["source"], to).reason
         return reason if reason.endswith(".") else f"{reason}."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            f"Two questions: which namespace does a packet for {words['target']} end up in, and"
-            " does anything there listen for exactly this destination?",
-            f"Write down the packet's destination address and the listener's ({words['bound']});"
-            " 0.0.0.0 would match any.",
-        )
-
 
 class MendTheLoopback(Mend):
     """The containers can't talk to each other; mend it."""
@@ -283,6 +271,18 @@ class MendTheLoopback(Mend):
     name = "containers-of-one-pod/mend-the-loopback"
     place = "open"
     beat = "break it on purpose"
+    question = (
+        "In the pod **{pod}** ({address}) the container *sidecar* listens on 127.0.0.1:9000,"
+        " but the other container can't reach it any more; from the node the pod answers."
+        " Find the fault (`.lab` is the broken pod to look around in) and mend it: give the"
+        " lines to run, each as `PLACE$ COMMAND`, for instance"
+        " `{pod}$ ip addr show`."
+    )
+    restated = (
+        "The containers talk through one interface of the pod, which every namespace has."
+        " Something about it is no longer as it was."
+    )
+    first_step = "Run `ip addr show dev lo` in {pod} and on host, and compare the two."
     faults = (("{pod}$ ip link set dev lo down",), ("{pod}$ ip addr del 127.0.0.1/8 dev lo",))
     dangers = (
         (r"\bip\b.*\bnetns\b", "A pod's namespace is made by the runtime, and a new one has lost"
@@ -298,16 +298,6 @@ class MendTheLoopback(Mend):
         names, words = draw(dice)
         return self.broken(dice, renamed("one-pod", names), words)
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "In the pod **{pod}** ({address}) the container *sidecar* listens on 127.0.0.1:9000,"
-            " but the other container can't reach it any more; from the node the pod answers."
-            " Find the fault (`.lab` is the broken pod to look around in) and mend it: give the"
-            " lines to run, each as `PLACE$ COMMAND`, for instance"
-            " `{pod}$ ip addr show`.".format_map(words)
-        )
-
     def flows(self, words: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         """Between the containers, both ways of naming the pod; and from the node."""
         pod, address = words["pod"], words["address"]
@@ -322,14 +312,6 @@ class MendTheLoopback(Mend):
         if source == "host":
             return "This worked before. What did your lines change about it?"
         return f"What does `ip addr show dev lo` in {words['pod']} say, and what is missing there?"
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "The containers talk through one interface of the pod, which every namespace has."
-            " Something about it is no longer as it was.",
-            f"Run `ip addr show dev lo` in {words['pod']} and on host, and compare the two.",
-        )
 
 
 def one_of(answer: str, *words: str) -> str:

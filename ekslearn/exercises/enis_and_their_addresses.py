@@ -8,7 +8,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import ClassVar
 
-from ekslearn.cluster import Cluster, Lab
+from ekslearn.cluster import Cluster
 from ekslearn.errors import EkslearnError
 from ekslearn.exercises.format import (
     PODS,
@@ -18,8 +18,10 @@ from ekslearn.exercises.format import (
     Look,
     Variant,
     Verdict,
+    cluster_of,
     plain,
     renamed,
+    whole,
 )
 from ekslearn.kubernetes import Pod
 from ekslearn.scenario import load
@@ -29,13 +31,6 @@ from ekslearn.vpc.subnet import BLOCK, FREE
 FAMILIES = re.compile(r"(t2|t3|t3a|t4g|[mc][4-7]|r[4-7]|[mcr][6-8][gi])\.")
 SMALL = "private-b"  # the subnet of the scenario that is nearly full
 MOST_WAITING = 12  # pods that are added until one waits, at most
-
-
-def cluster_of(lab: Lab) -> Cluster:
-    """The lab, which has to be a cluster: EkslearnError if it is bare namespaces."""
-    if not isinstance(lab, Cluster):
-        raise EkslearnError(f"{lab.name} is no Cluster: there are no ENIs in it")
-    return lab
 
 
 def draw(dice: Dice, scenario: str = "small-subnets") -> tuple[Cluster, dict[str, str]]:
@@ -56,6 +51,15 @@ class HowManyPods(Look):
     name = "enis-and-their-addresses/how-many-pods"
     place = "easy"
     beat = "ask before you buy"
+    question = (
+        "EC2 says of **{kind}**: {enis} ENIs, {each} IPv4 addresses on each, {vcpus} vCPUs,"
+        " {hypervisor}. {said} How many pods fit on one node, aws-node and kube-proxy counted?"
+    )
+    restated = (
+        "ENIs that pods may use, times addresses for pods on each, plus the pods that need no"
+        " address of their own."
+    )
+    first_step = "Of {each} addresses of an ENI, one is its own: that leaves how many?"
     modes: ClassVar[Mapping[str, str]] = {
         "plain": "Each pod gets a secondary address.",
         "custom": "With custom networking: pods get secondary addresses, but none of the first"
@@ -73,13 +77,6 @@ class HowManyPods(Look):
         words |= {"vcpus": str(kind.vcpus), "hypervisor": kind.hypervisor or "bare metal"}
         return Variant(lab=draw(dice)[0], words=words)
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "EC2 says of **{kind}**: {enis} ENIs, {each} IPv4 addresses on each, {vcpus} vCPUs,"
-            " {hypervisor}. {said} How many pods fit on one node, aws-node and kube-proxy counted?"
-        ).format_map(words)
-
     def truth(self, variant: Variant) -> str:
         """What the formula says of the type."""
         return str(self.count(variant.words))
@@ -96,10 +93,7 @@ class HowManyPods(Look):
 
     def read(self, variant: Variant, answer: str) -> str:
         """A number."""
-        text = re.sub(r"\s*pods?$", "", plain(answer))
-        if not re.fullmatch(r"\d{1,6}", text, re.ASCII):
-            raise EkslearnError(f"{answer[:40]!r} is no number of pods; answer like 29")
-        return str(int(text))
+        return whole(answer, "pods", 29)
 
     def back(self, variant: Variant, answer: str) -> str:
         """Each thing that can be forgotten has a question of its own."""
@@ -134,14 +128,6 @@ class HowManyPods(Look):
             " none. {said}"
         ).format_map(variant.words)
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "ENIs that pods may use, times addresses for pods on each, plus the pods that need no"
-            " address of their own.",
-            f"Of {words['each']} addresses of an ENI, one is its own: that leaves how many?",
-        )
-
 
 class WhichAreFree(Letters):
     """Which of four addresses could EC2 still give away?"""
@@ -149,6 +135,17 @@ class WhichAreFree(Letters):
     name = "enis-and-their-addresses/which-are-free"
     place = "end"
     beat = "an eni and its addresses"
+    question = (
+        "The node node-b and one pod live in the subnet {small}. Which of these addresses could"
+        " EC2 still give to a new ENI?\n\n- a: {a}\n- b: {b}\n- c: {c}\n- d: {d}\n\nAnswer with"
+        " letters, as in `a c`, or `none`. (`.lab` is this cluster; `.lab.vpc.enis` has what"
+        " EC2 knows.)"
+    )
+    restated = (
+        "An address isn't free if AWS keeps it, or if an ENI has it: as its own, for a pod, or"
+        " for a pod to come."
+    )
+    first_step = "Begin with {a}: is it among the subnet's first four, or the last?"
     offsets: ClassVar[tuple[tuple[int, ...], ...]] = (
         (0, 1, 2, 3, 15),
         (4, 8),
@@ -168,15 +165,6 @@ class WhichAreFree(Letters):
         for letter, offset in zip("abcd", found, strict=False):
             words |= {letter: str(base + offset), f"offset_{letter}": str(offset)}
         return Variant(lab=lab, words=words)
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "The node node-b and one pod live in the subnet {small}. Which of these addresses could"
-            " EC2 still give to a new ENI?\n\n- a: {a}\n- b: {b}\n- c: {c}\n- d: {d}\n\nAnswer with"
-            " letters, as in `a c`, or `none`. (`.lab` is this cluster; `.lab.vpc.enis` has what"
-            " EC2 knows.)"
-        ).format_map(words)
 
     def state(self, variant: Variant, letter: str) -> int:
         """What an address is, by the subnet itself."""
@@ -211,14 +199,6 @@ class WhichAreFree(Letters):
             told.append(f"{letter}: {eni.eni_id if eni else 'free' if free else 'kept by AWS'}")
         return "; ".join(told) + "."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "An address isn't free if AWS keeps it, or if an ENI has it: as its own, for a pod, or"
-            " for a pod to come.",
-            f"Begin with {words['a']}: is it among the subnet's first four, or the last?",
-        )
-
 
 class WhyDoesItWait(Look):
     """A pod waits. What is it that there isn't enough of?"""
@@ -226,6 +206,17 @@ class WhyDoesItWait(Look):
     name = "enis-and-their-addresses/why-does-it-wait"
     place = "end"
     beat = "two ways to wait"
+    restated = (
+        "First ask who makes it wait: the scheduler, which finds no node, or the CNI, which"
+        " finds no address. In the second case: what keeps the node from another ENI?"
+    )
+    first_step = "`.lab.pending[{pod!r}]` has the words that `kubectl describe pod` shows."
+    question = (
+        "In a cluster of two nodes, **{pod}** waits. Why?\n\n- a: {said_a}\n- b: {said_b}\n- c:"
+        " {said_c}\n- d: {said_d}\n\nAnswer with one letter. (Look around in `.lab`:"
+        " `.lab.pending`, `.lab.vpc.enis`, `.lab.vpc.subnets`, and"
+        " `.lab.machines[...].ipamd.settings`.)"
+    )
     causes: ClassVar[Mapping[str, str]] = {
         "kubelet": "every node has as many pods as its kubelet takes",
         "type": "the node's instance type allows no further ENI",
@@ -244,18 +235,9 @@ class WhyDoesItWait(Look):
         job = dice.one("job", PODS)
         pod = waiting(lab, job, node, "Too many pods" if cause == "kubelet" else "assign")
         words |= {"pod": pod, "cause": cause}
-        for letter, name in zip("abcd", dice.order("causes", list(self.causes)), strict=True):
+        for letter, name in dice.lettered("causes", list(self.causes)):
             words |= {letter: name, f"said_{letter}": self.causes[name]}
         return Variant(lab=lab, words=words)
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "In a cluster of two nodes, **{pod}** waits. Why?\n\n- a: {said_a}\n- b: {said_b}\n- c:"
-            " {said_c}\n- d: {said_d}\n\nAnswer with one letter. (Look around in `.lab`:"
-            " `.lab.pending`, `.lab.vpc.enis`, `.lab.vpc.subnets`, and"
-            " `.lab.machines[...].ipamd.settings`.)"
-        ).format_map(words)
 
     def cause(self, variant: Variant) -> str:
         """What the cluster's state says."""
@@ -300,14 +282,6 @@ class WhyDoesItWait(Look):
         said = lab.pending[place].rpartition("add cmd: ")[2].rstrip(".")
         return f"{place} is told: {said}. And {self.causes[self.cause(variant)]}."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "First ask who makes it wait: the scheduler, which finds no node, or the CNI, which"
-            " finds no address. In the second case: what keeps the node from another ENI?",
-            f"`.lab.pending[{words['pod']!r}]` has the words that `kubectl describe pod` shows.",
-        )
-
 
 def waiting(lab: Cluster, name: str, node: str, sign: str) -> str:
     """Add pods, to a node if one is named, until one waits for that reason; its place."""
@@ -343,6 +317,11 @@ class PlanASubnet(Exercise):
     name = "enis-and-their-addresses/plan-a-subnet"
     place = "open"
     beat = "a /24 isn't 256 pods"
+    restated = (
+        "A subnet holds, besides five addresses of AWS's, every address of every ENI, also of"
+        " those that the CNI keeps in reserve."
+    )
+    first_step = "Count in `.lab`: `sum(eni.slots_used for eni in question.lab.vpc.enis.values())`."
 
     def vary(self, dice: Dice) -> Variant:
         """Other nodes, another number of pods, other subnets that are there already."""
@@ -431,14 +410,6 @@ class PlanASubnet(Exercise):
         if cidr.prefixlen < 28 and not self.lacks(words, next(cidr.subnets())):
             return Verdict(right=False, message="It fits. Would half of it do as well?")
         return Verdict(right=True, message=f"All pods run in {cidr}, and half of it wouldn't do.")
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A subnet holds, besides five addresses of AWS's, every address of every ENI, also of"
-            " those that the CNI keeps in reserve.",
-            "Count in `.lab`: `sum(eni.slots_used for eni in question.lab.vpc.enis.values())`.",
-        )
 
 
 EXERCISES: Sequence[Exercise] = (HowManyPods(), WhichAreFree(), WhyDoesItWait(), PlanASubnet())

@@ -8,19 +8,28 @@ about a wrong one.
 from __future__ import annotations
 
 import hashlib
+import pickle
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import ClassVar, TypeVar
 
-from ekslearn.cluster import Lab
+from ekslearn.cluster import Cluster, Lab
 from ekslearn.errors import EkslearnError
+from ekslearn.machine import Machine
 from ekslearn.scenario import dump, load
+from ekslearn.trace import Trace
 
 NOBODY = "anonymous"  # the learner in stored notebooks, so that their outputs never differ
 PODS = ("cart", "shop", "mail", "blog", "pay", "search", "users", "stock")
+# How a question with letters ends; and one about four flows, whose words ``as_words`` makes.
+LETTERS = "Answer with letters, as in `a c`, or `none`."
+FLOWS = (
+    "- a: from {from_a} to {to_a}\n- b: from {from_b} to {to_b}\n"
+    "- c: from {from_c} to {to_c}\n- d: from {from_d} to {to_d}\n\n" + LETTERS
+)
 Thing = TypeVar("Thing")
 
 
@@ -55,6 +64,18 @@ class Dice:
         while left:
             found.append(left.pop(self.number(f"{what}/{len(left)}", 0, len(left) - 1)))
         return found
+
+    def lettered(self, what: str, things: Sequence[Thing]) -> list[tuple[str, Thing]]:
+        """Four of ``things``, shuffled, each behind its letter, a to d."""
+        return list(zip("abcd", self.order(what, things), strict=False))
+
+
+def as_words(
+    lettered: Iterable[tuple[str, Sequence[str]]], parts: Sequence[str] = ("from", "to")
+) -> dict[str, str]:
+    """The parts of things with letters as words of a question: from_a, to_a, from_b, and so on."""
+    return {f"{part}_{letter}": text for letter, thing in lettered
+            for part, text in zip(parts, thing, strict=True)}  # fmt: skip
 
 
 def veth_name(pod: str, namespace: str = "default") -> str:
@@ -100,15 +121,40 @@ def two_pods(dice: Dice, net: str, *, lowest: int) -> tuple[dict[str, str], dict
 
 def renamed(scenario: str, names: Mapping[str, str]) -> Lab:
     """A scenario with other names and addresses: each whole word in ``names`` is replaced."""
+    return load(replaced(text_of(scenario), names))
+
+
+def replaced(text: str, names: Mapping[str, str]) -> str:
+    """A text in which each whole word in ``names`` is replaced."""
     longest_first = sorted(names, key=len, reverse=True)
     word = rf"(?<![\w.:-])({'|'.join(map(re.escape, longest_first))})(?![\w:-]|\.\w)"
-    return load(re.sub(word, lambda found: names[found[0]], _text_of(scenario)))
+    return re.sub(word, lambda found: names[found[0]], text)
 
 
 @cache
-def _text_of(scenario: str) -> str:
+def text_of(scenario: str) -> str:
     """A scenario as text that can be edited; read once, since it never changes."""
     return dump(load(scenario))
+
+
+def twins(lab: Lab) -> Iterator[Lab]:
+    """Any number of copies of a lab as it is now: what is sent in one helps none of the others."""
+    kept = pickle.dumps(lab)
+    while True:
+        yield pickle.loads(kept)
+
+
+def cluster_of(lab: Lab) -> Cluster:
+    """The lab, which has to be a cluster: EkslearnError if it is bare namespaces."""
+    if not isinstance(lab, Cluster):
+        raise EkslearnError(f"{lab.name} is no Cluster: it has no nodes, no ENIs and no VPC")
+    return lab
+
+
+def node_of(lab: Lab) -> Machine:
+    """The only node of a cluster."""
+    (machine,) = cluster_of(lab).machines.values()
+    return machine
 
 
 def fault(lab: Lab, lines: Sequence[str]) -> Lab:
@@ -142,6 +188,17 @@ def letters(answer: str) -> str:
     return "".join(sorted(set(found)))
 
 
+def whole(answer: str, what: str, like: int = 12) -> str:
+    """A whole number such as "29", "29 pods" or "1,472 bytes", without anything around it.
+
+    Raises EkslearnError, which names ``what`` is counted and a number ``like`` it.
+    """
+    found = re.fullmatch(rf"(\d[\d,]{{0,6}})(\s*{what}|\s*{what[:-1]})?", plain(answer), re.ASCII)
+    if not found:
+        raise EkslearnError(f"{answer[:40]!r} is no number of {what}; answer as in {like}")
+    return str(int(found[1].replace(",", "")))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What a check says: whether the answer is right, and one or two sentences."""
@@ -168,32 +225,38 @@ class Exercise(ABC):
     """One exercise, for every learner. A new one says what varies, what is asked, what counts.
 
     ``place`` is easy (in the flow of the lesson), end (two of them) or open (several right
-    answers); ``beat`` names the part of the lesson that the second hint points to.
+    answers); ``beat`` names the part of the lesson that the second hint points to. ``question``
+    (in Markdown) and the first and the last hint, the question ``restated`` and the ``first_step``
+    towards the answer, have words of the variant for their {names}.
     """
 
     name: ClassVar[str]
     place: ClassVar[str]
     beat: ClassVar[str]
+    question: ClassVar[str]
+    restated: ClassVar[str]
+    first_step: ClassVar[str]
 
     @abstractmethod
     def vary(self, dice: Dice) -> Variant:
         """The variant of one learner."""
 
     @abstractmethod
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question, in Markdown."""
-
-    @abstractmethod
     def judge(self, variant: Variant, answer: str) -> Verdict:
         """What is to be said of an answer that isn't blank; EkslearnError if it is nonsense."""
 
-    @abstractmethod
+    def ask(self, words: Mapping[str, str]) -> str:
+        """The question to one learner."""
+        return self.question.format_map(words)
+
     def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
         """The question put in other words, and the first step towards the answer."""
+        return self.restated.format_map(words), self.first_step.format_map(words)
 
     def variant(self, learner: str = NOBODY) -> Variant:
-        """The variant of this learner, freshly built."""
-        return self.vary(Dice(exercise=self.name, learner=learner))
+        """The variant of this learner, whose lab nobody has touched."""
+        fresh: Variant = pickle.loads(_varied(self, learner))
+        return fresh
 
     def check(self, answer: object, *, learner: str = NOBODY) -> Verdict:
         """Judge an answer by asking the model."""
@@ -206,6 +269,12 @@ class Exercise(ABC):
             return self.judge(self.variant(learner), text)
         except EkslearnError as error:
             return Verdict(right=False, message=f"{error}.".replace("..", ".").replace("?.", "?"))
+
+
+@lru_cache(maxsize=64)
+def _varied(exercise: Exercise, learner: str) -> bytes:
+    """A learner's variant, to be copied from: a question and every check of it need the same."""
+    return pickle.dumps(exercise.vary(Dice(exercise=exercise.name, learner=learner)))
 
 
 class Look(Exercise):
@@ -253,6 +322,33 @@ class Letters(Look):
         return self.about(variant, wrong, chosen=wrong in answer)
 
 
+class Flows(Letters):
+    """An exercise that asks which of four flows, a to d, are answered."""
+
+    #: what a right answer is told where no flow fails
+    unharmed: ClassVar[str] = "None of the four fails"
+
+    @abstractmethod
+    def flow(self, words: Mapping[str, str], letter: str) -> tuple[str, str]:
+        """Source and destination of one, as ``Lab.trace`` takes them."""
+
+    def outcomes(self, variant: Variant) -> list[tuple[str, Trace]]:
+        """Every flow, sent in a copy of its own, behind its letter."""
+        return [(letter, twin.trace(*self.flow(variant.words, letter)))
+                for letter, twin in zip("abcd", twins(variant.lab), strict=False)]  # fmt: skip
+
+    def truth(self, variant: Variant) -> str:
+        """The letters of those that are delivered."""
+        sent = self.outcomes(variant)
+        return "".join(letter for letter, trace in sent if trace.verdict == "delivered")
+
+    def why(self, variant: Variant) -> str:
+        """The reasons of those that fail."""
+        told = [f"{letter}: {trace.reason.rstrip('.')}" for letter, trace in self.outcomes(variant)
+                if trace.verdict != "delivered"]  # fmt: skip
+        return f"{'; '.join(told) or self.unharmed}."
+
+
 class Mend(Exercise):
     """An exercise whose answer is a list of commands that mend a broken lab.
 
@@ -271,6 +367,12 @@ class Mend(Exercise):
     @abstractmethod
     def look(self, words: Mapping[str, str], source: str, destination: str) -> str:
         """The question asked when that flow still fails."""
+
+    def amiss(
+        self, words: Mapping[str, str], source: str, destination: str, trace: Trace
+    ) -> str:  # fmt: skip
+        """The question asked when that flow is delivered, but not as it should be; or ""."""
+        return ""
 
     def broken(self, dice: Dice, lab: Lab, words: Mapping[str, str]) -> Variant:
         """A variant with one of ``faults``; the word "fault" is its number."""
@@ -296,16 +398,20 @@ class Mend(Exercise):
             if done.status:
                 said = " ".join((done.stderr or done.stdout).split())
                 raise EkslearnError(f"{line!r} fails, as it would on a real machine: {said}")
-        for source, destination in self.flows(variant.words):
-            trace = lab.copy().trace(source, destination)
+        sent = []
+        for (source, destination), twin in zip(self.flows(variant.words), twins(lab), strict=False):
+            trace = twin.trace(source, destination)
+            sent.append((source, destination, trace))
             if trace.verdict != "delivered":
                 question = self.look(variant.words, source, destination)
                 return Verdict(
                     right=False,
                     message=f"From {source} to {destination}: {trace.verdict}. {question}",
                 )
-        count = len(self.flows(variant.words))
-        return Verdict(right=True, message=f"All {count} flows are delivered, there and back.")
+        for one in sent:
+            if question := self.amiss(variant.words, *one):
+                return Verdict(right=False, message=question)
+        return Verdict(right=True, message=f"All {len(sent)} flows are delivered, there and back.")
 
 
 class Question:

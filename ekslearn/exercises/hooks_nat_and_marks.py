@@ -47,6 +47,15 @@ class WhatTheServerSees(Look):
     name = "hooks-nat-and-marks/what-the-server-sees"
     place = "easy"
     beat = "the source changes last"
+    question = (
+        INTRO + "In **{source}** somebody runs `curl http://{url}`. Which source address does"
+        " the process in **{server}** see?"
+    )
+    restated = "Does the packet leave the VPC? Only then does the CNI give it another source."
+    first_step = (
+        "Look at `iptables-save -t nat` on the host of `.lab`, with {url} in mind:"
+        " which rules match, and what do they change?"
+    )
     flows: ClassVar[tuple[tuple[str, str, str], ...]] = (
         ("client", "{host}:{port}/tcp", "{b}"),
         ("peer", "{host}:{port}/tcp", "{b}"),
@@ -64,13 +73,6 @@ class WhatTheServerSees(Look):
         url = target.removesuffix("/tcp")
         words |= {"source": source, "target": target, "server": server, "url": url}
         return Variant(lab=lab, words=words)
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "In **{source}** somebody runs `curl http://{url}`. Which source address does"
-            " the process in **{server}** see?"
-        ).format_map(words)
 
     def truth(self, variant: Variant) -> str:
         """What the listener wrote into its answer."""
@@ -114,14 +116,6 @@ class WhatTheServerSees(Look):
             return f"`{changed[0]}` bound the connection's source."
         return "No rule on the way changed the source."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Does the packet leave the VPC? Only then does the CNI give it another source.",
-            f"Look at `iptables-save -t nat` on the host of `.lab`, with {words['url']} in mind:"
-            " which rules match, and what do they change?",
-        )
-
 
 class WhichWayOut(Look):
     """By which card does the pod's packet leave?"""
@@ -129,6 +123,14 @@ class WhichWayOut(Look):
     name = "hooks-nat-and-marks/which-way-out"
     place = "end"
     beat = "a mark on the connection"
+    restated = (
+        "A mark on the connection is set once, copied to a packet, and read by rule 1024. If"
+        " one of the three doesn't happen, the sender's rule decides."
+    )
+    first_step = (
+        "Trace the connection in `.lab` and look at the host's steps called mangle"
+        " PREROUTING and nat PREROUTING, on the right leg."
+    )
     cases: ClassVar[tuple[tuple[str, str, str], ...]] = (
         ("node port", "", ""),
         ("node port", "iptables -t mangle -D PREROUTING 1",
@@ -207,15 +209,6 @@ class WhichWayOut(Look):
         mine = [s for s in steps if (s.place, s.leg, s.stage) == ("host", leg, "rule")]
         return f"With the mark {mine[0].header['mark']:#x} on it, `{mine[0].because}` decided."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A mark on the connection is set once, copied to a packet, and read by rule 1024. If"
-            " one of the three doesn't happen, the sender's rule decides.",
-            "Trace the connection in `.lab` and look at the host's steps called mangle"
-            " PREROUTING and nat PREROUTING, on the right leg.",
-        )
-
 
 class WhichRulesMatch(Letters):
     """Which rules does this very packet meet?"""
@@ -223,6 +216,20 @@ class WhichRulesMatch(Letters):
     name = "hooks-nat-and-marks/which-rules-match"
     place = "end"
     beat = "nat is asked once"
+    question = (
+        INTRO + "{story}. Which of these rules of the node does **this packet** match?\n\n"
+        "- a: `{rule_a}`\n- b: `{rule_b}`\n- c: `{rule_c}`\n- d: `{rule_d}`\n\nAnswer with"
+        " letters, as in `a c`, or `none`. (`iptables-save` on the host of `.lab` shows which"
+        " table each is in.)"
+    )
+    restated = (
+        "Two questions for each rule: is its table shown this packet at all, and do its"
+        " conditions hold?"
+    )
+    first_step = (
+        "Is it the first packet of its connection? If not, cross out everything that stands"
+        " in the table nat."
+    )
     packets: ClassVar[tuple[tuple[str, str, str], ...]] = (
         ("node port", "request", "client connects to {host}:{port}. The packet is client's first"),
         ("node port", "reply", "client has connected to {host}:{port}. The packet is {b}'s answer"),
@@ -238,18 +245,9 @@ class WhichRulesMatch(Letters):
         found = [r for r in saved if r.startswith(("-A PREROUTING", "-A POSTROUTING"))]
         five = [r for r in found if "-i vlan+" not in r and "AWS-CONNMARK-CHAIN-0" not in r]
         words |= {"kind": kind, "leg": leg, "story": story.format_map(words)}
-        for letter, text in zip("abcd", dice.order("rules", five)[:4], strict=True):
+        for letter, text in dice.lettered("rules", five):
             words[f"rule_{letter}"] = text
         return Variant(lab=lab, words=words)
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "{story}. Which of these rules of the node does **this packet** match?\n\n"
-            "- a: `{rule_a}`\n- b: `{rule_b}`\n- c: `{rule_c}`\n- d: `{rule_d}`\n\nAnswer with"
-            " letters, as in `a c`, or `none`. (`iptables-save` on the host of `.lab` shows which"
-            " table each is in.)"
-        ).format_map(words)
 
     def truth(self, variant: Variant) -> str:
         """The rules that decided something about this leg on the host."""
@@ -284,15 +282,6 @@ class WhichRulesMatch(Letters):
             " connection's entry (`conntrack -L`), without a look at the table nat."
         )
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Two questions for each rule: is its table shown this packet at all, and do its"
-            " conditions hold?",
-            "Is it the first packet of its connection? If not, cross out everything that stands"
-            " in the table nat.",
-        )
-
 
 class MendTheNodePort(Mend):
     """A node port that doesn't answer; mend it (cni#75, cni#231)."""
@@ -300,6 +289,20 @@ class MendTheNodePort(Mend):
     name = "hooks-nat-and-marks/mend-the-node-port"
     place = "open"
     beat = "break it on purpose"
+    question = (
+        INTRO + "Some of their connections hang. Find what is missing or wrong (`.lab` is the"
+        " broken node; there may be more than one thing) and mend it, so that the pod still"
+        " sees its client's own address: give the lines to run, each as `PLACE$ COMMAND`, for"
+        " instance `host$ iptables-save`."
+    )
+    restated = (
+        "Four things have to be right: the translation, the check of the way back, the"
+        " permission to forward, and the mark that leads the answer out by eth0."
+    )
+    first_step = (
+        "Lay `iptables-save`, `ip rule show` and `sysctl net.ipv4.conf.eth0.rp_filter` of the"
+        " lesson's node beside those of `.lab`."
+    )
     strict = "host$ sysctl -w net.ipv4.conf.eth0.rp_filter=1"
     faults = (
         ("host$ iptables -t mangle -D PREROUTING 2", "host$ iptables -t mangle -D PREROUTING 1",
@@ -330,15 +333,6 @@ class MendTheNodePort(Mend):
         """One of eight faults, on another node."""
         return self.broken(dice, *draw(dice))
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "Some of their connections hang. Find what is missing or wrong (`.lab` is the"
-            " broken node; there may be more than one thing) and mend it, so that the pod still"
-            " sees its client's own address: give the lines to run, each as `PLACE$ COMMAND`, for"
-            " instance `host$ iptables-save`."
-        ).format_map(words)
-
     def flows(self, words: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         """The node port from two sides, the pods outwards, and inside the VPC."""
         to_node = f"{words['host']}:{words['port']}/tcp"
@@ -358,15 +352,6 @@ class MendTheNodePort(Mend):
             f"In `.lab.trace({source!r}, {destination!r})`, does the request arrive? If not, at"
             " which step does it end; if so, by which card does the answer leave, and with which"
             " mark?"
-        )
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Four things have to be right: the translation, the check of the way back, the"
-            " permission to forward, and the mark that leads the answer out by eth0.",
-            "Lay `iptables-save`, `ip rule show` and `sysctl net.ipv4.conf.eth0.rp_filter` of the"
-            " lesson's node beside those of `.lab`.",
         )
 
 

@@ -87,6 +87,16 @@ class WhichRow(Look):
     name = "how-a-route-is-chosen/which-row"
     place = "easy"
     beat = "the narrowest row wins"
+    question = (
+        "On **host**, `ip route show` prints\n\n```\n{table}\n```\n\nA packet goes to **{to}**."
+        " Which row decides? Answer with the row's first word (a prefix, an address, or"
+        " `default`)."
+    )
+    restated = "Several rows may hold {to}; one of them says the most about it."
+    first_step = (
+        "Strike out the rows whose prefix doesn't hold {to}. Of the rest, compare"
+        " the numbers after the slash."
+    )
     kinds: ClassVar[tuple[str, ...]] = ("single", "near", "beside", "away", "north")
 
     def vary(self, dice: Dice) -> Variant:
@@ -95,14 +105,6 @@ class WhichRow(Look):
         table = lab.run("host", "ip route show").stdout.replace(" \n", "\n").rstrip()
         return Variant(
             lab=lab, words=words | {"to": words[dice.one("to", self.kinds)], "table": table}
-        )
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "On **host**, `ip route show` prints\n\n```\n{table}\n```\n\nA packet goes to **{to}**."
-            " Which row decides? Answer with the row's first word (a prefix, an address, or"
-            " `default`).".format_map(words)
         )
 
     def truth(self, variant: Variant) -> str:
@@ -140,14 +142,6 @@ class WhichRow(Look):
         found = row(variant.lab, variant.words["to"])
         return f"`{found}` decides: no longer prefix of this table holds {variant.words['to']}."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            f"Several rows may hold {words['to']}; one of them says the most about it.",
-            f"Strike out the rows whose prefix doesn't hold {words['to']}. Of the rest, compare"
-            " the numbers after the slash.",
-        )
-
 
 class WhichOfFour(Look):
     """Four rows are written; length, metric and order pull in different directions."""
@@ -155,6 +149,10 @@ class WhichOfFour(Look):
     name = "how-a-route-is-chosen/which-of-four"
     place = "end"
     beat = "the same prefix twice"
+    restated = (
+        "First the prefix, then the metric, and never the order in which the rows were written."
+    )
+    first_step = "Which of the four prefixes hold {to}? Keep only the longest of those."
 
     def vary(self, dice: Dice) -> Variant:
         """Other prefixes and metrics, in another order; in half of the variants one row goes."""
@@ -171,7 +169,7 @@ class WhichOfFour(Look):
             "beside": f"{other_half} via {{}} metric {dice.number('side', 1, 900)}",
         }
         words |= {"to": f"{net}.{third}.{last}", "gone": str(gone)}
-        for letter, kind in zip("abcd", dice.order("rows", list(rows)), strict=True):
+        for letter, kind in dice.lettered("rows", list(rows)):
             gate = dice.one(f"gate/{kind}", (words["north"], words["south"]))
             words |= {letter: f"ip route add {rows[kind].format(gate)}", kind: letter}
         lines = [f"host$ {words[letter]}" for letter in "abcd"]
@@ -223,14 +221,6 @@ class WhichOfFour(Look):
         """The row as the kernel prints it."""
         return f"The kernel says: `{row(variant.lab, variant.words['to'])}`."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "First the prefix, then the metric, and never the order in which the rows were"
-            " written.",
-            f"Which of the four prefixes hold {words['to']}? Keep only the longest of those.",
-        )
-
 
 class WhatMoves(Letters):
     """Rows are deleted. Which packets take another way now?"""
@@ -238,6 +228,19 @@ class WhatMoves(Letters):
     name = "how-a-route-is-chosen/what-moves"
     place = "end"
     beat = "break it on purpose"
+    question = (
+        "The crossroads again, with other addresses (`.lab` is healthy; look at the table of"
+        " `host`). On **host** somebody runs `{gone}`. Which of these packets from host now"
+        " leave by another interface than before, or not at all?\n\n- a: to {a}\n- b: to {b}\n-"
+        " c: to {c}\n- d: to {d}\n\nAnswer with letters, as in `a c`, or `none`."
+    )
+    restated = (
+        "A deleted row matters to the packets it decided about, and to no others. Where one"
+        " decided, the next longest prefix takes over."
+    )
+    first_step = (
+        "Take a, to {a}: note its row and interface, cross out the deleted rows, and look again."
+    )
     rows: ClassVar[tuple[str, ...]] = (
         "{single}",
         "{narrow}",
@@ -251,22 +254,11 @@ class WhatMoves(Letters):
         lab, words = draw(dice)
         count = dice.number("count", 1, 2)
         gone = [each.format_map(words) for each in dice.order("gone", self.rows)[:count]]
-        kinds = dice.order("to", ["single", "near", "beside", "priced", "away"])[:4]
-        words |= {letter: words[kind] for letter, kind in zip("abcd", kinds, strict=True)}
+        kinds = dice.lettered("to", ["single", "near", "beside", "priced", "away"])
+        words |= {letter: words[kind] for letter, kind in kinds}
         words["gone"] = "` and `".join(f"ip route del {each}" for each in gone)
         words["first"], words["last"] = gone[0], gone[-1]
         return Variant(lab=lab, words=words)
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "The crossroads again, with other addresses (`.lab` is healthy; look at the table of"
-            " `host`). On **host** somebody runs `{gone}`. Which of these packets from host now"
-            " leave by another interface than before, or not at all?\n\n- a: to {a}\n- b: to {b}\n-"
-            " c: to {c}\n- d: to {d}\n\nAnswer with letters, as in `a c`, or `none`.".format_map(
-                words
-            )
-        )
 
     def exit(self, lab: Lab, destination: str) -> str:
         """The interface a packet leaves by."""
@@ -301,15 +293,6 @@ class WhatMoves(Letters):
         told = [f"{x}: `{row(after, variant.words[x]) or 'no row'}`" for x in "abcd"]
         return f"Now these rows decide: {'; '.join(told)}."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A deleted row matters to the packets it decided about, and to no others. Where one"
-            " decided, the next longest prefix takes over.",
-            f"Take a, to {words['a']}: note its row and interface, cross out the deleted rows, and"
-            " look again.",
-        )
-
 
 class MendTheCrossroads(Mend):
     """A part of the town can't be reached any more; mend it."""
@@ -317,6 +300,20 @@ class MendTheCrossroads(Mend):
     name = "how-a-route-is-chosen/mend-the-crossroads"
     place = "open"
     beat = "three ways of saying no"
+    question = (
+        "At this crossroads the town answers for {single}, {near}, {beside}, {priced} and"
+        " {away}, on port 80, but **host** doesn't reach them all any more. Find the fault"
+        " (`.lab` is the broken crossroads) and mend it: give the lines to run, each as"
+        " `PLACE$ COMMAND`, for instance `host$ ip route show`."
+    )
+    restated = (
+        "One row too many, one too few, or one that points at nobody: on host, on a router, or"
+        " in the town, for the way back."
+    )
+    first_step = (
+        "Trace from host to each of the five addresses. If a request reaches the town and the"
+        " answer doesn't come, look at the town's table; start with {near}."
+    )
     faults = (
         ("host$ ip route add blackhole {near}",),
         ("host$ ip route add unreachable {half}",),
@@ -342,15 +339,6 @@ class MendTheCrossroads(Mend):
         """One of eight faults, in other prefixes."""
         return self.broken(dice, *draw(dice))
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "At this crossroads the town answers for {single}, {near}, {beside}, {priced} and"
-            " {away}, on port 80, but **host** doesn't reach them all any more. Find the fault"
-            " (`.lab` is the broken crossroads) and mend it: give the lines to run, each as"
-            " `PLACE$ COMMAND`, for instance `host$ ip route show`.".format_map(words)
-        )
-
     def flows(self, words: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         """The host to every address of the town."""
         kinds = ("single", "near", "beside", "priced", "away")
@@ -361,15 +349,6 @@ class MendTheCrossroads(Mend):
         return (
             f"What does `.lab.trace({source!r}, {destination!r})` say last? On that machine, which"
             " row decided, and should it?"
-        )
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "One row too many, one too few, or one that points at nobody: on host, on a router, or"
-            " in the town, for the way back.",
-            f"Trace from host to each of the five addresses. If a request reaches the town and the"
-            f" answer doesn't come, look at the town's table; start with {words['near']}.",
         )
 
 

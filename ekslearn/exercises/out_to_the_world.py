@@ -11,17 +11,21 @@ from typing import ClassVar
 from ekslearn.cluster import Cluster, Lab
 from ekslearn.errors import EkslearnError
 from ekslearn.exercises.format import (
+    FLOWS,
     Dice,
     Exercise,
     Letters,
     Look,
     Mend,
     Variant,
-    Verdict,
+    as_words,
+    cluster_of,
     fault,
     plain,
     renamed,
+    whole,
 )
+from ekslearn.trace import Trace
 from ekslearn.vpc.model import NAT_GATEWAY
 
 SCENARIO = "out-to-the-world"
@@ -64,9 +68,7 @@ def draw(dice: Dice) -> tuple[Cluster, dict[str, str]]:
         for part, old, new in (("host", 10, first), ("eth0", 11, first + 1),
                                ("card", 20, second), ("eth1", 21, second + 1)):  # fmt: skip
             words[f"{side}_{part}"] = names[f"10.0.{third}.{old}"] = f"{net}.{third}.{new}"
-    lab = renamed(SCENARIO, names)
-    if not isinstance(lab, Cluster):
-        raise EkslearnError(f"{SCENARIO} is no Cluster: nobody in it translates anything")
+    lab = cluster_of(renamed(SCENARIO, names))
     owner = lab.vpc.owner(IPv4Address(words["public_host"]))
     words |= {"public": str(owner.public_ip if owner else ""), "nat": str(NAT_GATEWAY)}
     return lab, words
@@ -89,6 +91,18 @@ class WhoseAddress(Look):
     name = "out-to-the-world/whose-address"
     place = "easy"
     beat = "the second translation"
+    question = (
+        INTRO + "public-node's eth0 has the public address {public}; the NAT gateway is {nat}."
+        " In **{source}** somebody runs `curl` against **{target}**. Which source address does"
+        " {target} see? (`.lab` is this cluster; try not to send the packet first.)"
+    )
+    restated = (
+        "Two places may translate: the node, and a gateway at the VPC's edge. Ask each of them"
+        " about a packet to {target}."
+    )
+    first_step = (
+        "Is {target} in {vpc} or {added}? Then `iptables -t nat -S AWS-SNAT-CHAIN-0` on the node."
+    )
     pods: ClassVar[tuple[str, ...]] = ("private-eth1", "private-eth0", "public-eth1", "public-eth0")
 
     def vary(self, dice: Dice) -> Variant:
@@ -96,14 +110,6 @@ class WhoseAddress(Look):
         lab, words = draw(dice)
         source, target = dice.one("source", self.pods), dice.one("target", HOSTS)
         return Variant(lab=lab, words=words | {"source": source, "target": target})
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "public-node's eth0 has the public address {public}; the NAT gateway is {nat}."
-            " In **{source}** somebody runs `curl` against **{target}**. Which source address does"
-            " {target} see? (`.lab` is this cluster; try not to send the packet first.)"
-        ).format_map(words)
 
     def truth(self, variant: Variant) -> str:
         """What the machine said it saw."""
@@ -161,15 +167,6 @@ class WhoseAddress(Look):
         ]
         return f"{'; '.join(told) or 'Nobody translates it'}."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Two places may translate: the node, and a gateway at the VPC's edge. Ask each of them"
-            f" about a packet to {words['target']}.",
-            f"Is {words['target']} in {words['vpc']} or {words['added']}? Then `iptables -t nat -S"
-            " AWS-SNAT-CHAIN-0` on the node.",
-        )
-
 
 class ByTheSecondEni(Letters):
     """Which packets leave their node by its second ENI?"""
@@ -177,6 +174,15 @@ class ByTheSecondEni(Letters):
     name = "out-to-the-world/by-the-second-eni"
     place = "end"
     beat = "leave it to the vpc"
+    question = INTRO + "{said} Which of these packets leave their node by **eth1**?\n\n" + FLOWS
+    restated = (
+        "A pod of eth1 has a rule 1536 that leads to eth1. A marked packet meets rule 1024"
+        " before it. So: which of the four is marked?"
+    )
+    first_step = (
+        "Write down the exempt ranges under this setting, and strike out every flow whose"
+        " target isn't in one; without marks there is nothing to strike out."
+    )
     settings: ClassVar[tuple[tuple[str, str], ...]] = (
         ("", "The CNI has its default settings."),
         ("external", "`AWS_VPC_K8S_CNI_EXTERNALSNAT` is `true`."),
@@ -199,20 +205,9 @@ class ByTheSecondEni(Letters):
         flows = [(f"{dice.one(f'side {host}', SIDES)}-eth1", host) for host in HOSTS]
         flows.append((f"{dice.one('side', SIDES)}-eth0", dice.one("host", HOSTS)))
         flows.append((f"{dice.one('pair', SIDES)}-eth1", dice.one("again", HOSTS[1:3])))
-        flows = dice.order("flows", list(dict.fromkeys(flows)))[:4]
+        drawn = dice.lettered("flows", list(dict.fromkeys(flows)))
         words |= {"setting": kind, "said": said.format_map(words)}
-        for letter, (source, target) in zip("abcd", flows, strict=True):
-            words |= {f"from_{letter}": source, f"to_{letter}": target}
-        return Variant(lab=lab, words=words)
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "{said} Which of these packets leave their node by **eth1**?\n\n"
-            "- a: from {from_a} to {to_a}\n- b: from {from_b} to {to_b}\n"
-            "- c: from {from_c} to {to_c}\n- d: from {from_d} to {to_d}\n\n"
-            "Answer with letters, as in `a c`, or `none`."
-        ).format_map(words)
+        return Variant(lab=lab, words=words | as_words(drawn))
 
     def leaves(self, variant: Variant, letter: str) -> str:
         """The interface that the request was last seen leaving its node by."""
@@ -250,15 +245,6 @@ class ByTheSecondEni(Letters):
             told.append(f"{letter}: `{rule}`")
         return f"These rules decided: {'; '.join(told)}."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A pod of eth1 has a rule 1536 that leads to eth1. A marked packet meets rule 1024"
-            " before it. So: which of the four is marked?",
-            "Write down the exempt ranges under this setting, and strike out every flow whose"
-            " target isn't in one; without marks there is nothing to strike out.",
-        )
-
 
 class LargestPing(Look):
     """How much may a ping carry, if nobody may cut it?"""
@@ -266,6 +252,18 @@ class LargestPing(Look):
     name = "out-to-the-world/largest-ping"
     place = "end"
     beat = "too big for the way"
+    question = (
+        INTRO + "With `POD_MTU` the interface of **{source}** was given an MTU of {mtu}. What"
+        " is the largest N for which `ping -M do -s N` from it to **{target}** gets an answer?"
+    )
+    restated = (
+        "A packet must fit the narrowest part of its way. ping's N is what is left of that"
+        " packet without its headers."
+    )
+    first_step = (
+        "Write down the pod's MTU ({mtu}) and what the gateway towards"
+        " {target} carries; take the smaller one."
+    )
     mtus: ClassVar[tuple[int, ...]] = (9001, 9001, 8600, 4000, 1500, 1400, 1300)
 
     def vary(self, dice: Dice) -> Variant:
@@ -277,13 +275,6 @@ class LargestPing(Look):
         words |= {"source": source, "target": target, "mtu": str(mtu)}
         made = fault(lab, [f"{place(source)}$ ip link set eth0 mtu {mtu}"])
         return Variant(lab=made, words=words)
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "With `POD_MTU` the interface of **{source}** was given an MTU of {mtu}. What"
-            " is the largest N for which `ping -M do -s N` from it to **{target}** gets an answer?"
-        ).format_map(words)
 
     def passes(self, lab: Lab, words: Mapping[str, str], size: int) -> bool:
         """Whether a ping of that size is answered."""
@@ -301,10 +292,7 @@ class LargestPing(Look):
 
     def read(self, variant: Variant, answer: str) -> str:
         """A number of bytes."""
-        text = re.sub(r"\s*(bytes|b)$", "", plain(answer)).replace(",", "")
-        if not re.fullmatch(r"\d{1,5}", text, re.ASCII):
-            raise EkslearnError(f"{answer[:40]!r} is no number of bytes; answer as in 1000")
-        return str(int(text))
+        return whole(answer, "bytes", 1000)
 
     def back(self, variant: Variant, answer: str) -> str:
         """The headers forgotten or counted twice, or another limit taken."""
@@ -331,15 +319,6 @@ class LargestPing(Look):
         told = (done.stderr or done.stdout.split("\n")[1]).strip()
         return f"With {size} bytes it says: `{told}`."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A packet must fit the narrowest part of its way. ping's N is what is left of that"
-            " packet without its headers.",
-            f"Write down the pod's MTU ({words['mtu']}) and what the gateway towards"
-            f" {words['target']} carries; take the smaller one.",
-        )
-
 
 class MendTheWayOut(Mend):
     """Some packets don't find out any more, or show the wrong address; mend it."""
@@ -347,6 +326,21 @@ class MendTheWayOut(Mend):
     name = "out-to-the-world/mend-the-way-out"
     place = "open"
     beat = "break it on purpose, and mend it"
+    question = (
+        INTRO + "Somebody has changed a node. Since then some connections hang. Find what is"
+        " missing or wrong (`.lab` is the broken cluster) and mend it, so that store sees pods"
+        " and every private network outside sees nodes, as the CNI would have it: give the"
+        " lines to run, each as `PLACE$ COMMAND`, for instance `private-node$ iptables-save"
+        " -t nat`."
+    )
+    restated = (
+        "Four things play together: the chain with the SNAT rule, the jump to it, nft's list,"
+        " and the rule that reads the mark. One of them isn't as the CNI leaves it."
+    )
+    first_step = (
+        "Print the four on both nodes and lay them side by side; but for the addresses they"
+        " should be the same."
+    )
     faults = (
         ("private-node$ iptables -t nat -D AWS-SNAT-CHAIN-0 1",),
         ("public-node$ iptables -t nat -D AWS-SNAT-CHAIN-0 3",),
@@ -371,50 +365,28 @@ class MendTheWayOut(Mend):
         """One of seven faults, on other nodes."""
         return self.broken(dice, *draw(dice))
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "Somebody has changed a node. Since then some connections hang. Find what is"
-            " missing or wrong (`.lab` is the broken cluster) and mend it, so that store sees pods"
-            " and every private network outside sees nodes, as the CNI would have it: give the"
-            " lines to run, each as `PLACE$ COMMAND`, for instance `private-node$ iptables-save"
-            " -t nat`."
-        ).format_map(words)
-
     def flows(self, words: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         """Every pod to every machine."""
         pods = (f"{side}-{eni}" for side in SIDES for eni in ("eth0", "eth1"))
         return tuple((place(pod), f"{host}:{PORT}") for pod in pods for host in HOSTS)
 
-    def judge(self, variant: Variant, answer: str) -> Verdict:
-        """Every packet arrives, and shows the address that it should."""
-        verdict = super().judge(variant, answer)
-        if not verdict.right:
-            return verdict
-        for source, target in self.flows(variant.words):
-            host = target.partition(":")[0]
-            side, _, eni = source.partition("/")[2].partition("-")
-            wanted = variant.words[f"{side}_{eni if host == 'store' else 'host'}"]
-            found = variant.lab.copy().trace(source, target).answer.split()[1]
-            if host != "internet" and found != wanted:
-                message = f"{host} sees {found} when {source} calls. Whose address should it see?"
-                return Verdict(right=False, message=message)
-        return verdict
+    def amiss(
+        self, words: Mapping[str, str], source: str, destination: str, trace: Trace
+    ) -> str:  # fmt: skip
+        """Whether the packet shows the address that it should."""
+        host = destination.partition(":")[0]
+        side, _, eni = source.partition("/")[2].partition("-")
+        wanted = words[f"{side}_{eni if host == 'store' else 'host'}"]
+        found = trace.answer.split()[1]
+        if host == "internet" or found == wanted:
+            return ""
+        return f"{host} sees {found} when {source} calls. Whose address should it see?"
 
     def look(self, words: Mapping[str, str], source: str, destination: str) -> str:
         """Where to look next."""
         return (
             f"Which address does the packet carry, and by which ENI does it leave, in"
             f" `.lab.trace({source!r}, {destination!r})`?"
-        )
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Four things play together: the chain with the SNAT rule, the jump to it, nft's list,"
-            " and the rule that reads the mark. One of them isn't as the CNI leaves it.",
-            "Print the four on both nodes and lay them side by side; but for the addresses they"
-            " should be the same.",
         )
 
 

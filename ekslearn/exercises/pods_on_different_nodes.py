@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import ClassVar
 
-from ekslearn.cluster import Cluster, Lab
+from ekslearn.cluster import Cluster
 from ekslearn.errors import EkslearnError
 from ekslearn.exercises.format import (
+    LETTERS,
     PODS,
     Dice,
     Exercise,
+    Flows,
     Letters,
     Look,
     Mend,
     Variant,
+    as_words,
+    cluster_of,
     fault,
     plain,
     renamed,
 )
-from ekslearn.trace import Trace
 
 NODE = "node-a"
 ENI = re.compile(r"eth\d|none")
@@ -33,23 +35,10 @@ INTRO = (
 )
 
 
-def cluster_of(lab: Lab) -> Cluster:
-    """The lab, which has to be a cluster: EkslearnError if it is bare namespaces."""
-    if not isinstance(lab, Cluster):
-        raise EkslearnError(f"{lab.name} is no Cluster: nobody in it knows who has an address")
-    return lab
-
-
 def interface_of(lab: Cluster, address: str) -> str:
     """What its machine calls the ENI that EC2 gave ``address`` to; none if there is no such ENI."""
     eni = lab.vpc.owner(IPv4Address(address))
     return next((one.interface for one in lab.wires if eni and one.eni == eni.eni_id), "none")
-
-
-@lru_cache(maxsize=8)
-def wired(scenario: str, names: tuple[tuple[str, str], ...]) -> Lab:
-    """A scenario with other names, built once: whoever takes it takes a copy."""
-    return renamed(scenario, dict(names))
 
 
 def draw(dice: Dice, scenario: str = "two-nodes") -> tuple[Cluster, dict[str, str]]:
@@ -63,7 +52,7 @@ def draw(dice: Dice, scenario: str = "two-nodes") -> tuple[Cluster, dict[str, st
     }
     pods = dice.order("pods", PODS)
     names |= dict(zip(("web-1", "web-2", "web-3", "web-4", "api-1"), pods, strict=False))
-    lab = cluster_of(wired(scenario, tuple(names.items())).copy())
+    lab = cluster_of(renamed(scenario, names))
     by_eni: dict[str, list[str]] = {"eth0": [], "eth1": []}
     for place, pod in lab.pods.items():
         if pod.node == NODE:
@@ -85,12 +74,6 @@ def draw(dice: Dice, scenario: str = "two-nodes") -> tuple[Cluster, dict[str, st
     return lab, words
 
 
-def probe(lab: Lab, words: Mapping[str, str], source: str, target: str) -> Trace:
-    """Ping ``target`` from ``source`` in a copy; both are words, or places."""
-    copy = lab.copy()
-    return copy.trace(words.get(source, source), address(words, target))
-
-
 def address(words: Mapping[str, str], who: str) -> str:
     """The address that a flow's receiver has."""
     return words.get(f"address_{who}") or words["host" if who == NODE else who]
@@ -102,6 +85,19 @@ class WhichInterface(Look):
     name = "pods-on-different-nodes/which-interface"
     place = "easy"
     beat = "the rule of the second eni"
+    question = (
+        INTRO + "In **{source}** somebody runs `ping {target}`. By which ENI does the request"
+        " leave node-a? Answer `eth0`, `eth1`, `eth2`, or `none` if it leaves by no ENI."
+        " (`.lab` is this cluster: try `ip rule show` on node-a.)"
+    )
+    restated = (
+        "Two rules matter here: one for receivers on this node, one for senders with an address"
+        " of a second ENI. Which of them holds, if any?"
+    )
+    first_step = (
+        "Go down `ip rule show` of node-a with the receiver {target}, then with the"
+        " sender's address."
+    )
     flows: ClassVar[tuple[tuple[str, str], ...]] = (
         ("d", "far"),
         ("d", "bastion"),
@@ -118,14 +114,6 @@ class WhichInterface(Look):
         source, target = dice.one("who", self.flows)
         words |= {"source": words.get(source, source), "target": address(words, target)}
         return Variant(lab=lab, words=words | {"from": source, "to": target})
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "In **{source}** somebody runs `ping {target}`. By which ENI does the request"
-            " leave node-a? Answer `eth0`, `eth1`, `eth2`, or `none` if it leaves by no ENI."
-            " (`.lab` is this cluster: try `ip rule show` on node-a.)"
-        ).format_map(words)
 
     def truth(self, variant: Variant) -> str:
         """Where the request was seen leaving the node, if that is an ENI."""
@@ -169,15 +157,6 @@ class WhichInterface(Look):
         found = {s.stage: s.because for s in trace.steps if s.place == NODE and s.leg == "request"}
         return f"`{found['rule']}`, and in its table `{found['route']}`."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Two rules matter here: one for receivers on this node, one for senders with an address"
-            " of a second ENI. Which of them holds, if any?",
-            f"Go down `ip rule show` of node-a with the receiver {words['target']}, then with the"
-            " sender's address.",
-        )
-
 
 class ToTheRouter(Letters):
     """Which frames are addressed to the router's MAC?"""
@@ -185,6 +164,20 @@ class ToTheRouter(Letters):
     name = "pods-on-different-nodes/to-the-router"
     place = "end"
     beat = "neighbor or gateway"
+    question = (
+        INTRO + "node-a sends four packets on, each in a frame:\n\n"
+        "- a: {said_a}\n- b: {said_b}\n- c: {said_c}\n- d: {said_d}\n\n"
+        "Which of these frames carry the MAC address of the subnet's router, {router}, as their"
+        " destination? " + LETTERS
+    )
+    restated = (
+        "A route with `via` sends to the router. A route without sends to the receiver itself."
+        " Which of the two does each packet meet?"
+    )
+    first_step = (
+        "Compare `ip route show` and `ip route show table 2` on node-a: which of them has a row"
+        " for {subnet}?"
+    )
     flows: ClassVar[tuple[tuple[str, str], ...]] = (
         ("a", "bastion"),
         ("d", "bastion"),
@@ -200,21 +193,12 @@ class ToTheRouter(Letters):
         lab, words = draw(dice)
         return Variant(lab=lab, words=words | four(dice, words, self.flows))
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "node-a sends four packets on, each in a frame:\n\n"
-            "- a: {said_a}\n- b: {said_b}\n- c: {said_c}\n- d: {said_d}\n\n"
-            "Which of these frames carry the MAC address of the subnet's router, {router}, as their"
-            " destination? Answer with letters, as in `a c`, or `none`."
-        ).format_map(words)
-
     def neighbor(self, variant: Variant, letter: str) -> str:
         """The node's neighbor entry for one flow; the probe before it lets the node learn it."""
         lab, words = variant.lab.copy(), variant.words
-        flow = words[f"from_{letter}"], address(words, words[f"to_{letter}"])
-        lab.trace(words.get(flow[0], flow[0]), flow[1])
-        trace = lab.trace(words.get(flow[0], flow[0]), flow[1])
+        source, target = words[f"from_{letter}"], address(words, words[f"to_{letter}"])
+        lab.trace(words.get(source, source), target)
+        trace = lab.trace(words.get(source, source), target)
         rows = [s.because for s in trace.steps
                 if (s.place, s.stage, s.leg) == (NODE, "neighbor", "request")]  # fmt: skip
         return rows[-1] if rows else "none"
@@ -244,32 +228,33 @@ class ToTheRouter(Letters):
         told = "; ".join(f"{x}: `{self.neighbor(variant, x)}`" for x in "abcd")
         return f"The node's neighbor entries say {told}."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A route with `via` sends to the router. A route without sends to the receiver itself."
-            " Which of the two does each packet meet?",
-            "Compare `ip route show` and `ip route show table 2` on node-a: which of them has a row"
-            f" for {words['subnet']}?",
-        )
-
 
 def four(dice: Dice, words: Mapping[str, str], flows: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Four flows as words: from_a, to_a and said_a, and so on."""
-    found: dict[str, str] = {}
-    for letter, (source, target) in zip("abcd", dice.order("flows", flows), strict=False):
+    drawn = dice.lettered("flows", flows)
+    found = as_words(drawn)
+    for letter, (source, target) in drawn:
         to = words.get(target, target) if target != "bastion" else target
-        found |= {f"from_{letter}": source, f"to_{letter}": target}
         found[f"said_{letter}"] = f"from {words.get(source, source)} to {to}"
     return found
 
 
-class WhatStillWorks(Letters):
+class WhatStillWorks(Flows):
     """One row of node-a is lost. Which flows still get an answer?"""
 
     name = "pods-on-different-nodes/what-still-works"
     place = "end"
     beat = "break it on purpose"
+    question = (
+        INTRO + "Now {story} on node-a: `{line}`. Which of these pings still get an answer?\n\n"
+        "- a: {said_a}\n- b: {said_b}\n- c: {said_c}\n- d: {said_d}\n\n" + LETTERS
+    )
+    restated = (
+        "A ping is two packets. For each letter, ask of both: which rule, which row, which ENI,"
+        " and does that ENI own the sender's address?"
+    )
+    first_step = "Take {said_a} first, and trace it in `.lab`: where does the last step stand?"
+    unharmed = "None of the four needs what was changed"
     faults: ClassVar[tuple[tuple[str, str], ...]] = (
         ("ip rule del priority 1536", "rule 1536 is deleted"),
         ("ip route flush table 2", "table 2 is emptied"),
@@ -297,50 +282,22 @@ class WhatStillWorks(Letters):
         words |= four(dice, words, self.ways)
         return Variant(lab=fault(lab, [f"{NODE}$ {words['line']}"]), words=words)
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "Now {story} on node-a: `{line}`. Which of these pings still get an answer?\n\n"
-            "- a: {said_a}\n- b: {said_b}\n- c: {said_c}\n- d: {said_d}\n\n"
-            "Answer with letters, as in `a c`, or `none`."
-        ).format_map(words)
-
-    def answers(self, variant: Variant, letter: str) -> tuple[str, str]:
-        """Verdict and reason of one ping, on a copy so that no ping helps another."""
-        words = variant.words
-        trace = probe(variant.lab, words, words[f"from_{letter}"], words[f"to_{letter}"])
-        return trace.verdict, trace.reason
-
-    def truth(self, variant: Variant) -> str:
-        """Every ping, sent."""
-        return "".join(one for one in "abcd" if self.answers(variant, one)[0] == "delivered")
+    def flow(self, words: Mapping[str, str], letter: str) -> tuple[str, str]:
+        """One ping."""
+        source = words[f"from_{letter}"]
+        return words.get(source, source), address(words, words[f"to_{letter}"])
 
     def about(self, variant: Variant, wrong: str, *, chosen: bool) -> str:
         """Too hopeful, or too gloomy."""
         said = f"About {wrong}, {variant.words[f'said_{wrong}']}:"
         if not chosen:
             return f"{said} does this packet, or its answer, ever use what was changed?"
-        reason = self.answers(variant, wrong)[1]
+        reason = dict(self.outcomes(variant))[wrong].reason
         if reason.startswith("reply:"):
             return f"{said} the request gets there. Which way does the answer take, by whose rules?"
         if "no address of the ENI" in reason:
             return f"{said} by which ENI does the packet leave now, and does it own the sender?"
         return f"{said} which row would have carried this packet, and is there another for it?"
-
-    def why(self, variant: Variant) -> str:
-        """The reasons of the pings that fail."""
-        failing = [one for one in "abcd" if self.answers(variant, one)[0] != "delivered"]
-        told = [f"{one}: {self.answers(variant, one)[1].rstrip('.')}" for one in failing]
-        return ("; ".join(told) or "None of the four needs what was changed") + "."
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A ping is two packets. For each letter, ask of both: which rule, which row, which ENI,"
-            " and does that ENI own the sender's address?",
-            f"Take {words['said_a']} first, and trace it in `.lab`: where does the last step"
-            " stand?",
-        )
 
 
 class MendTheNode(Mend):
@@ -349,6 +306,20 @@ class MendTheNode(Mend):
     name = "pods-on-different-nodes/mend-the-node"
     place = "open"
     beat = "break it on purpose"
+    question = (
+        INTRO + "Since a service of node-a's operating system was restarted, some of its pods"
+        " can't get out any more. Find the fault (`.lab` is the broken cluster to look around"
+        " in) and mend it: give the lines to run, each as `PLACE$ COMMAND`, for instance"
+        " `node-a$ ip rule show`."
+    )
+    restated = (
+        "A packet from {d} has to leave by eth1. For that a rule must name its address, the"
+        " rule's table must have a way out, and nothing may come before it."
+    )
+    first_step = (
+        "Compare `ip rule show`, `ip route show` and `ip route show table 2` on node-a with the"
+        " lesson's: {router} is the router, {eth1} is eth1's own address."
+    )
     faults = (
         ("node-a$ ip rule del priority 1536", "node-a$ ip route flush table 2"),
         ("node-a$ ip route flush table 2",),
@@ -376,15 +347,6 @@ class MendTheNode(Mend):
         """One of six faults, in another cluster."""
         return self.broken(dice, *draw(dice))
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "Since a service of node-a's operating system was restarted, some of its pods"
-            " can't get out any more. Find the fault (`.lab` is the broken cluster to look around"
-            " in) and mend it: give the lines to run, each as `PLACE$ COMMAND`, for instance"
-            " `node-a$ ip rule show`."
-        ).format_map(words)
-
     def flows(self, words: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         """Both pods out and in, and to each other."""
         a, d, far = words["a"], words["d"], words["far"]
@@ -403,15 +365,6 @@ class MendTheNode(Mend):
         return (
             f"In `.lab.trace({source!r}, {destination!r})`, which rule of node-a decided, and by"
             " which ENI did the packet leave?"
-        )
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A packet from {d} has to leave by eth1. For that a rule must name its address, the"
-            " rule's table must have a way out, and nothing may come before it.".format_map(words),
-            "Compare `ip rule show`, `ip route show` and `ip route show table 2` on node-a with the"
-            " lesson's: {router} is the router, {eth1} is eth1's own address.".format_map(words),
         )
 
 

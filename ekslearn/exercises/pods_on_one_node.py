@@ -9,9 +9,10 @@ from typing import ClassVar
 from ekslearn.cluster import Lab
 from ekslearn.errors import EkslearnError
 from ekslearn.exercises.format import (
+    LETTERS,
     Dice,
     Exercise,
-    Letters,
+    Flows,
     Look,
     Mend,
     Variant,
@@ -51,21 +52,24 @@ class NextHop(Look):
     name = "pods-on-one-node/next-hop"
     place = "easy"
     beat = "the gateway that nobody owns"
+    question = (
+        "The pods **{a}** ({address_a}) and **{b}** ({address_b}) run on one node. {a} sends"
+        " a packet to {b}. To which MAC address does {a} send the frame? (`.lab` is this"
+        " node: try `ip neigh show` and `ip link show` in `{a}`, `host` and `{b}`.)"
+    )
+    restated = (
+        "A frame travels one wire. The pod knows the next hop's IP address from its routes;"
+        " which table gives it the MAC address that belongs to it?"
+    )
+    first_step = (
+        "Run `ip route get {address_b}` in {a}: which address stands after"
+        " `via`? Then `ip neigh show`."
+    )
 
     def vary(self, dice: Dice) -> Variant:
         """Other pods, addresses and MACs."""
         lab, words = draw(dice)
         return Variant(lab=lab, words=words)
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "The pods **{a}** ({address_a}) and **{b}** ({address_b}) run on one node. {a} sends"
-            " a packet to {b}. To which MAC address does {a} send the frame? (`.lab` is this"
-            " node: try `ip neigh show` and `ip link show` in `{a}`, `host` and `{b}`.)".format_map(
-                words
-            )
-        )
 
     def truth(self, variant: Variant) -> str:
         """The MAC of the neighbor that the pod chose."""
@@ -116,15 +120,6 @@ class NextHop(Look):
             f" names the MAC address of {words['veth_a']}, the node's end of the pod's veth."
         )
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A frame travels one wire. The pod knows the next hop's IP address from its routes;"
-            " which table gives it the MAC address that belongs to it?",
-            f"Run `ip route get {words['address_b']}` in {words['a']}: which address stands after"
-            " `via`? Then `ip neigh show`.",
-        )
-
 
 class ArrivingTtl(Look):
     """With which TTL does a packet arrive?"""
@@ -132,6 +127,18 @@ class ArrivingTtl(Look):
     name = "pods-on-one-node/arriving-ttl"
     place = "end"
     beat = "the node is a router"
+    question = (
+        "On a node ({host}) run the pods **{a}** ({address_a}) and **{b}** ({address_b}); vpc"
+        " is the subnet's router ({router}). In **{source}** somebody runs `ping {target}`. The"
+        " packet sets out with TTL 64. With which TTL does it arrive?"
+    )
+    restated = (
+        "A machine that forwards a packet takes one off its TTL. How many machines forward"
+        " this one?"
+    )
+    first_step = (
+        "List the namespaces that the packet passes, and strike out the first and the last."
+    )
     ways: ClassVar[tuple[tuple[str, str], ...]] = (
         ("{a}", "{address_b}"),
         ("{b}", "{address_a}"),
@@ -146,14 +153,6 @@ class ArrivingTtl(Look):
         lab, words = draw(dice)
         source, target = (part.format_map(words) for part in dice.one("way", self.ways))
         return Variant(lab=lab, words=words | {"source": source, "target": target})
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "On a node ({host}) run the pods **{a}** ({address_a}) and **{b}** ({address_b}); vpc"
-            " is the subnet's router ({router}). In **{source}** somebody runs `ping {target}`. The"
-            " packet sets out with TTL 64. With which TTL does it arrive?".format_map(words)
-        )
 
     def truth(self, variant: Variant) -> str:
         """The TTL in the request's last sighting."""
@@ -195,21 +194,23 @@ class ArrivingTtl(Look):
         between = " and ".join(places[1:-1]) or "Nobody"
         return f"The packet passes {' -> '.join(places)}. {between} stands between and routes."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A machine that forwards a packet takes one off its TTL. How many machines forward"
-            " this one?",
-            "List the namespaces that the packet passes, and strike out the first and the last.",
-        )
 
-
-class WhatStillWorks(Letters):
+class WhatStillWorks(Flows):
     """One line of the wiring is lost. Which flows still get an answer?"""
 
     name = "pods-on-one-node/what-still-works"
     place = "end"
     beat = "there and back"
+    question = (
+        "The pods **{a}** ({address_a}) and **{b}** ({address_b}) run on one node. Now"
+        " {story}: `{fault}`. Which of these pings still get an answer?\n\n"
+        "- a: {said_a}\n- b: {said_b}\n- c: {said_c}\n- d: {said_d}\n\n" + LETTERS
+    )
+    restated = (
+        "A ping is two packets. For each letter, follow both and see whether one of them"
+        " needs what was changed."
+    )
+    first_step = "Take {said_a} first: write down the route each namespace uses, there and back."
     faults: ClassVar[tuple[tuple[str, str], ...]] = (
         ("host$ ip route del {address_b}", "the node's route to {b} is deleted"),
         ("{a}$ ip route del default", "the default route of {a} is deleted"),
@@ -226,58 +227,28 @@ class WhatStillWorks(Letters):
         """Another fault, and the flows in another order."""
         lab, words = draw(dice)
         line, story = dice.one("fault", self.faults)
-        flows = dice.order("flows", [("a", "b"), ("b", "a"), ("host", "a"), ("host", "b")])
-        for letter, (source, target) in zip("abcd", flows, strict=True):
+        flows = [("a", "b"), ("b", "a"), ("host", "a"), ("host", "b")]
+        for letter, (source, target) in dice.lettered("flows", flows):
             place = words.get(source, source) if source != "host" else "host"
             words |= {f"from_{letter}": place, f"to_{letter}": words[f"address_{target}"]}
             words |= {f"said_{letter}": f"from {place} to {words[target]}"}
         words |= {"fault": line.format_map(words), "story": story.format_map(words)}
         return Variant(lab=fault(lab, [words["fault"]]), words=words)
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "The pods **{a}** ({address_a}) and **{b}** ({address_b}) run on one node. Now"
-            " {story}: `{fault}`. Which of these pings still get an answer?\n\n"
-            "- a: {said_a}\n- b: {said_b}\n- c: {said_c}\n- d: {said_d}\n\n"
-            "Answer with letters, as in `a c`, or `none`.".format_map(words)
-        )
-
-    def answers(self, variant: Variant, letter: str) -> tuple[str, str]:
-        """Verdict and reason of one ping, on a copy so that no ping helps another."""
-        words = variant.words
-        trace = variant.lab.copy().trace(words[f"from_{letter}"], words[f"to_{letter}"])
-        return trace.verdict, trace.reason
-
-    def truth(self, variant: Variant) -> str:
-        """Every ping, sent."""
-        return "".join(one for one in "abcd" if self.answers(variant, one)[0] == "delivered")
+    def flow(self, words: Mapping[str, str], letter: str) -> tuple[str, str]:
+        """One ping."""
+        return words[f"from_{letter}"], words[f"to_{letter}"]
 
     def about(self, variant: Variant, wrong: str, *, chosen: bool) -> str:
         """Too hopeful, or too gloomy."""
         said = f"About {wrong}, {variant.words[f'said_{wrong}']}:"
         if chosen:
-            if self.answers(variant, wrong)[1].startswith("reply:"):
+            if dict(self.outcomes(variant))[wrong].reason.startswith("reply:"):
                 return f"{said} the request gets there. Which way does the answer have to take?"
             return f"{said} does the packet meet the thing that was changed, and what then?"
         if "ip_forward" in variant.words["fault"]:
             return f"{said} does the node forward a packet that it sends itself?"
         return f"{said} does this packet, or its answer, ever use what was changed?"
-
-    def why(self, variant: Variant) -> str:
-        """The reasons of the pings that fail."""
-        failing = [one for one in "abcd" if self.answers(variant, one)[0] != "delivered"]
-        told = [f"{one}: {self.answers(variant, one)[1].rstrip('.')}" for one in failing]
-        return "; ".join(told) + "."
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A ping is two packets. For each letter, follow both and see whether one of them"
-            " needs what was changed.",
-            f"Take {words['said_a']} first: write down the route each namespace uses, there and"
-            " back.",
-        )
 
 
 class MendTheNode(Mend):
@@ -286,6 +257,21 @@ class MendTheNode(Mend):
     name = "pods-on-one-node/mend-the-node"
     place = "open"
     beat = "break it on purpose, and mend it"
+    question = (
+        "On a node ({host}) run the pods **{a}** ({address_a}, behind {veth_a}) and **{b}**"
+        " ({address_b}, behind {veth_b}). They can't reach each other any more. Find the fault"
+        " (`.lab` is the broken node to look around in) and mend it: give the lines to run,"
+        " each as `PLACE$ COMMAND`, for instance `host$ ip route show`."
+    )
+    restated = (
+        "Something in the path, a link, a route, a neighbor entry or a switch, isn't as the VPC"
+        " CNI left it. It is enough to put that back."
+    )
+    first_step = (
+        "Trace from {a} to {address_b} and from {b} to"
+        " {address_a}; compare the place where the packets end with the lesson's"
+        " healthy node."
+    )
     faults = (
         ("host$ ip route del {address_b}",),
         ("{a}$ ip route del default",),
@@ -316,15 +302,6 @@ class MendTheNode(Mend):
         """One of seven faults, on another node."""
         return self.broken(dice, *draw(dice))
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "On a node ({host}) run the pods **{a}** ({address_a}, behind {veth_a}) and **{b}**"
-            " ({address_b}, behind {veth_b}). They can't reach each other any more. Find the fault"
-            " (`.lab` is the broken node to look around in) and mend it: give the lines to run,"
-            " each as `PLACE$ COMMAND`, for instance `host$ ip route show`.".format_map(words)
-        )
-
     def flows(self, words: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         """Pods to each other, the node to both, and the subnet's router to both."""
         a, b = words["address_a"], words["address_b"]
@@ -342,16 +319,6 @@ class MendTheNode(Mend):
         return (
             f"What does `.lab.trace({source!r}, {destination!r})` say of the last step, and which"
             " row should have been there?"
-        )
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Something in the path, a link, a route, a neighbor entry or a switch, isn't as the VPC"
-            " CNI left it. It is enough to put that back.",
-            f"Trace from {words['a']} to {words['address_b']} and from {words['b']} to"
-            f" {words['address_a']}; compare the place where the packets end with the lesson's"
-            " healthy node.",
         )
 
 

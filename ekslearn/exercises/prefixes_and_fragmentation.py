@@ -6,7 +6,6 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from ipaddress import IPv4Address, IPv4Network
 from itertools import pairwise
 from math import ceil
@@ -14,9 +13,19 @@ from typing import Any, ClassVar
 
 from ekslearn.cluster import Cluster
 from ekslearn.errors import EkslearnError
-from ekslearn.exercises.format import Dice, Exercise, Letters, Look, Variant, Verdict
-from ekslearn.exercises.the_warm_pool import REST_S, come, whole
-from ekslearn.scenario import load
+from ekslearn.exercises.format import (
+    Dice,
+    Exercise,
+    Letters,
+    Look,
+    Variant,
+    Verdict,
+    cluster_of,
+    node_of,
+    renamed,
+    whole,
+)
+from ekslearn.exercises.the_warm_pool import REST_S, come
 from ekslearn.vpc.instance import instance_type, max_pods
 from ekslearn.vpc.subnet import BLOCK, PREFIX
 
@@ -24,22 +33,11 @@ KINDS = ("t3.small", "t3.medium", "m5.large", "t3.large", "m5.xlarge", "m5.4xlar
 SPARE = "spare-a"
 
 
-@cache
-def _text() -> str:
-    """The lesson's scenario."""
-    made = load("prefixes")
-    assert isinstance(made, Cluster)
-    return made.text
-
-
 def node_in(words: Mapping[str, str], kind: str = "m5.large") -> Cluster:
     """The lesson's node with another instance type, in a VPC with other addresses."""
-    text = _text().replace("m5.large", kind)
-    for old in ("10.0.0.0/16", "10.0.1.0/24", "10.0.2.0/24"):
-        text = text.replace(old, words[old])
-    made = load(text)
-    assert isinstance(made, Cluster)
-    return made
+    old = ("10.0.0.0/16", "10.0.1.0/24", "10.0.2.0/24")
+    names = {"m5.large": kind} | {name: words[name] for name in old}
+    return cluster_of(renamed("prefixes", names))
 
 
 def where(dice: Dice) -> dict[str, str]:
@@ -56,6 +54,16 @@ class HowManyPods(Look):
     name = "prefixes-and-fragmentation/how-many-pods"
     place = "easy"
     beat = "how many pods"
+    question = (
+        "A node of type {kind} may have {enis} ENIs with {each} addresses each; its subnet is"
+        " {subnet}. It is set to {mode}. What is max pods by the formula, without the cap of"
+        " 110 or 250?"
+    )
+    restated = (
+        "ENIs that carry pods, times the slots of each, times what fits into a slot; and two"
+        " pods that use the node's own network."
+    )
+    first_step = "An ENI with {each} addresses keeps one for itself. What is left?"
     modes: ClassVar = {
         "single addresses": (False, False),
         "prefixes": (True, False),
@@ -71,19 +79,9 @@ class HowManyPods(Look):
                   "enis": str(kind.enis), "each": str(kind.ipv4_per_eni)}  # fmt: skip
         return Variant(lab=node_in(words, kind.name), words=words)
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "A node of type {kind} may have {enis} ENIs with {each} addresses each; its subnet is"
-            " {subnet}. It is set to {mode}. What is max pods by the formula, without the cap of"
-            " 110 or 250?"
-        ).format_map(words)
-
     def reckon(self, variant: Variant, *, prefixes: bool, custom: bool) -> int:
         """The formula, for the type of the variant's node."""
-        assert isinstance(variant.lab, Cluster)
-        (machine,) = variant.lab.machines.values()
-        return max_pods(machine.kind, prefixes=prefixes, custom_networking=custom)
+        return max_pods(node_of(variant.lab).kind, prefixes=prefixes, custom_networking=custom)
 
     def truth(self, variant: Variant) -> str:
         """The formula for this mode."""
@@ -92,7 +90,7 @@ class HowManyPods(Look):
 
     def read(self, variant: Variant, answer: str) -> str:
         """A number."""
-        return str(int(whole(answer, "pods")))
+        return whole(answer, "pods")
 
     def back(self, variant: Variant, answer: str) -> str:
         """The ENIs' own addresses, the two host pods, the first ENI, or the sixteen forgotten."""
@@ -118,14 +116,6 @@ class HowManyPods(Look):
         enis, each = int(variant.words["enis"]) - custom, int(variant.words["each"]) - 1
         return f"{enis} × {each}{' × 16' if prefixes else ''} + 2."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "ENIs that carry pods, times the slots of each, times what fits into a slot; and two"
-            " pods that use the node's own network.",
-            f"An ENI with {words['each']} addresses keeps one for itself. What is left?",
-        )
-
 
 class HowManyPrefixes(Look):
     """How many prefixes does a node hold for so many pods?"""
@@ -133,6 +123,16 @@ class HowManyPrefixes(Look):
     name = "prefixes-and-fragmentation/how-many-prefixes"
     place = "end"
     beat = "a slot holds sixteen"
+    question = (
+        "A node in {subnet} uses prefixes, with WARM_PREFIX_TARGET={warm} and no other target."
+        " {pods} pods with an address of their own run on it, and ipamd is at rest. How many"
+        " prefixes does the node hold? (`.lab` is this cluster; try to reckon before you look.)"
+    )
+    restated = (
+        "The pool grows while fewer than 16 × WARM_PREFIX_TARGET addresses are available,"
+        " wherever they lie; each time by a whole prefix."
+    )
+    first_step = "How many prefixes do {pods} pods fill, the last one perhaps in part?"
 
     def vary(self, dice: Dice) -> Variant:
         """Another number of pods."""
@@ -144,22 +144,13 @@ class HowManyPrefixes(Look):
         words |= {"pods": str(pods), "warm": str(lab.settings.warm_prefix_target)}
         return Variant(lab=lab, words=words)
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "A node in {subnet} uses prefixes, with WARM_PREFIX_TARGET={warm} and no other target."
-            " {pods} pods with an address of their own run on it, and ipamd is at rest. How many"
-            " prefixes does the node hold? (`.lab` is this cluster; try to reckon before you look.)"
-        ).format_map(words)
-
     def truth(self, variant: Variant) -> str:
         """What EC2 has assigned."""
-        assert isinstance(variant.lab, Cluster)
-        return str(sum(len(eni.prefixes) for eni in variant.lab.vpc.enis.values()))
+        return str(sum(len(eni.prefixes) for eni in cluster_of(variant.lab).vpc.enis.values()))
 
     def read(self, variant: Variant, answer: str) -> str:
         """A number."""
-        return whole(answer, "addresses")
+        return whole(answer, "prefixes")
 
     def back(self, variant: Variant, answer: str) -> str:
         """No spare, a spare too much, addresses instead of prefixes, or fourteen of sixteen."""
@@ -180,20 +171,10 @@ class HowManyPrefixes(Look):
 
     def why(self, variant: Variant) -> str:
         """The comparison."""
-        assert isinstance(variant.lab, Cluster)
-        (machine,) = variant.lab.machines.values()
-        found = machine.ipamd.pool().numbers()
+        found = node_of(variant.lab).ipamd.pool().numbers()
         return (
             f"They hold {found['TotalIPs']} addresses, of which {found['available']} are available;"
             f" the pool is low below 16 × {found['WARM_PREFIX_TARGET']}."
-        )
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "The pool grows while fewer than 16 × WARM_PREFIX_TARGET addresses are available,"
-            " wherever they lie; each time by a whole prefix.",
-            f"How many prefixes do {words['pods']} pods fill, the last one perhaps in part?",
         )
 
 
@@ -203,6 +184,17 @@ class WhichFit(Letters):
     name = "prefixes-and-fragmentation/which-fit"
     place = "end"
     beat = "sixteen in a row, and aligned"
+    question = (
+        "In the subnet {subnet} the node holds its own address and some prefixes below the"
+        " middle; besides, {taken} are taken. Which of these could EC2 hand out as a prefix"
+        " now?\n\n- a: {a}\n- b: {b}\n- c: {c}\n- d: {d}\n\nAnswer with letters, as in `a c`,"
+        " or `none`. (`subnet_view(question.lab)` shows this subnet.)"
+    )
+    restated = (
+        "A prefix begins where the last four bits are 0, so its last number is a multiple of"
+        " 16, and all sixteen have to be free."
+    )
+    first_step = "Take a, {a}: divide the last number of its first address by 16."
 
     def vary(self, dice: Dice) -> Variant:
         """Other runs: whole ones, one with a hole, one out of line, the first or the last."""
@@ -220,25 +212,15 @@ class WhichFit(Letters):
             min(set(range(5, 14)) - set(blocks[:3]) - {block - 1 for block in blocks[:3]} or {3})
             * BLOCK + odd,
         ]  # fmt: skip
-        for letter, start in zip("abcd", dice.order("starts", starts)[:4], strict=True):
+        for letter, start in dice.lettered("starts", starts):
             words[letter] = f"{subnet.cidr[start]} to {subnet.cidr[start + BLOCK - 1]}"
         words |= {"taken": ", ".join(map(str, sorted(holes)))}
         return Variant(lab=lab, words=words)
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "In the subnet {subnet} the node holds its own address and some prefixes below the"
-            " middle; besides, {taken} are taken. Which of these could EC2 hand out as a prefix"
-            " now?\n\n- a: {a}\n- b: {b}\n- c: {c}\n- d: {d}\n\nAnswer with letters, as in `a c`,"
-            " or `none`. (`subnet_view(question.lab)` shows this subnet.)"
-        ).format_map(words)
-
     def refusal(self, variant: Variant, letter: str) -> str:
         """Why EC2 doesn't hand it out; "" if it does."""
         first = IPv4Address(variant.words[letter].split()[0])
-        twin = variant.lab.copy()
-        assert isinstance(twin, Cluster)
+        twin = cluster_of(variant.lab.copy())
         try:
             network = IPv4Network((first, PREFIX))
         except ValueError:
@@ -272,14 +254,6 @@ class WhichFit(Letters):
         told = [f"{letter}: {said.rstrip('.')}" for letter, said in refused.items() if said]
         return "; ".join(told) + "." if told else "All four are aligned, and free as a whole."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A prefix begins where the last four bits are 0, so its last number is a multiple of"
-            " 16, and all sixteen have to be free.",
-            f"Take a, {words['a']}: divide the last number of its first address by 16.",
-        )
-
 
 class MendTheSubnet(Exercise):
     """A patchy subnet gives no prefix and pods wait; mend it by typed commands."""
@@ -287,6 +261,16 @@ class MendTheSubnet(Exercise):
     name = "prefixes-and-fragmentation/mend-the-subnet"
     place = "open"
     beat = "break it on purpose, and mend it"
+    question = (
+        "On a node with prefixes {waiting} pods wait for an address. Its subnet private-a"
+        " ({subnet}, {own}) has {free} free addresses, but no whole /28. In the same zone there"
+        " is spare-a ({spare}, {id}), and nobody uses it. Mend it: give the lines to type, of"
+        " the kinds `aws ec2 create-tags`, `aws ec2 create-subnet-cidr-reservation` or"
+        " `kubectl set env daemonset aws-node -n kube-system NAME=VALUE`. Within five minutes"
+        " every pod must have an address. (`.lab` is this cluster.)"
+    )
+    restated = "The node has room for more ENIs. They need not lie in the node's own subnet."
+    first_step = "Which tag on a subnet lets the CNI use it, and which command sets a tag?"
 
     def vary(self, dice: Dice) -> Variant:
         """One taken address in every free /28, and more pods than the node has addresses for."""
@@ -302,21 +286,9 @@ class MendTheSubnet(Exercise):
                   "id": lab.vpc.subnets[SPARE].subnet_id, "own": subnet.subnet_id}  # fmt: skip
         return Variant(lab=lab, words=words)
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "On a node with prefixes {waiting} pods wait for an address. Its subnet private-a"
-            " ({subnet}, {own}) has {free} free addresses, but no whole /28. In the same zone there"
-            " is spare-a ({spare}, {id}), and nobody uses it. Mend it: give the lines to type, of"
-            " the kinds `aws ec2 create-tags`, `aws ec2 create-subnet-cidr-reservation` or"
-            " `kubectl set env daemonset aws-node -n kube-system NAME=VALUE`. Within five minutes"
-            " every pod must have an address. (`.lab` is this cluster.)"
-        ).format_map(words)
-
     def judge(self, variant: Variant, answer: str) -> Verdict:
         """Type the lines, let five minutes pass, and count the pods that wait."""
-        cluster = variant.lab
-        assert isinstance(cluster, Cluster)
+        cluster = cluster_of(variant.lab)
         for line in answer.splitlines():
             if line.strip() and not line.strip().startswith("#"):
                 typed(cluster, line.strip())
@@ -330,13 +302,6 @@ class MendTheSubnet(Exercise):
             "How does the CNI know which subnets it may put an ENI into?"
         )  # fmt: skip
         return Verdict(right=False, message=f"{len(cluster.pending)} pods still wait. {question}")
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "The node has room for more ENIs. They need not lie in the node's own subnet.",
-            "Which tag on a subnet lets the CNI use it, and which command sets a tag?",
-        )
 
 
 def fullness(cluster: Cluster) -> str:
@@ -379,7 +344,7 @@ def typed(cluster: Cluster, line: str) -> None:
             if name not in fields or not value.isdecimal():
                 raise EkslearnError(f"{line[:60]!r}: here can be set, to a whole number,"
                                     f" {', '.join(sorted(fields))}")  # fmt: skip
-        (node,) = cluster.machines.values()
+        node = node_of(cluster)
         changed: dict[str, Any] = {name.lower(): int(value) for name, _, value in pairs}
         cluster.restart_cni(node.name, replace(node.ipamd.settings, **changed))
     else:

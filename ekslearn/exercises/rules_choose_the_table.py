@@ -74,6 +74,19 @@ class WhichRule(Look):
     name = "rules-choose-the-table/which-rule"
     place = "easy"
     beat = "a table for each card"
+    question = (
+        INTRO + "In **{source}** somebody runs `ping {target}`. Which rule of the node decides"
+        " about the request? Answer with its priority, the number in front of it (`.lab` is"
+        " this node: try `ip rule show` on `host`)."
+    )
+    restated = (
+        "Rules are asked from the lowest number up. A rule decides if all of its conditions"
+        " hold and its table has a row for the destination."
+    )
+    first_step = (
+        "Note the packet's source and destination ({target}), and go down the list"
+        " of `ip rule show` with a finger."
+    )
     flows: ClassVar[tuple[tuple[str, str], ...]] = (
         ("{b}", "peer"),
         ("{a}", "peer"),
@@ -91,14 +104,6 @@ class WhichRule(Look):
         source, target = (part.format_map(words) for part in dice.one("flow", self.flows))
         to = words["peer"] if target == "peer" else target
         return Variant(lab=lab, words=words | {"source": source, "target": to})
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "In **{source}** somebody runs `ping {target}`. Which rule of the node decides"
-            " about the request? Answer with its priority, the number in front of it (`.lab` is"
-            " this node: try `ip rule show` on `host`)."
-        ).format_map(words)
 
     def truth(self, variant: Variant) -> str:
         """The priority of the rule that the host's first lookup chose."""
@@ -142,15 +147,6 @@ class WhichRule(Look):
         rule, route = [s.because for s in trace.steps if s.place == "host"][:2]
         return f"`{rule}` is the first rule that matches and whose table has a row: `{route}`."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Rules are asked from the lowest number up. A rule decides if all of its conditions"
-            " hold and its table has a row for the destination.",
-            f"Note the packet's source and destination ({words['target']}), and go down the list"
-            " of `ip rule show` with a finger.",
-        )
-
 
 class WhichCard(Look):
     """Something changes in rules or tables. By which card does the pod's packet leave?"""
@@ -158,6 +154,15 @@ class WhichCard(Look):
     name = "rules-choose-the-table/which-card"
     place = "end"
     beat = "no row, next rule"
+    question = (
+        INTRO + "Now {story}: `{line}`. By which interface of the node does a packet from"
+        " **{b}** to **peer** leave? Answer `eth0`, `eth1`, or `none`."
+    )
+    restated = (
+        "The rules are asked in order until a table has a row. Which rule is that, after the"
+        " change?"
+    )
+    first_step = "Run `ip route get {peer} from {address_b} iif {veth_b}` on the host of `.lab`."
     faults: ClassVar[tuple[tuple[str, str], ...]] = (
         ("ip rule del priority 1536", "rule 1536 is deleted"),
         ("ip route flush table 2", "table 2 is emptied"),
@@ -175,13 +180,6 @@ class WhichCard(Look):
         line, story = dice.one("fault", self.faults)
         words |= {"line": line.format_map(words), "story": story}
         return Variant(lab=fault(lab, [f"host$ {words['line']}"]), words=words)
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "Now {story}: `{line}`. By which interface of the node does a packet from"
-            " **{b}** to **peer** leave? Answer `eth0`, `eth1`, or `none`."
-        ).format_map(words)
 
     def truth(self, variant: Variant) -> str:
         """Where the request was seen leaving the node."""
@@ -221,15 +219,6 @@ class WhichCard(Look):
         rule, route = [s.because for s in trace.steps if s.place == "host"][:2]
         return f"`{rule}`, and in its table `{route}`."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "The rules are asked in order until a table has a row. Which rule is that, after the"
-            " change?",
-            f"Run `ip route get {words['peer']} from {words['address_b']} iif {words['veth_b']}`"
-            " on the host of `.lab`.",
-        )
-
 
 class MarkedPackets(Letters):
     """Which marks match a rule with a mask?"""
@@ -237,6 +226,17 @@ class MarkedPackets(Letters):
     name = "rules-choose-the-table/marked-packets"
     place = "end"
     beat = "a mark beats the sender"
+    question = (
+        INTRO + "This node's rule 1024 reads `from all fwmark {mask}/{mask} lookup main`. Four"
+        " packets from **{b}** to **peer** carry these marks:\n\n- a: {mark_a}\n- b: {mark_b}\n"
+        "- c: {mark_c}\n- d: {mark_d}\n\nWhich of them leave by eth0? Answer with letters, as"
+        " in `a c`, or `none`."
+    )
+    restated = (
+        "`fwmark VALUE/MASK` looks only at the bits of the mask: mark AND mask must equal the"
+        " value."
+    )
+    first_step = "In Python: `{mark_a} & {mask} == {mask}`, and so on for the other three."
     masks: ClassVar[tuple[int, ...]] = (0x80, 0x40, 0x200, 0x8, 0x1000)
 
     def vary(self, dice: Dice) -> Variant:
@@ -247,22 +247,13 @@ class MarkedPackets(Letters):
         marks = [mask, mask | extra, mask << 1, mask >> 1, extra, (mask << 1) | mask, mask - 1]
         marks = list(dict.fromkeys(marks))
         words |= {"mask": hex(mask)}
-        for letter, mark in zip("abcd", dice.order("marks", marks)[:4], strict=True):
+        for letter, mark in dice.lettered("marks", marks):
             words[f"mark_{letter}"] = hex(mark)
         lines = [
             "host$ ip rule del priority 1024",
             f"host$ ip rule add priority 1024 fwmark {words['mask']}/{words['mask']} lookup main",
         ]
         return Variant(lab=fault(lab, lines), words=words)
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "This node's rule 1024 reads `from all fwmark {mask}/{mask} lookup main`. Four"
-            " packets from **{b}** to **peer** carry these marks:\n\n- a: {mark_a}\n- b: {mark_b}\n"
-            "- c: {mark_c}\n- d: {mark_d}\n\nWhich of them leave by eth0? Answer with letters, as"
-            " in `a c`, or `none`."
-        ).format_map(words)
 
     def leaves(self, variant: Variant, mark: str) -> str:
         """The kernel's own answer for one mark."""
@@ -292,15 +283,6 @@ class MarkedPackets(Letters):
         told = [f"{x}: `via {said.split(' via ')[-1]}`" for x, said in found.items()]
         return f"`ip route get … mark …` says {'; '.join(told)}."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "`fwmark VALUE/MASK` looks only at the bits of the mask: mark AND mask must equal the"
-            " value.",
-            f"In Python: `{words['mark_a']} & {words['mask']} == {words['mask']}`, and so on for"
-            " the other three.",
-        )
-
 
 class MendTheRules(Mend):
     """Some pods of a node have lost the network; mend it."""
@@ -308,6 +290,19 @@ class MendTheRules(Mend):
     name = "rules-choose-the-table/mend-the-rules"
     place = "open"
     beat = "break it on purpose"
+    question = (
+        INTRO + "Since somebody restarted a service of the operating system, not every flow"
+        " works. Find what is missing or wrong (`.lab` is the broken node) and mend it: give"
+        " the lines to run, each as `PLACE$ COMMAND`, for instance `host$ ip rule show`."
+    )
+    restated = (
+        "A rule is missing, or one is too much, or a table doesn't hold its two rows. Only one"
+        " of these."
+    )
+    first_step = (
+        "Lay `ip rule show` and `ip route show table 2` of the lesson's node beside those of"
+        " `.lab`; {b} needs one rule more than {a}."
+    )
     faults = (
         ("host$ ip rule del priority 1536",),
         ("host$ ip route flush table 2",),
@@ -334,14 +329,6 @@ class MendTheRules(Mend):
         """One of seven faults, on another node."""
         return self.broken(dice, *draw(dice))
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "Since somebody restarted a service of the operating system, not every flow"
-            " works. Find what is missing or wrong (`.lab` is the broken node) and mend it: give"
-            " the lines to run, each as `PLACE$ COMMAND`, for instance `host$ ip rule show`."
-        ).format_map(words)
-
     def flows(self, words: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         """Pods to each other, pods and peer both ways, and the node to all."""
         a, b = words["address_a"], words["address_b"]
@@ -362,15 +349,6 @@ class MendTheRules(Mend):
         return (
             f"Which rule of the host does `.lab.trace({source!r}, {destination!r})` name, which"
             " row, and which would a healthy node name?"
-        )
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A rule is missing, or one is too much, or a table doesn't hold its two rows. Only one"
-            " of these.",
-            "Lay `ip rule show` and `ip route show table 2` of the lesson's node beside those of"
-            f" `.lab`; {words['b']} needs one rule more than {words['a']}.",
         )
 
 

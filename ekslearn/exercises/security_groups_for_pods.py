@@ -8,17 +8,21 @@ from typing import ClassVar
 from ekslearn.cluster import Cluster
 from ekslearn.errors import EkslearnError
 from ekslearn.exercises.format import (
+    FLOWS,
+    LETTERS,
     Dice,
     Exercise,
-    Letters,
+    Flows,
     Look,
     Mend,
     Variant,
-    Verdict,
+    as_words,
+    cluster_of,
     fault,
     plain,
     renamed,
 )
+from ekslearn.trace import Trace
 
 SCENARIO = "security-groups-for-pods"
 PORTS = {"app": ":80/tcp", "app-far": ":80/tcp", "plain": ":80/tcp", "db": ":5432/tcp"}
@@ -40,9 +44,7 @@ def draw(dice: Dice, mode: str = "strict") -> tuple[Cluster, dict[str, str]]:
         "203.0.113.50": internet,
         "strict": mode,
     }
-    lab = renamed(SCENARIO, names)
-    if not isinstance(lab, Cluster):
-        raise EkslearnError(f"{SCENARIO} is no Cluster: nobody in it has a security group")
+    lab = cluster_of(renamed(SCENARIO, names))
     words = {name.replace("-", "_"): lab.address(f"default/{name}") for name in PORTS}
     words |= {"node_a": lab.address("node-a"), "node_b": lab.address("node-b")}
     return lab, words | {"mode": mode, "internet": internet}
@@ -58,12 +60,26 @@ def target(name: str) -> str:
     return f"{place(name)}{PORTS.get(name, ':443/tcp')}"
 
 
+def asked(trace: Trace) -> list[str]:
+    """The rows of security groups that a request was shown."""
+    return [s.because for s in trace.steps if s.stage == ASKED and s.leg == "request"]
+
+
 class WhoIsAsked(Look):
     """Which group admits a packet to its receiver, or doesn't?"""
 
     name = "security-groups-for-pods/who-is-asked"
     place = "easy"
     beat = "who was asked"
+    question = (
+        INTRO + "**{source}** calls **{to}**. Which security group is asked whether the packet"
+        " may *come in*? Answer `node`, `app`, `db`, or `none` if no group is asked."
+    )
+    restated = (
+        "A group is asked where the packet enters the ENI that it belongs to. Which ENI owns"
+        " the address of {to}, and does the packet enter it?"
+    )
+    first_step = "Look for the label of {to}: is it one that a SecurityGroupPolicy selects?"
     flows: ClassVar[tuple[tuple[str, str], ...]] = (
         ("app", "db"),
         ("plain", "db"),
@@ -81,19 +97,11 @@ class WhoIsAsked(Look):
         source, to = dice.one("flow", self.flows)
         return Variant(lab=lab, words=words | {"source": source, "to": to})
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "**{source}** calls **{to}**. Which security group is asked whether the packet"
-            " may *come in*? Answer `node`, `app`, `db`, or `none` if no group is asked."
-        ).format_map(words)
-
     def truth(self, variant: Variant) -> str:
         """The group of the deciding row of the last question."""
         words = variant.words
         trace = variant.lab.copy().trace(place(words["source"]), target(words["to"]))
-        rows = [s.because for s in trace.steps if s.stage == ASKED and s.leg == "request"]
-        found = [row.split()[0] for row in rows if row.split()[1] == "ingress:"]
+        found = [row.split()[0] for row in asked(trace) if row.split()[1] == "ingress:"]
         return found[0] if found else "none"
 
     def read(self, variant: Variant, answer: str) -> str:
@@ -118,24 +126,21 @@ class WhoIsAsked(Look):
         """All rows that were asked."""
         words = variant.words
         trace = variant.lab.copy().trace(place(words["source"]), target(words["to"]))
-        rows = [s.because for s in trace.steps if s.stage == ASKED and s.leg == "request"]
-        return f"Asked were: {'; '.join(rows) or 'nobody, for the packet passed no ENI'}."
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A group is asked where the packet enters the ENI that it belongs to. Which ENI owns"
-            f" the address of {words['to']}, and does the packet enter it?",
-            f"Look for the label of {words['to']}: is it one that a SecurityGroupPolicy selects?",
-        )
+        return f"Asked were: {'; '.join(asked(trace)) or 'nobody, for the packet passed no ENI'}."
 
 
-class WhoReachesTheDatabase(Letters):
+class WhoReachesTheDatabase(Flows):
     """Which calls to a pod are answered, in either mode?"""
 
     name = "security-groups-for-pods/who-reaches-the-database"
     place = "end"
     beat = "standard: the usual rules, and their gap"
+    question = INTRO + "Which of these calls are answered?\n\n" + FLOWS
+    restated = (
+        "In {mode} mode, which of the four packets pass the receiver's ENI? Only"
+        " there is its group asked."
+    )
+    first_step = "Write beside each: same node or not, the sender's group, and the receiver's rule."
 
     def vary(self, dice: Dice) -> Variant:
         """Another mode, and four of seven callers of two pods."""
@@ -149,26 +154,11 @@ class WhoReachesTheDatabase(Letters):
             ("app-far", "app"),
             ("plain", "app"),
         ]
-        for letter, (source, to) in zip("abcd", dice.order("flows", flows)[:4], strict=True):
-            words |= {f"from_{letter}": source, f"to_{letter}": to}
-        return Variant(lab=lab, words=words)
+        return Variant(lab=lab, words=words | as_words(dice.lettered("flows", flows)))
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "Which of these calls are answered?\n\n"
-            "- a: from {from_a} to {to_a}\n- b: from {from_b} to {to_b}\n"
-            "- c: from {from_c} to {to_c}\n- d: from {from_d} to {to_d}\n\n"
-            "Answer with letters, as in `a c`, or `none`."
-        ).format_map(words)
-
-    def truth(self, variant: Variant) -> str:
-        """Every call, made on a copy, since a group remembers connections."""
-        found = ""
-        for x in "abcd":
-            ends = place(variant.words[f"from_{x}"]), target(variant.words[f"to_{x}"])
-            found += x if variant.lab.copy().trace(*ends).verdict == "delivered" else ""
-        return found
+    def flow(self, words: Mapping[str, str], letter: str) -> tuple[str, str]:
+        """One call."""
+        return place(words[f"from_{letter}"]), target(words[f"to_{letter}"])
 
     def about(self, variant: Variant, wrong: str, *, chosen: bool) -> str:
         """A group overlooked, or asked where no ENI is passed."""
@@ -184,28 +174,31 @@ class WhoReachesTheDatabase(Letters):
     def why(self, variant: Variant) -> str:
         """What was asked about each."""
         told = []
-        for x in "abcd":
-            ends = place(variant.words[f"from_{x}"]), target(variant.words[f"to_{x}"])
-            steps = variant.lab.copy().trace(*ends).steps
-            rows = [s.because for s in steps if s.stage == ASKED and s.leg == "request"]
+        for x, trace in self.outcomes(variant):
+            rows = asked(trace)
             told.append(f"{x}: {rows[-1] if rows else 'nobody asked'}")
         return f"{'; '.join(told)}."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            f"In {words['mode']} mode, which of the four packets pass the receiver's ENI? Only"
-            " there is its group asked.",
-            "Write beside each: same node or not, the sender's group, and the receiver's rule.",
-        )
 
-
-class WhichProbesPass(Letters):
+class WhichProbesPass(Flows):
     """Which of the kubelets' questions are answered, with early demux on or off?"""
 
     name = "security-groups-for-pods/which-probes-pass"
     place = "end"
     beat = "break it on purpose, and mend it"
+    question = (
+        INTRO + "On both nodes `net.ipv4.tcp_early_demux` is **{switch}**. Which are answered?"
+        "\n\n- a: {kind_a} from {from_a} to {to_a}\n- b: {kind_b} from {from_b} to {to_b}\n"
+        "- c: {kind_c} from {from_c} to {to_c}\n- d: {kind_d} from {from_d} to {to_d}\n\n" + LETTERS
+    )
+    restated = (
+        "Two things can stop a probe: the group of the pod's branch ENI, and, on the way back,"
+        " a socket found too early. Which of the four meet the one or the other?"
+    )
+    first_step = (
+        "In {mode} mode: does the probe leave the node at all? If it doesn't, neither matters."
+    )
+    unharmed = "Nothing stands in their way"
 
     def vary(self, dice: Dice) -> Variant:
         """Another mode and switch; TCP or ping."""
@@ -222,56 +215,25 @@ class WhichProbesPass(Letters):
             ("node-a", "db", "a TCP probe"),
         ]
         words |= {"switch": switch}
-        for letter, (source, to, kind) in zip("abcd", dice.order("flows", flows)[:4], strict=True):
-            words |= {f"from_{letter}": source, f"to_{letter}": to, f"kind_{letter}": kind}
+        words |= as_words(dice.lettered("flows", flows), ("from", "to", "kind"))
         return Variant(lab=made, words=words)
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "On both nodes `net.ipv4.tcp_early_demux` is **{switch}**. Which are answered?"
-            "\n\n- a: {kind_a} from {from_a} to {to_a}\n- b: {kind_b} from {from_b} to {to_b}\n"
-            "- c: {kind_c} from {from_c} to {to_c}\n- d: {kind_d} from {from_d} to {to_d}\n\n"
-            "Answer with letters, as in `a c`, or `none`."
-        ).format_map(words)
-
-    def outcome(self, variant: Variant, letter: str) -> tuple[str, str]:
-        """Verdict and reason of one."""
-        words = variant.words
+    def flow(self, words: Mapping[str, str], letter: str) -> tuple[str, str]:
+        """One probe."""
         to = words[f"to_{letter}"]
-        to = place(to) if words[f"kind_{letter}"] == "a ping" else target(to)
-        trace = variant.lab.copy().trace(words[f"from_{letter}"], to)
-        return trace.verdict, trace.reason
-
-    def truth(self, variant: Variant) -> str:
-        """Every one, sent."""
-        return "".join(x for x in "abcd" if self.outcome(variant, x)[0] == "delivered")
+        ping = words[f"kind_{letter}"] == "a ping"
+        return words[f"from_{letter}"], place(to) if ping else target(to)
 
     def about(self, variant: Variant, wrong: str, *, chosen: bool) -> str:
         """The switch or the group overlooked, or feared where they have no say."""
         words = variant.words
         said = f"About {wrong}, {words[f'kind_{wrong}']} from {words[f'from_{wrong}']} to" \
                f" {words[f'to_{wrong}']}:"  # fmt: skip
-        if chosen and self.outcome(variant, wrong)[1].startswith("reply:"):
+        if chosen and dict(self.outcomes(variant))[wrong].reason.startswith("reply:"):
             return f"{said} on which node does the SYN-ACK meet the socket that it is for?"
         if chosen:
             return f"{said} which group is asked, and does a rule of it name the node's?"
         return f"{said} does the answer have to be forwarded by the node that asked, and is it TCP?"
-
-    def why(self, variant: Variant) -> str:
-        """The reasons of those that fail."""
-        lost = [(x, self.outcome(variant, x)) for x in "abcd"]
-        told = [f"{x}: {why.rstrip('.')}" for x, (verdict, why) in lost if verdict != "delivered"]
-        return f"{'; '.join(told) or 'Nothing stands in their way'}."
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Two things can stop a probe: the group of the pod's branch ENI, and, on the way back,"
-            " a socket found too early. Which of the four meet the one or the other?",
-            f"In {words['mode']} mode: does the probe leave the node at all? If it doesn't, neither"
-            " matters.",
-        )
 
 
 class MendTheBranch(Mend):
@@ -280,6 +242,17 @@ class MendTheBranch(Mend):
     name = "security-groups-for-pods/mend-the-branch"
     place = "open"
     beat = "rules that ask where a packet comes in"
+    question = (
+        INTRO + "app's branch is vlan.eth.1, its cable {veth}. Somebody has changed node-a;"
+        " since then not every flow of app works. Find what is missing or wrong (`.lab` is the"
+        " broken cluster) and mend it, in strict mode: give the lines to run, each as"
+        " `PLACE$ COMMAND`, for instance `node-a$ ip rule show`."
+    )
+    restated = (
+        "A branch pod needs two rules by incoming interface, three rows in its table, and one"
+        " switch of the kernel. One of these is missing, or a rule is too much."
+    )
+    first_step = "db is healthy: lay its rules and its table 102 beside those of app."
     faults = (
         ("node-a$ sysctl -w net.ipv4.tcp_early_demux=1",),
         ("node-a$ ip rule del priority 10 iif vlan.eth.1",),
@@ -308,15 +281,6 @@ class MendTheBranch(Mend):
         words["gateway"] = str(lab.vpc.subnets["private-a"].gateway)
         return self.broken(dice, lab, words)
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "app's branch is vlan.eth.1, its cable {veth}. Somebody has changed node-a;"
-            " since then not every flow of app works. Find what is missing or wrong (`.lab` is the"
-            " broken cluster) and mend it, in strict mode: give the lines to run, each as"
-            " `PLACE$ COMMAND`, for instance `node-a$ ip rule show`."
-        ).format_map(words)
-
     def flows(self, words: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         """app in and out, its probe, and a flow that has nothing to do with it."""
         pairs = (
@@ -331,29 +295,20 @@ class MendTheBranch(Mend):
         )
         return tuple((place(source), target(to)) for source, to in pairs)
 
-    def judge(self, variant: Variant, answer: str) -> Verdict:
-        """Every flow is delivered, and none past the group that is to be asked."""
-        verdict = super().judge(variant, answer)
-        for source, to in self.flows(variant.words)[:-1] if verdict.right else ():
-            steps = variant.lab.copy().trace(source, to).steps
-            if not any(step.stage == ASKED for step in steps):
-                message = f"From {source} to {to} no group was asked. Which way was it to take?"
-                return Verdict(right=False, message=message)
-        return verdict
+    def amiss(
+        self, words: Mapping[str, str], source: str, destination: str, trace: Trace
+    ) -> str:  # fmt: skip
+        """Whether a flow of app went past the group that is to be asked."""
+        free = (source, destination) == self.flows(words)[-1]
+        if free or any(step.stage == ASKED for step in trace.steps):
+            return ""
+        return f"From {source} to {destination} no group was asked. Which way was it to take?"
 
     def look(self, words: Mapping[str, str], source: str, destination: str) -> str:
         """Where to look next."""
         return (
             f"Which rule of node-a does `.lab.trace({source!r}, {destination!r})` name last, and"
             " which interface did the packet come in by?"
-        )
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A branch pod needs two rules by incoming interface, three rows in its table, and one"
-            " switch of the kernel. One of these is missing, or a rule is too much.",
-            "db is healthy: lay its rules and its table 102 beside those of app.",
         )
 
 

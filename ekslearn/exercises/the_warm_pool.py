@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from math import ceil
 from typing import ClassVar
 
 from ekslearn.cluster import Cluster
 from ekslearn.errors import EkslearnError
-from ekslearn.exercises.format import Dice, Exercise, Letters, Look, Variant, Verdict, plain
+from ekslearn.exercises.format import (
+    LETTERS,
+    Dice,
+    Exercise,
+    Letters,
+    Look,
+    Variant,
+    Verdict,
+    cluster_of,
+    node_of,
+    replaced,
+    text_of,
+    whole,
+)
 from ekslearn.kubernetes import Pod
 from ekslearn.scenario import load
 from ekslearn.vpc.instance import instance_type
@@ -22,25 +34,14 @@ SETTING = re.compile(r"\b([A-Z][A-Z0-9_]{3,})=(\S+)")
 
 def node_with(settings: Mapping[str, str], words: Mapping[str, str], kind: str) -> Cluster:
     """The lesson's node with another instance type, subnet and settings; "" leaves them be."""
-    text = _text()
+    text = text_of("warm-pool")
     if settings:
         said = ", ".join(f'{name}: "{value}"' for name, value in settings.items())
         text = re.sub(r"cni: \{.*\}", f"cni: {{{said}}}", text)
-    text = text.replace("m5.large", kind)
-    for old in ("10.0.0.0/16", "10.0.1.0/24"):
-        text = text.replace(old, words[old])
-    made = load(text)
-    assert isinstance(made, Cluster)
+    names = {"m5.large": kind} | {old: words[old] for old in ("10.0.0.0/16", "10.0.1.0/24")}
+    made = cluster_of(load(replaced(text, names)))
     made.sleep(REST_S)
     return made
-
-
-@cache
-def _text() -> str:
-    """The lesson's scenario."""
-    made = load("warm-pool")
-    assert isinstance(made, Cluster)
-    return made.text
 
 
 def where(dice: Dice) -> dict[str, str]:
@@ -62,20 +63,19 @@ def taken(cluster: Cluster) -> int:
     return sum(1 + len(eni.secondary) + 16 * len(eni.prefixes) for eni in cluster.vpc.enis.values())
 
 
-def whole(answer: str, what: str) -> str:
-    """A whole number, as text; EkslearnError if it isn't one."""
-    found = re.fullmatch(r"(\d{1,4})( (addresses|pods))?", plain(answer))
-    if not found:
-        raise EkslearnError(f"{answer[:40]!r} is no number of {what}; answer with one, such as 12")
-    return str(int(found[1]))
-
-
 class WhatTheSubnetLoses(Look):
     """How many addresses does a node take from its subnet for so many pods?"""
 
     name = "the-warm-pool/what-the-subnet-loses"
     place = "easy"
     beat = "the first pod"
+    question = (
+        "A node of type {kind} may have {enis} ENIs with {each} addresses each. It is set to"
+        " WARM_ENI_TARGET={warm}, and to no other target. {pods} pods have come to it, all of"
+        " them run, and ipamd is at rest. How many addresses of the subnet"
+        " {subnet} does the node hold now, its own included? (`.lab` is this cluster; try to"
+        " reckon before you look.)"
+    )
 
     def vary(self, dice: Dice) -> Variant:
         """Another instance type and number of pods."""
@@ -89,20 +89,9 @@ class WhatTheSubnetLoses(Look):
                   "pods": str(pods), "warm": str(lab.settings.warm_eni_target)}  # fmt: skip
         return Variant(lab=lab, words=words)
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "A node of type {kind} may have {enis} ENIs with {each} addresses each. It is set to"
-            " WARM_ENI_TARGET={warm}, and to no other target. {pods} pods have come to it, all of"
-            " them run, and ipamd is at rest. How many addresses of the subnet"
-            " {subnet} does the node hold now, its own included? (`.lab` is this cluster; try to"
-            " reckon before you look.)"
-        ).format_map(words)
-
     def truth(self, variant: Variant) -> str:
         """What EC2 has assigned to the node's ENIs."""
-        assert isinstance(variant.lab, Cluster)
-        return str(taken(variant.lab))
+        return str(taken(cluster_of(variant.lab)))
 
     def read(self, variant: Variant, answer: str) -> str:
         """A number."""
@@ -137,9 +126,7 @@ class WhatTheSubnetLoses(Look):
 
     def why(self, variant: Variant) -> str:
         """ENIs and what they hold."""
-        assert isinstance(variant.lab, Cluster)
-        (machine,) = variant.lab.machines.values()
-        found = machine.ipamd.pool().numbers()
+        found = node_of(variant.lab).ipamd.pool().numbers()
         return (
             f"{found['ENIs']} ENIs with {variant.words['each']} each; for pods there are"
             f" {found['TotalIPs']}, of which {found['available']} are available."
@@ -161,6 +148,20 @@ class HowManyMore(Look):
     name = "the-warm-pool/how-many-more"
     place = "end"
     beat = "a target in addresses"
+    question = (
+        "A node in {subnet} has WARM_IP_TARGET={warm} and MINIMUM_IP_TARGET={least}. A moment"
+        " ago pods went and others came. Its store says TotalIPs {total}, AssignedIPs"
+        " {assigned}, and {cooling} of the others cool down. By how many addresses does the"
+        " next round find the pool short? Answer with a number; 0 means that it doesn't grow."
+    )
+    restated = (
+        "short is the larger of two lacks: WARM_IP_TARGET against what is available, and"
+        " MINIMUM_IP_TARGET against all there are; and never less than 0."
+    )
+    first_step = (
+        "Available is TotalIPs - AssignedIPs, {total} - {assigned}. Do you"
+        " have to take the cooling ones off?"
+    )
 
     def vary(self, dice: Dice) -> Variant:
         """Other targets, and other pods that go and come."""
@@ -174,30 +175,19 @@ class HowManyMore(Look):
         lab.sleep(REST_S)
         for number in range(gone):
             lab.delete_pod(f"default/old-{number}")
-        (machine,) = lab.machines.values()
-        stats = machine.ipamd.store.stats()
+        ipamd = node_of(lab).ipamd
+        stats = ipamd.store.stats()
         free = stats.available - stats.cooldown_ips
         come(lab, dice.number("new", max(free - 2, 0), free), "new")
-        found = machine.ipamd.pool().numbers()
+        found = ipamd.pool().numbers()
         words |= {"warm": str(warm), "least": str(least), "gone": str(gone),
                   "total": str(found["TotalIPs"]), "assigned": str(found["AssignedIPs"]),
                   "cooling": str(found["CooldownIPs"])}  # fmt: skip
         return Variant(lab=lab, words=words)
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "A node in {subnet} has WARM_IP_TARGET={warm} and MINIMUM_IP_TARGET={least}. A moment"
-            " ago pods went and others came. Its store says TotalIPs {total}, AssignedIPs"
-            " {assigned}, and {cooling} of the others cool down. By how many addresses does the"
-            " next round find the pool short? Answer with a number; 0 means that it doesn't grow."
-        ).format_map(words)
-
     def truth(self, variant: Variant) -> str:
         """What ipamd reckons at this moment."""
-        assert isinstance(variant.lab, Cluster)
-        (machine,) = variant.lab.machines.values()
-        return str(machine.ipamd.pool().numbers()["short"])
+        return str(node_of(variant.lab).ipamd.pool().numbers()["short"])
 
     def read(self, variant: Variant, answer: str) -> str:
         """A number."""
@@ -226,21 +216,11 @@ class HowManyMore(Look):
 
     def why(self, variant: Variant) -> str:
         """The comparison as ipamd makes it."""
-        assert isinstance(variant.lab, Cluster)
-        (machine,) = variant.lab.machines.values()
-        machine.ipamd.tick()
-        pools = [one for one in machine.ipamd.decisions if one.step == "pool"]
+        ipamd = node_of(variant.lab).ipamd
+        ipamd.tick()
+        pools = [one for one in ipamd.decisions if one.step == "pool"]
         said = [check.words for check in pools[-1].checks if check.words.startswith("short")]
         return f"`{said[0].partition(';')[0]}`." if said else "The pool is as large as it may be."
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "short is the larger of two lacks: WARM_IP_TARGET against what is available, and"
-            " MINIMUM_IP_TARGET against all there are; and never less than 0.",
-            f"Available is TotalIPs - AssignedIPs, {words['total']} - {words['assigned']}. Do you"
-            " have to take the cooling ones off?",
-        )
 
 
 class WhoWaits(Letters):
@@ -249,6 +229,17 @@ class WhoWaits(Letters):
     name = "the-warm-pool/who-waits"
     place = "end"
     beat = "what each costs"
+    question = (
+        "A node of type {kind} may have {enis} ENIs with {each} addresses each. It runs no pod"
+        " yet, its pool is at rest. Now {pods} pods are scheduled on it, all at one moment."
+        " With which of these settings does every pod get its address at once?\n\n- a: {a}\n"
+        "- b: {b}\n- c: {c}\n- d: {d}\n\n" + LETTERS
+    )
+    restated = (
+        "A pod gets an address that is already on the node, or it waits. How many are there"
+        " with each setting, before the first pod comes?"
+    )
+    first_step = "Take a, {a}: in whole ENIs, or in addresses? Then compare with {pods}."
 
     def vary(self, dice: Dice) -> Variant:
         """Another number of pods, another instance type, four of seven settings."""
@@ -261,27 +252,16 @@ class WhoWaits(Letters):
             f"WARM_IP_TARGET={pods - 2}", f"MINIMUM_IP_TARGET={pods}",
             f"MINIMUM_IP_TARGET={pods - 1} WARM_IP_TARGET=1", "WARM_IP_TARGET=1",
         ]  # fmt: skip
-        for letter, wish in zip("abcd", dice.order("wishes", wishes)[:4], strict=True):
-            words[letter] = wish
+        words |= dict(dice.lettered("wishes", wishes))
         words |= {"kind": kind.name, "enis": str(kind.enis), "each": str(kind.ipv4_per_eni),
                   "pods": str(pods)}  # fmt: skip
         return Variant(lab=node_with({}, words, kind.name), words=words)
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "A node of type {kind} may have {enis} ENIs with {each} addresses each. It runs no pod"
-            " yet, its pool is at rest. Now {pods} pods are scheduled on it, all at one moment."
-            " With which of these settings does every pod get its address at once?\n\n- a: {a}\n"
-            "- b: {b}\n- c: {c}\n- d: {d}\n\nAnswer with letters, as in `a c`, or `none`."
-        ).format_map(words)
 
     def ready(self, variant: Variant, letter: str) -> tuple[int, int]:
         """How many addresses wait for pods with a setting, and how many pods then wait."""
         settings = dict(SETTING.findall(variant.words[letter]))
         cluster = node_with(settings, variant.words, variant.words["kind"])
-        (machine,) = cluster.machines.values()
-        free = machine.ipamd.store.stats().available
+        free = node_of(cluster).ipamd.store.stats().available
         return free, come(cluster, int(variant.words["pods"]))
 
     def truth(self, variant: Variant) -> str:
@@ -305,15 +285,6 @@ class WhoWaits(Letters):
         told = [f"{letter}: {self.ready(variant, letter)[0]}" for letter in "abcd"]
         return f"Ready before the pods came: {', '.join(told)}; wanted: {variant.words['pods']}."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A pod gets an address that is already on the node, or it waits. How many are there"
-            " with each setting, before the first pod comes?",
-            f"Take a, {words['a']}: in whole ENIs, or in addresses? Then compare with"
-            f" {words['pods']}.",
-        )
-
 
 class SetTheTargets(Exercise):
     """Short-lived jobs starve; find settings that feed them and leave the subnet something."""
@@ -321,6 +292,21 @@ class SetTheTargets(Exercise):
     name = "the-warm-pool/set-the-targets"
     place = "open"
     beat = "starve beside free addresses"
+    question = (
+        "On an {kind} in {subnet} {jobs} jobs start every {pace} seconds, and end when the next"
+        " ones start. Find targets with which no job waits for an address and the node never"
+        " holds more than {limit} addresses of the subnet, the ENIs' own included. Give the"
+        " lines to type, for instance `kubectl set env daemonset aws-node -n kube-system"
+        " WARM_IP_TARGET=1`; NAME=VALUE is enough. There is more than one way. (`.lab` has"
+        " settings that starve the jobs.)"
+    )
+    restated = (
+        "An address is out of use for 30 seconds after its job. ipamd counts it as available"
+        " all the same, so the target has to be large enough to cover those too."
+    )
+    first_step = (
+        "In 30 seconds, how many times do {jobs} jobs end, if it happens every {pace} seconds?"
+    )
     rounds = 8
     dangers: ClassVar[tuple[tuple[str, str], ...]] = (
         ("IP_COOLDOWN_PERIOD", "Then an address goes to a new pod sooner. Who might still be"
@@ -338,17 +324,6 @@ class SetTheTargets(Exercise):
                   "kind": dice.one("kind", ("m5.xlarge", "m5.2xlarge"))}  # fmt: skip
         starving = {"WARM_IP_TARGET": "1", "MINIMUM_IP_TARGET": str(jobs * 2)}
         return Variant(lab=node_with(starving, words, words["kind"]), words=words)
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "On an {kind} in {subnet} {jobs} jobs start every {pace} seconds, and end when the next"
-            " ones start. Find targets with which no job waits for an address and the node never"
-            " holds more than {limit} addresses of the subnet, the ENIs' own included. Give the"
-            " lines to type, for instance `kubectl set env daemonset aws-node -n kube-system"
-            " WARM_IP_TARGET=1`; NAME=VALUE is enough. There is more than one way. (`.lab` has"
-            " settings that starve the jobs.)"
-        ).format_map(words)
 
     def judge(self, variant: Variant, answer: str) -> Verdict:
         """Run the jobs on a node with these settings."""
@@ -384,15 +359,6 @@ class SetTheTargets(Exercise):
             for place in list(cluster.pods):
                 cluster.delete_pod(place)
         return waited, most
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "An address is out of use for 30 seconds after its job. ipamd counts it as available"
-            " all the same, so the target has to be large enough to cover those too.",
-            f"In 30 seconds, how many times do {words['jobs']} jobs end, if it happens every"
-            f" {words['pace']} seconds?",
-        )
 
 
 EXERCISES: Sequence[Exercise] = (

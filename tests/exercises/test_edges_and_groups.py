@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
 import pytest
 
-from ekslearn.exercises import EXERCISES, exercise
-from ekslearn.exercises.format import Look, Mend
+from ekslearn.exercises import exercise
 from tests.exercises.ways import (
-    LEARNERS,
     Solver,
     Words,
     asks_back,
+    breaks_a_part,
+    complete,
+    each_of,
     flipped,
+    follows,
+    mends,
     passes,
     reads_kindly,
     speaks,
+    typed,
+    with_fault,
     words_of,
 )
 
@@ -239,52 +243,40 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
 
 # --- all of them ------------------------------------------------------------------------------
 
-MENDS = [name for name in SOLVERS if isinstance(EXERCISES[name], Mend)]
-
 
 def test_every_exercise_has_a_solver_and_a_lesson_has_its_kinds() -> None:
-    assert set(SOLVERS) == {name for name in EXERCISES if name.startswith(LESSONS)}
-    for lesson in LESSONS:
-        kinds = Counter(EXERCISES[name].place for name in SOLVERS if name.startswith(lesson))
-        assert kinds == {"easy": 1, "end": 2, "open": 1}
+    complete(LESSONS, SOLVERS)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@each_of(SOLVERS)
 def test_the_solver_passes_for_every_learner(name: str) -> None:
     passes(name, SOLVERS[name])
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@each_of(SOLVERS)
 def test_blank_and_nonsense_get_a_sentence(name: str) -> None:
     speaks(name, NONSENSE)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@each_of(SOLVERS)
 def test_answers_are_read_kindly(name: str) -> None:
     reads_kindly(name, SOLVERS[name])
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@each_of(SOLVERS)
 def test_each_slip_is_asked_its_own_question_and_nothing_gives_the_answer_away(name: str) -> None:
     asks_back(name, SOLVERS[name], slips)
 
 
-@pytest.mark.parametrize("name", MENDS)
+@each_of(mends(SOLVERS))
 def test_every_fault_is_drawn_and_breaks_a_part(name: str) -> None:
-    one, drawn = EXERCISES[name], set()
-    assert isinstance(one, Mend)
-    for learner in LEARNERS:
-        variant = one.variant(learner)
-        drawn.add(variant.words["fault"])
-        verdicts = {variant.lab.copy().trace(*flow).verdict for flow in one.flows(variant.words)}
-        assert "delivered" in verdicts and verdicts - {"delivered"}
-    assert len(drawn) == len(one.faults)
+    breaks_a_part(name)
 
 
 def test_a_way_out_that_shows_the_wrong_address_is_not_mended() -> None:
     """Every packet is answered, but data-center sees pods: as if its range were excluded."""
     name = "out-to-the-world/mend-the-way-out"
-    learner = next(each for each in LEARNERS if words_of(name, each)["fault"] == "6")
+    learner = with_fault(name, "6")
     there = words_of(name, learner)["data_center"]
     line = f"private-node$ iptables -t nat -I AWS-SNAT-CHAIN-0 1 -d {there} -j RETURN"
     verdict = exercise(name, learner=learner).check(line)
@@ -304,12 +296,4 @@ def test_a_way_out_that_shows_the_wrong_address_is_not_mended() -> None:
     ],
 )
 def test_the_truth_follows_the_model(name: str, line: str) -> None:
-    one, changed = EXERCISES[name], 0
-    assert isinstance(one, Look)
-    for learner in LEARNERS[:20]:
-        variant = one.variant(learner)
-        before = one.truth(variant)
-        variant.lab.line(line.format_map(variant.words))
-        changed += one.truth(variant) != before
-    assert changed
-    assert words_of(name, LEARNERS[0]) != words_of(name, LEARNERS[1])
+    follows(name, typed(line))

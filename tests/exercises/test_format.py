@@ -10,7 +10,7 @@ import pytest
 import ekslearn
 from ekslearn.errors import EkslearnError
 from ekslearn.exercises import EXERCISES, exercise, fault, pick, renamed
-from ekslearn.exercises.format import Dice, veth_name
+from ekslearn.exercises.format import Dice, as_words, cluster_of, veth_name, whole
 
 
 def test_pick_is_the_same_everywhere_and_covers_its_range() -> None:
@@ -63,6 +63,45 @@ def test_a_fault_is_an_edit_on_a_copy() -> None:
     assert broken.trace("red", "blue").verdict != "delivered"
     with pytest.raises(EkslearnError, match=r"the fault 'red\$ ip link set eth9 up' fails: Cannot"):
         fault(lab, ["red$ ip link set eth9 up"])
+
+
+@pytest.mark.parametrize("name", ["pods-on-one-node/next-hop", "out-to-the-world/mend-the-way-out"])
+def test_every_variant_is_a_learners_own(name: str) -> None:
+    """It is made once; what somebody does to a lab, nobody else sees."""
+    one, learner = EXERCISES[name], "grace"
+    first = one.variant(learner)
+    lines = list(first.lab.lines)
+    for place in first.lab.places:
+        first.lab.line(f"{place}$ ip link set dev lo down")
+    again = one.variant(learner)
+    assert first.lab.lines != lines == again.lab.lines
+    assert again.words == first.words and again.lab is not first.lab
+    made = one.vary(Dice(exercise=name, learner=learner))
+    assert (made.lab.lines, made.words) == (again.lab.lines, again.words)
+
+
+def test_four_things_get_letters_and_words() -> None:
+    dice = Dice(exercise="x", learner="ada")
+    flows = [(f"from {n}", f"to {n}") for n in range(6)]
+    drawn = dice.lettered("flows", flows)
+    assert [letter for letter, _ in drawn] == list("abcd")
+    assert [flow for _, flow in drawn] == dice.order("flows", flows)[:4]
+    words = as_words(drawn)
+    assert set(words) == {f"{end}_{letter}" for end in ("from", "to") for letter in "abcd"}
+    assert (words["from_c"], words["to_c"]) == drawn[2][1]
+
+
+def test_whole_numbers_are_read_with_their_unit_or_without() -> None:
+    said = ("1,472 bytes", "`1472`.", "1472 BYTES", "01472", "1472byte")
+    assert {whole(each, "bytes") for each in said} == {"1472"}
+    for answer in ("1472 pods", "-1", "7.5", "", "12345678", "\N{ARABIC-INDIC DIGIT ONE}"):
+        with pytest.raises(EkslearnError, match="is no number of bytes; answer as in 1000"):
+            whole(answer, "bytes", 1000)
+
+
+def test_a_lab_of_bare_namespaces_is_no_cluster() -> None:
+    with pytest.raises(EkslearnError, match="two-rooms is no Cluster"):
+        cluster_of(ekslearn.load("two-rooms"))
 
 
 def test_an_unknown_exercise_is_refused_with_the_nearest_name() -> None:

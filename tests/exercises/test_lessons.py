@@ -1,29 +1,32 @@
-"""Every exercise, four ways: a solver passes for 50 learners, blank fails, each planted slip
-meets its own question, and every variant can be solved. The solvers live here only."""
+"""The exercises of lessons 01 and 02, four ways (see tests.exercises.ways)."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 from ekslearn.exercises import EXERCISES, exercise
-from ekslearn.exercises.format import Mend
-from tests.exercises import (
-    test_edges_and_groups,
-    test_nodes_and_enis,
-    test_pools,
-    test_tables_and_hooks,
+from ekslearn.exercises.format import Variant
+from tests.exercises.ways import (
+    LEARNERS,
+    Solver,
+    Words,
+    asks_back,
+    breaks_a_part,
+    complete,
+    each_of,
+    follows,
+    mends,
+    passes,
+    reads_kindly,
+    speaks,
+    typed,
+    words_of,
 )
-
-LEARNERS = [f"learner-{number}" for number in range(50)]
-Words = Mapping[str, str]
-
-
-def words_of(name: str, learner: str) -> Words:
-    return EXERCISES[name].variant(learner).words
-
 
 # --- solvers: what somebody answers who has understood ----------------------------------------
 
@@ -87,7 +90,7 @@ def mend_the_node(words: Words) -> str:
     ])  # fmt: skip
 
 
-SOLVERS: dict[str, Callable[[Words], str]] = {
+SOLVERS: dict[str, Solver] = {
     "containers-of-one-pod/which-interface": lambda words: "lo",
     "containers-of-one-pod/which-ports": which_ports,
     "containers-of-one-pod/what-curl-sees": what_curl_sees,
@@ -99,57 +102,16 @@ SOLVERS: dict[str, Callable[[Words], str]] = {
 }
 
 
-def test_every_exercise_has_a_solver_and_a_lesson_has_its_kinds() -> None:
-    later = set(test_tables_and_hooks.SOLVERS)  # lessons 03 to 05
-    for module in (test_nodes_and_enis, test_pools, test_edges_and_groups):  # 06 to 11
-        later |= set(module.SOLVERS)
-    assert set(SOLVERS) | later == set(EXERCISES)
-    for lesson in {name.split("/")[0] for name in EXERCISES}:
-        kinds = Counter(
-            one.place for name, one in EXERCISES.items() if name.startswith(f"{lesson}/")
-        )
-        assert kinds == {"easy": 1, "end": 2, "open": 1}
+LESSONS = ("containers-of-one-pod", "pods-on-one-node")
+NONSENSE = ("42 is the answer", "?", "<b>", "e", "{}", "ip route", 7.5)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
-def test_the_solver_passes_for_every_learner(name: str) -> None:
-    seen = set()
-    for learner in LEARNERS:
-        words = words_of(name, learner)
-        verdict = EXERCISES[name].check(SOLVERS[name](words), learner=learner)
-        assert verdict.right, (learner, dict(words), str(verdict))
-        seen.add(tuple(words.items()))
-    assert len(seen) == len(LEARNERS)  # no two of them the same
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-@pytest.mark.parametrize("answer", ["", "  ", "\n", None, [], [""]])
-def test_blank_is_not_an_answer(name: str, answer: object) -> None:
-    verdict = exercise(name).check(answer)
-    assert not verdict.right
-    assert str(verdict).startswith("Not yet. There is no answer yet.")
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-@pytest.mark.parametrize("answer", ["42 is the answer", "?", "<b>", "e", "{}", "ip route", 7.5])
-def test_nonsense_is_answered_with_a_sentence(name: str, answer: object) -> None:
-    verdict = exercise(name).check(answer)
-    assert not verdict.right
-    assert "\n" not in str(verdict)
-    assert str(verdict).endswith((".", "?", ")"))
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-def test_answers_are_read_kindly(name: str) -> None:
-    for learner in LEARNERS[:5]:
-        words = words_of(name, learner)
-        answer = SOLVERS[name](words)
-        if isinstance(EXERCISES[name], Mend):
-            kinder: list[object] = [answer.splitlines(), f"# mine\n\n  {answer}\n"]
-        else:
-            kinder = [f"  {answer.upper()} ", f"`{answer}`.", f'"{answer}"']
-        for one in kinder:
-            assert EXERCISES[name].check(one, learner=learner).right, one
+def test_every_exercise_of_every_lesson_is_tested() -> None:
+    complete(LESSONS, SOLVERS)
+    tested: list[str] = []
+    for path in sorted(Path(__file__).parent.glob("test_*.py")):
+        tested += getattr(import_module(f"tests.exercises.{path.stem}"), "SOLVERS", ())
+    assert sorted(tested) == sorted(EXERCISES)
 
 
 # --- slips: answer, and the question it must be asked ------------------------------------------
@@ -233,28 +195,44 @@ def slips(name: str, words: Words) -> dict[str, str]:
             } | {f"{a}$ ip link show": "say of the last step"}
 
 
-@pytest.mark.parametrize("name", SOLVERS)
-def test_each_slip_is_asked_its_own_question(name: str) -> None:
-    for learner in LEARNERS[:12]:
-        words = words_of(name, learner)
-        for answer, question in slips(name, words).items():
-            verdict = EXERCISES[name].check(answer, learner=learner)
-            assert not verdict.right, (learner, answer)
-            assert question in verdict.message, (learner, answer, question)
+# --- all of them ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SOLVERS)
-def test_nothing_said_before_the_right_answer_gives_it_away(name: str) -> None:
+@each_of(SOLVERS)
+def test_the_solver_passes_for_every_learner(name: str) -> None:
+    passes(name, SOLVERS[name], answers=1 if name.endswith("which-interface") else 2)
+
+
+@each_of(SOLVERS)
+def test_blank_and_nonsense_get_a_sentence(name: str) -> None:
+    speaks(name, NONSENSE)
+
+
+@each_of(SOLVERS)
+def test_answers_are_read_kindly(name: str) -> None:
+    reads_kindly(name, SOLVERS[name])
+
+
+@each_of(SOLVERS)
+def test_each_slip_is_asked_its_own_question_and_nothing_gives_the_answer_away(name: str) -> None:
+    asks_back(name, SOLVERS[name], slips, learners=12)
+
+
+@pytest.mark.parametrize(
+    ("name", "never"),
+    [("pods-on-one-node/next-hop", "{host_mac_a}"), ("pods-on-one-node/arriving-ttl", "63")],
+)
+def test_nothing_said_before_the_right_answer_gives_it_away(name: str, never: str) -> None:
     for learner in LEARNERS[:12]:
-        words = words_of(name, learner)
-        asked = exercise(name, learner=learner)
-        right = SOLVERS[name](words)
+        words, asked = words_of(name, learner), exercise(name, learner=learner)
         said = [asked.check(answer).message for answer in slips(name, words)] + list(asked.hints)
-        if name.endswith(("next-hop", "mend-the-loopback", "mend-the-node")):
-            for line in right.splitlines():
-                assert not any(line in one for one in [*said, asked.text])
-        if name.endswith("arriving-ttl"):
-            assert not any("63" in one for one in said)
+        said += [asked.text] if never != "63" else []
+        assert not any(never.format_map(words) in one for one in said)
+
+
+@each_of(mends(SOLVERS))
+def test_every_fault_breaks_a_part(name: str) -> None:
+    breaks_a_part(name)
 
 
 def test_the_two_directions_and_the_forwarding_switch_have_questions_of_their_own() -> None:
@@ -276,50 +254,28 @@ def test_the_two_directions_and_the_forwarding_switch_have_questions_of_their_ow
     assert all(seen[one] for one in ("reply", "request", "own", "gloom")), seen
 
 
-@pytest.mark.parametrize("name", SOLVERS)
-def test_every_fault_and_case_is_drawn_and_healthy_without_it(name: str) -> None:
-    one = EXERCISES[name]
-    if isinstance(one, Mend):
-        for learner in LEARNERS:
-            variant = one.variant(learner)
-            verdicts = [
-                variant.lab.copy().trace(*flow).verdict for flow in one.flows(variant.words)
-            ]
-            assert "delivered" in verdicts  # something works
-            assert set(verdicts) != {"delivered"}  # and something doesn't
-    else:
-        answers = {SOLVERS[name](words_of(name, learner)) for learner in LEARNERS}
-        fixed = 1 if name.endswith("which-interface") else 2
-        assert len(answers) >= fixed
+def one_port_less(variant: Variant) -> None:
+    """Somebody takes the first port that is free."""
+    for letter in EXERCISES["containers-of-one-pod/which-ports"].truth(variant)[:1]:
+        variant.lab.listen(variant.words["pod"], variant.words[letter])
+
+
+def no_cables(variant: Variant) -> None:
+    """Both pods lose their veths."""
+    for veth in ("veth_a", "veth_b"):
+        assert not variant.lab.line(f"host$ ip link set {variant.words[veth]} down").status
 
 
 @pytest.mark.parametrize(
-    ("name", "line"),
+    ("name", "change"),
     [
-        ("containers-of-one-pod/which-interface", "{pod}$ ip link set lo down"),
-        ("containers-of-one-pod/what-curl-sees", "{pod}$ ip link set lo down"),
-        ("containers-of-one-pod/which-ports", None),
-        ("pods-on-one-node/next-hop", "{a}$ ip neigh del 169.254.1.1 dev eth0"),
-        ("pods-on-one-node/arriving-ttl", "host$ sysctl -w net.ipv4.ip_forward=0"),
-        ("pods-on-one-node/what-still-works", "host$ ip link set eth0 down"),
+        ("containers-of-one-pod/which-interface", typed("{pod}$ ip link set lo down")),
+        ("containers-of-one-pod/what-curl-sees", typed("{pod}$ ip link set lo down")),
+        ("containers-of-one-pod/which-ports", one_port_less),
+        ("pods-on-one-node/next-hop", typed("{a}$ ip neigh del 169.254.1.1 dev eth0")),
+        ("pods-on-one-node/arriving-ttl", typed("host$ sysctl -w net.ipv4.ip_forward=0")),
+        ("pods-on-one-node/what-still-works", no_cables),
     ],
 )
-def test_the_truth_follows_the_model(name: str, line: str | None) -> None:
-    one = EXERCISES[name]
-    changed = 0
-    for learner in LEARNERS[:20]:
-        variant = one.variant(learner)
-        before = one.truth(variant)
-        if line is None:  # take one more port, and one answer fewer is right
-            free = list(before)
-            if not free:
-                continue
-            variant.lab.listen(variant.words["pod"], variant.words[free[0]])
-        elif name.endswith("what-still-works"):
-            veths = [f"host$ ip link set {variant.words[v]} down" for v in ("veth_a", "veth_b")]
-            for each in veths:
-                variant.lab.line(each)
-        else:
-            assert variant.lab.line(line.format_map(variant.words)).status == 0
-        changed += one.truth(variant) != before
-    assert changed
+def test_the_truth_follows_the_model(name: str, change: Callable[[Variant], object]) -> None:
+    follows(name, change)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
 import pytest
 
-from ekslearn.exercises import EXERCISES
-from ekslearn.exercises.enis_and_their_addresses import cluster_of
-from ekslearn.exercises.format import Look, Mend
+from ekslearn.exercises.format import Variant, cluster_of
 from tests.exercises.ways import (
-    LEARNERS,
     Solver,
     Words,
     asks_back,
+    breaks_a_part,
+    complete,
+    each_of,
     flipped,
+    follows,
+    mends,
     passes,
     reads_kindly,
     speaks,
-    words_of,
+    typed,
 )
 
 # --- lesson 09 --------------------------------------------------------------------------------
@@ -220,72 +221,57 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
 
 # --- all of them ------------------------------------------------------------------------------
 
-MENDS = [name for name in SOLVERS if isinstance(EXERCISES[name], Mend)]
-
 
 def test_every_exercise_has_a_solver_and_a_lesson_has_its_kinds() -> None:
-    assert set(SOLVERS) == {name for name in EXERCISES if name.startswith(LESSONS)}
-    for lesson in LESSONS:
-        kinds = Counter(EXERCISES[name].place for name in SOLVERS if name.startswith(lesson))
-        assert kinds == {"easy": 1, "end": 2, "open": 1}
+    complete(LESSONS, SOLVERS)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@each_of(SOLVERS)
 def test_the_solver_passes_for_every_learner(name: str) -> None:
     passes(name, SOLVERS[name])
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@each_of(SOLVERS)
 def test_blank_and_nonsense_get_a_sentence(name: str) -> None:
     speaks(name, NONSENSE)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@each_of(SOLVERS)
 def test_answers_are_read_kindly(name: str) -> None:
     reads_kindly(name, SOLVERS[name])
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@each_of(SOLVERS)
 def test_each_slip_is_asked_its_own_question_and_nothing_gives_the_answer_away(name: str) -> None:
     asks_back(name, SOLVERS[name], slips)
 
 
-@pytest.mark.parametrize("name", MENDS)
+@each_of(mends(SOLVERS))
 def test_every_fault_is_drawn_and_breaks_a_part(name: str) -> None:
-    one, drawn = EXERCISES[name], set()
-    assert isinstance(one, Mend)
-    for learner in LEARNERS:
-        variant = one.variant(learner)
-        drawn.add(variant.words["fault"])
-        verdicts = {variant.lab.copy().trace(*flow).verdict for flow in one.flows(variant.words)}
-        assert "delivered" in verdicts and verdicts - {"delivered"}
-    assert len(drawn) == len(one.faults)
+    breaks_a_part(name)
 
 
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("enis-and-their-addresses/which-are-free", ""),
-        ("enis-and-their-addresses/why-does-it-wait", ""),
         ("pods-on-different-nodes/which-interface", "node-a$ ip rule del priority 1536"),
         ("pods-on-different-nodes/to-the-router", "node-a$ ip rule add pref 5 from all lookup 2"),
         ("pods-on-different-nodes/what-still-works", "node-a$ ip link set eth0 down"),
     ],
 )
 def test_the_truth_follows_the_model(name: str, line: str) -> None:
-    one, changed = EXERCISES[name], 0
-    assert isinstance(one, Look)
-    for learner in LEARNERS[:20]:
-        variant = one.variant(learner)
-        before = one.truth(variant)
-        if line:
-            variant.lab.line(line.format_map(variant.words))
-        else:
-            ec2 = cluster_of(variant.lab).ec2  # no command of a node changes what EC2 has given
-            small = ec2.vpc.subnets["private-b"]
-            ec2.create_network_interface(small, secondary_count=small.free - 1)
-            for eni in [each for each in ec2.vpc.enis.values() if each.device_index == 1]:
-                ec2.detach_network_interface(eni.attachment_id)
-        changed += one.truth(variant) != before
-    assert changed
-    assert words_of(name, LEARNERS[0]) != words_of(name, LEARNERS[1])
+    follows(name, typed(line))
+
+
+def elsewhere(variant: Variant) -> None:
+    """EC2 gives and takes: no command of a node changes what it has given."""
+    ec2 = cluster_of(variant.lab).ec2
+    small = ec2.vpc.subnets["private-b"]
+    ec2.create_network_interface(small, secondary_count=small.free - 1)
+    for eni in [each for each in ec2.vpc.enis.values() if each.device_index == 1]:
+        ec2.detach_network_interface(eni.attachment_id)
+
+
+@each_of(["enis-and-their-addresses/which-are-free", "enis-and-their-addresses/why-does-it-wait"])
+def test_the_truth_follows_what_ec2_knows(name: str) -> None:
+    follows(name, elsewhere)

@@ -1,26 +1,24 @@
-"""The exercises of lessons 07 and 08, four ways: a solver passes for 50 learners, blank fails, each
-planted slip meets its own question, and every variant can be solved. The solvers reason from the
-question's words; they never ask the model."""
+"""The exercises of lessons 07 and 08, four ways (see tests.exercises.ways)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from math import ceil
 
-import pytest
-
-from ekslearn.exercises import EXERCISES, exercise
-from ekslearn.exercises.format import Look
-from ekslearn.vpc.subnet import FREE
-
-LEARNERS = [f"learner-{number}" for number in range(50)]
-FEW = LEARNERS[:12]
-Words = Mapping[str, str]
-
-
-def words_of(name: str, learner: str) -> Words:
-    return EXERCISES[name].variant(learner).words
-
+from ekslearn.exercises import EXERCISES
+from ekslearn.exercises.format import Variant, cluster_of
+from tests.exercises.ways import (
+    LEARNERS,
+    Solver,
+    Words,
+    asks_back,
+    complete,
+    each_of,
+    flipped,
+    follows,
+    passes,
+    speaks,
+    words_of,
+)
 
 # --- lesson 07 --------------------------------------------------------------------------------
 
@@ -79,7 +77,7 @@ def which_fit(words: Words) -> str:
 TAG = "aws ec2 create-tags --resources {} --tags Key=kubernetes.io/role/cni,Value=1"
 
 
-SOLVERS: dict[str, Callable[[Words], str]] = {
+SOLVERS: dict[str, Solver] = {
     "prefixes-and-fragmentation/how-many-pods": how_many_pods,
     "prefixes-and-fragmentation/how-many-prefixes": how_many_prefixes,
     "prefixes-and-fragmentation/which-fit": which_fit,
@@ -95,34 +93,26 @@ SLOW = {  # whole stories are run
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+LESSONS = ("the-warm-pool", "prefixes-and-fragmentation")
+NONSENSE = ("42 is the answer", "?", "<b>", "{}", "ip route", 7.5, "-1", "WARM = 3")
+
+
+def test_every_exercise_has_a_solver_and_a_lesson_has_its_kinds() -> None:
+    complete(LESSONS, SOLVERS)
+
+
+@each_of(SOLVERS)
 def test_the_solver_passes_for_every_learner(name: str) -> None:
-    seen, answers = set(), set()
-    for learner in LEARNERS[:20] if name in SLOW else LEARNERS:
-        words = words_of(name, learner)
-        verdict = EXERCISES[name].check(SOLVERS[name](words), learner=learner)
-        assert verdict.right, (learner, dict(words), str(verdict))
-        assert str(verdict).startswith("Right. ")
-        seen.add(tuple(words.items()))
-        answers.add(SOLVERS[name](words))
-    assert len(seen) == (20 if name in SLOW else 50)  # no two of them the same
-    assert len(answers) >= (1 if name.endswith("mend-the-subnet") else 3)
+    answers = 1 if name.endswith("mend-the-subnet") else 3
+    passes(name, SOLVERS[name], learners=20 if name in SLOW else 50, answers=answers)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@each_of(SOLVERS)
 def test_blank_and_nonsense_get_a_sentence(name: str) -> None:
-    for answer in ("", "  ", "\n", None, [], [""]):
-        verdict = exercise(name).check(answer)
-        assert not verdict.right
-        assert str(verdict).startswith("Not yet. There is no answer yet.")
-    for answer in ("42 is the answer", "?", "<b>", "{}", "ip route", 7.5, "-1", "WARM = 3"):
-        verdict = exercise(name).check(answer)
-        assert not verdict.right
-        assert "\n" not in str(verdict)
-        assert str(verdict).endswith((".", "?", ")"))
+    speaks(name, NONSENSE)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@each_of(SOLVERS)
 def test_answers_are_read_kindly(name: str) -> None:
     for learner in LEARNERS[:3]:
         answer = SOLVERS[name](words_of(name, learner))
@@ -133,10 +123,6 @@ def test_answers_are_read_kindly(name: str) -> None:
             kinder.append(f"kubectl set env daemonset aws-node -n kube-system {answer}")
         for one in kinder:
             assert EXERCISES[name].check(one, learner=learner).right, one
-
-
-def flipped(right: str, letter: str) -> str:
-    return " ".join(sorted(set(right) - set("none ") ^ {letter})) or "none"
 
 
 def slips(name: str, words: Words) -> dict[str, str]:
@@ -222,50 +208,33 @@ def slips(name: str, words: Words) -> dict[str, str]:
     raise AssertionError(name)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@each_of(SOLVERS)
 def test_each_slip_is_asked_its_own_question(name: str) -> None:
-    for learner in FEW[:4] if name in SLOW else FEW:
-        words = words_of(name, learner)
-        for answer, question in slips(name, words).items():
-            verdict = EXERCISES[name].check(answer, learner=learner)
-            assert not verdict.right, (learner, answer)
-            assert question in verdict.message, (learner, answer, question, verdict.message)
+    asks_back(name, SOLVERS[name], slips, learners=4 if name in SLOW else 12)
 
 
 def test_the_settings_that_starve_really_do() -> None:
     """The open one's lab is broken as it is, and the shipped setting takes too much."""
     one = EXERCISES["the-warm-pool/set-the-targets"]
-    for learner in FEW[:3]:
+    for learner in LEARNERS[:3]:
         variant = one.variant(learner)
         jobs, pace = int(variant.words["jobs"]), int(variant.words["pace"])
         waited, most = one.play(variant.lab, jobs, pace)
         assert waited and most <= int(variant.words["limit"])
 
 
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [("the-warm-pool/what-the-subnet-loses", "m5.large"), ("the-warm-pool/how-many-more", "WARM")],
-)
-def test_the_truth_follows_the_model(name: str, change: str) -> None:
-    """Let one more thing happen in the variant's cluster, and another answer is right."""
-    one, changed = EXERCISES[name], 0
-    assert isinstance(one, Look)
-    for learner in FEW:
-        variant = one.variant(learner)
-        before = one.truth(variant)
-        cluster = variant.lab
-        (node,) = cluster.machines.values()
-        if change == "WARM":
-            cluster.delete_pod(next(iter(cluster.pods)))
-        elif change == "taken":
-            subnet = cluster.vpc.subnets["private-a"]
-            while subnet.states.count(FREE):
-                subnet.take()
-        elif change == "prefix":
-            cluster.ec2.assign_private_ip_addresses(next(iter(cluster.vpc.enis)), prefix_count=1)
-        else:
-            eni = next(iter(cluster.vpc.enis.values()))
-            cluster.ec2.unassign_private_ip_addresses(eni.eni_id, eni.secondary[:1])
-        assert node.ipamd.settings.ip_cooldown_s == 30
-        changed += one.truth(variant) != before
-    assert changed
+def test_the_truth_follows_what_ec2_has_assigned() -> None:
+    def less(variant: Variant) -> None:
+        ec2 = cluster_of(variant.lab).ec2
+        eni = next(iter(ec2.vpc.enis.values()))
+        ec2.unassign_private_ip_addresses(eni.eni_id, eni.secondary[:1])
+
+    follows("the-warm-pool/what-the-subnet-loses", less, learners=12)
+
+
+def test_the_truth_follows_who_has_an_address() -> None:
+    def gone(variant: Variant) -> None:
+        cluster = cluster_of(variant.lab)
+        cluster.delete_pod(next(iter(cluster.pods)))
+
+    follows("the-warm-pool/how-many-more", gone, learners=12)

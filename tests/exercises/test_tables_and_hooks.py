@@ -1,25 +1,28 @@
-"""The exercises of lessons 03 to 05, four ways: a solver passes for 50 learners, blank fails, each
-planted slip meets its own question, and every variant can be solved. The solvers reason from the
-question's words; they never ask the model."""
+"""The exercises of lessons 03 to 05, four ways (see tests.exercises.ways)."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from ekslearn.exercises import EXERCISES, exercise
-from ekslearn.exercises.format import Look, Mend
-
-LEARNERS = [f"learner-{number}" for number in range(50)]
-Words = Mapping[str, str]
-
-
-def words_of(name: str, learner: str) -> Words:
-    return EXERCISES[name].variant(learner).words
-
+from ekslearn.exercises import EXERCISES
+from tests.exercises.ways import (
+    Solver,
+    Words,
+    asks_back,
+    breaks_a_part,
+    complete,
+    each_of,
+    flipped,
+    follows,
+    mends,
+    passes,
+    reads_kindly,
+    speaks,
+    typed,
+    with_fault,
+)
 
 # --- lesson 03 --------------------------------------------------------------------------------
 
@@ -172,7 +175,7 @@ def mend_the_node_port(words: Words) -> str:
     )[int(words["fault"])].format_map(words)
 
 
-SOLVERS: dict[str, Callable[[Words], str]] = {
+SOLVERS: dict[str, Solver] = {
     "how-a-route-is-chosen/which-row": which_row,
     "how-a-route-is-chosen/which-of-four": which_of_four,
     "how-a-route-is-chosen/what-moves": what_moves,
@@ -187,62 +190,10 @@ SOLVERS: dict[str, Callable[[Words], str]] = {
     "hooks-nat-and-marks/mend-the-node-port": mend_the_node_port,
 }
 LESSONS = ("how-a-route-is-chosen", "rules-choose-the-table", "hooks-nat-and-marks")
-MENDS = [name for name in SOLVERS if isinstance(EXERCISES[name], Mend)]
-LOOKS = [name for name in SOLVERS if isinstance(EXERCISES[name], Look)]
-
-
-def test_every_exercise_has_a_solver_and_a_lesson_has_its_kinds() -> None:
-    assert set(SOLVERS) == {name for name in EXERCISES if name.startswith(LESSONS)}
-    for lesson in LESSONS:
-        kinds = Counter(EXERCISES[name].place for name in SOLVERS if name.startswith(lesson))
-        assert kinds == {"easy": 1, "end": 2, "open": 1}
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-def test_the_solver_passes_for_every_learner(name: str) -> None:
-    seen, answers = set(), set()
-    for learner in LEARNERS:
-        words = words_of(name, learner)
-        answer = SOLVERS[name](words)
-        verdict = EXERCISES[name].check(answer, learner=learner)
-        assert verdict.right, (learner, answer, dict(words), str(verdict))
-        assert "`none`" not in verdict.message and "``" not in verdict.message
-        seen.add(tuple(words.items()))
-        answers.add(answer)
-    assert len(seen) == len(LEARNERS)  # no two of them the same
-    assert len(answers) >= 2
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-def test_blank_and_nonsense_get_a_sentence(name: str) -> None:
-    for blank in ("", "  ", "\n", None, [], [""]):
-        verdict = exercise(name).check(blank)
-        assert not verdict.right
-        assert str(verdict).startswith("Not yet. There is no answer yet.")
-    for answer in ("42 is it", "?", "<q>", "e", "{}", "ip route", 7.5, "1.2.3.4/99", "none"):
-        verdict = exercise(name).check(answer)
-        if answer != "none":
-            assert not verdict.right, answer
-        assert "\n" not in str(verdict)
-        assert str(verdict).endswith((".", "?", ")")), str(verdict)
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-def test_answers_are_read_kindly(name: str) -> None:
-    for learner in LEARNERS[:5]:
-        answer = SOLVERS[name](words_of(name, learner))
-        kinder: list[object] = [f"  {answer.upper()} ", f"`{answer}`.", f'"{answer}"']
-        if name in MENDS:
-            kinder = [answer.splitlines(), f"# mine\n\n  {answer}\n"]
-        for one in kinder:
-            assert EXERCISES[name].check(one, learner=learner).right, one
+NONSENSE = ("42 is it", "?", "<q>", "e", "{}", "ip route", 7.5, "1.2.3.4/99")
 
 
 # --- slips: answer, and the question it must be asked ------------------------------------------
-
-
-def flipped(right: str, letter: str) -> str:
-    return " ".join(sorted(set(right.replace("none", "").split()) ^ {letter})) or "none"
 
 
 def slips(name: str, words: Words) -> dict[str, str]:
@@ -371,38 +322,42 @@ def slips(name: str, words: Words) -> dict[str, str]:
             }
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+# --- all of them ------------------------------------------------------------------------------
+
+
+def test_every_exercise_has_a_solver_and_a_lesson_has_its_kinds() -> None:
+    complete(LESSONS, SOLVERS)
+
+
+@each_of(SOLVERS)
+def test_the_solver_passes_for_every_learner(name: str) -> None:
+    passes(name, SOLVERS[name])
+
+
+@each_of(SOLVERS)
+def test_blank_and_nonsense_get_a_sentence(name: str) -> None:
+    speaks(name, NONSENSE, perhaps=("none",))
+
+
+@each_of(SOLVERS)
+def test_answers_are_read_kindly(name: str) -> None:
+    reads_kindly(name, SOLVERS[name])
+
+
+@each_of(SOLVERS)
 def test_each_slip_is_asked_its_own_question_and_nothing_gives_the_answer_away(name: str) -> None:
-    for learner in LEARNERS[:8]:
-        words, asked = words_of(name, learner), exercise(name, learner=learner)
-        said = list(asked.hints)
-        for answer, question in slips(name, words).items():
-            verdict = asked.check(answer)
-            assert not verdict.right, (learner, answer)
-            assert question in verdict.message, (learner, answer, question, verdict.message)
-            said.append(verdict.message)
-        if name in MENDS:
-            for line in SOLVERS[name](words).splitlines():
-                assert not any(line in one for one in [*said, asked.text])
+    asks_back(name, SOLVERS[name], slips)
 
 
-@pytest.mark.parametrize("name", MENDS)
+@each_of(mends(SOLVERS))
 def test_every_fault_is_drawn_and_breaks_a_part(name: str) -> None:
-    one, drawn = EXERCISES[name], set()
-    for learner in LEARNERS:
-        variant = one.variant(learner)
-        drawn.add(variant.words["fault"])
-        verdicts = {variant.lab.copy().trace(*flow).verdict for flow in one.flows(variant.words)}
-        assert verdicts - {"delivered"}
-        if "-P FORWARD" not in str(one.faults[int(variant.words["fault"])]):
-            assert "delivered" in verdicts
-    assert len(drawn) == len(one.faults)
+    breaks_a_part(name, all_by="-P FORWARD")
 
 
 def test_the_first_two_stories_need_both_parts() -> None:
     """cni#75: the loose filter alone leads into cni#231, the marks alone are never asked."""
     name = "hooks-nat-and-marks/mend-the-node-port"
-    learner = next(each for each in LEARNERS if words_of(name, each)["fault"] == "0")
+    learner = with_fault(name, "0")
     check = EXERCISES[name].check
     assert "From client to" in check([LOOSE], learner=learner).message
     assert "From client to" in check([SET, RESTORE], learner=learner).message
@@ -424,11 +379,4 @@ def test_the_first_two_stories_need_both_parts() -> None:
     ],
 )
 def test_the_truth_follows_the_model(name: str, line: str) -> None:
-    one, changed = EXERCISES[name], 0
-    assert name in LOOKS and isinstance(one, Look)
-    for learner in LEARNERS[:20]:
-        variant = one.variant(learner)
-        before = one.truth(variant)
-        variant.lab.line(line.format_map(variant.words))
-        changed += one.truth(variant) != before
-    assert changed
+    follows(name, typed(line))

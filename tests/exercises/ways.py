@@ -1,15 +1,32 @@
-"""The ways in which every exercise of a lesson is tested: solved, left blank, misread, slipped."""
+"""The ways in which every exercise is tested: solved, left blank, misread, slipped, and changed.
+
+Where a module tests several exercises in these ways, ``each_of`` puts the tests of one exercise
+next to each other: a learner's variant is then made only once, and copied for each check.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+
+import pytest
 
 from ekslearn.exercises import EXERCISES, exercise
-from ekslearn.exercises.format import Mend
+from ekslearn.exercises.format import Look, Mend, Variant, twins
 
 LEARNERS = [f"learner-{number}" for number in range(50)]
 Words = Mapping[str, str]
 Solver = Callable[[Words], str]  # reasons from the question's words, never asks the model
+
+
+def each_of(names: Iterable[str]) -> pytest.MarkDecorator:
+    """A test for each of these exercises."""
+    return pytest.mark.parametrize("name", list(names), scope="module")
+
+
+def mends(names: Iterable[str]) -> list[str]:
+    """Those of the exercises that are answered by commands."""
+    return [name for name in names if isinstance(EXERCISES[name], Mend)]
 
 
 def words_of(name: str, learner: str) -> Words:
@@ -17,30 +34,44 @@ def words_of(name: str, learner: str) -> Words:
     return EXERCISES[name].variant(learner).words
 
 
-def passes(name: str, solver: Solver) -> None:
-    """A solver is right for every learner; no two learners have the same variant."""
-    seen, answers = set(), set()
-    for learner in LEARNERS:
+def with_fault(name: str, fault: str) -> str:
+    """The first learner whose variant has the fault of that number."""
+    return next(each for each in LEARNERS if words_of(name, each)["fault"] == fault)
+
+
+def complete(lessons: Iterable[str], solvers: Mapping[str, Solver]) -> None:
+    """Every exercise of the lessons has a solver, and each lesson its kinds."""
+    for lesson in lessons:
+        names = [name for name in EXERCISES if name.startswith(f"{lesson}/")]
+        assert names == [name for name in solvers if name.startswith(f"{lesson}/")], lesson
+        kinds = Counter(EXERCISES[name].place for name in names)
+        assert kinds == {"easy": 1, "end": 2, "open": 1}
+
+
+def passes(name: str, solver: Solver, *, learners: int = 50, answers: int = 2) -> None:
+    """A solver is right for every learner; no two have the same variant, nor all one answer."""
+    seen, given = set(), set()
+    for learner in LEARNERS[:learners]:
         words = words_of(name, learner)
         answer = solver(words)
         verdict = EXERCISES[name].check(answer, learner=learner)
         assert verdict.right, (learner, answer, dict(words), str(verdict))
         assert "`none`" not in verdict.message and "``" not in verdict.message
         seen.add(tuple(words.items()))
-        answers.add(answer)
-    assert len(seen) == len(LEARNERS)
-    assert len(answers) >= 2
+        given.add(answer)
+    assert len(seen) == learners
+    assert len(given) >= answers
 
 
-def speaks(name: str, nonsense: tuple[object, ...]) -> None:
-    """Blank and nonsense get one sentence each."""
+def speaks(name: str, nonsense: tuple[object, ...], *, perhaps: tuple[object, ...] = ()) -> None:
+    """Blank and nonsense get one sentence each, and so does what is ``perhaps`` right."""
     for blank in ("", "  ", "\n", None, [], [""]):
         verdict = exercise(name).check(blank)
         assert not verdict.right
         assert str(verdict).startswith("Not yet. There is no answer yet.")
-    for answer in nonsense:
+    for answer in (*nonsense, *perhaps):
         verdict = exercise(name).check(answer)
-        assert not verdict.right, answer
+        assert not verdict.right or answer in perhaps, answer
         assert "\n" not in str(verdict)
         assert str(verdict).endswith((".", "?", ")")), str(verdict)
 
@@ -56,9 +87,12 @@ def reads_kindly(name: str, solver: Solver) -> None:
             assert EXERCISES[name].check(one, learner=learner).right, one
 
 
-def asks_back(name: str, solver: Solver, slips: Callable[[str, Words], Mapping[str, str]]) -> None:
+def asks_back(
+    name: str, solver: Solver, slips: Callable[[str, Words], Mapping[str, str]], *,
+    learners: int = 8,
+) -> None:  # fmt: skip
     """Each slip is asked its own question, and nothing that is said gives a command away."""
-    for learner in LEARNERS[:8]:
+    for learner in LEARNERS[:learners]:
         words, asked = words_of(name, learner), exercise(name, learner=learner)
         said = list(asked.hints)
         for answer, question in slips(name, words).items():
@@ -69,6 +103,38 @@ def asks_back(name: str, solver: Solver, slips: Callable[[str, Words], Mapping[s
         if isinstance(EXERCISES[name], Mend):
             for line in solver(words).splitlines():
                 assert not any(line in one for one in [*said, asked.text])
+
+
+def breaks_a_part(name: str, *, all_by: str = "nothing") -> None:
+    """Every fault is drawn; each breaks some flows, and but for one with ``all_by`` not all."""
+    one, drawn = EXERCISES[name], set()
+    assert isinstance(one, Mend)
+    for learner in LEARNERS:
+        variant = one.variant(learner)
+        drawn.add(number := int(variant.words["fault"]))
+        flows = zip(one.flows(variant.words), twins(variant.lab), strict=False)
+        verdicts = {twin.trace(*flow).verdict for flow, twin in flows}
+        assert verdicts - {"delivered"}
+        assert "delivered" in verdicts or all_by in str(one.faults[number])
+    assert len(drawn) == len(one.faults)
+
+
+def follows(name: str, change: Callable[[Variant], object], *, learners: int = 20) -> None:
+    """Once the model of a variant is changed, another answer is right: none is stored."""
+    one, changed = EXERCISES[name], 0
+    assert isinstance(one, Look)
+    for learner in LEARNERS[:learners]:
+        variant = one.variant(learner)
+        before = one.truth(variant)
+        change(variant)
+        changed += one.truth(variant) != before
+    assert changed
+    assert words_of(name, LEARNERS[0]) != words_of(name, LEARNERS[1])
+
+
+def typed(line: str) -> Callable[[Variant], object]:
+    """A change: a line, whose {names} are words of the variant, is run."""
+    return lambda variant: variant.lab.line(line.format_map(variant.words))
 
 
 def flipped(right: str, letter: str) -> str:
