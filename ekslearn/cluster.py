@@ -343,7 +343,7 @@ class Cluster(Lab):
             self.pending[pod.place] = f"0/{count} nodes are available: {count} Too many pods."
         elif pod.host_network:
             self.aliases[pod.place] = machine.name
-            self._start(pod)
+            self._start(self.pods[pod.place])
         else:
             self._address(machine, self.pods[pod.place])
 

@@ -302,3 +302,9 @@ def test_the_shelf_has_clusters() -> None:
     made = ekslearn.load("two-nodes")
     assert isinstance(made, Cluster)
     assert not made.pending
+
+
+def test_a_pod_on_its_nodes_network_is_placed_by_the_scheduler() -> None:
+    made = load(HEAD + (POD % ("agent", "?")).replace("nodeName: ?", "hostNetwork: true"))
+    assert made.aliases == {"default/agent": "node-a"}
+    assert isinstance(made, Cluster) and made.pods["default/agent"].node == "node-a"
