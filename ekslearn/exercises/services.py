@@ -111,7 +111,8 @@ class OnWhichWire(Look):
     def ask(self, words: Mapping[str, str]) -> str:
         """The question."""
         return (
-            INTRO + "**{source}** calls http://{vip}, and the dice choose **{server}**. You capture"
+            INTRO
+            + "**{source}** runs `curl http://{vip}`, and the dice choose **{server}**. You capture"
             " the {packet} where it {goes} by **{card}** of **{at}**. Which **{asked}** address has"
             " it there?"
         ).format_map(words)
@@ -214,9 +215,9 @@ class WhichShare(Look):
         return row.split(" -> ")[1].split('"')[0]
 
     def short(self, row: str) -> str:
-        """A row without its chain's name and comment's first word."""
+        """What a row says of its chance and its endpoint."""
         chance = re.search(r"--probability \S+", row)
-        return f"    {chance[0] + ' ' if chance else ''}-j {row.split()[-1]}   # {self.end(row)}"
+        return f"    {chance[0] if chance else '(no probability)'} -> {self.end(row)}"
 
     def ask(self, words: Mapping[str, str]) -> str:
         """The question."""
