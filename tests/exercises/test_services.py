@@ -178,6 +178,20 @@ def test_each_slip_is_asked_its_own_question_and_nothing_gives_the_answer_away(n
     asks_back(name, SOLVERS[name], slips)
 
 
+def test_each_question_is_asked_of_somebody() -> None:
+    """Of the wire's four questions none is there for nobody, the hairpin's in either direction."""
+    name, asked = "services/on-the-wire", Counter[str]()
+    hairpins = set()
+    for learner in LEARNERS:
+        words = words_of(name, learner)
+        for answer, question in wire_slips(words, on_the_wire(words)).items():
+            said = exercise(name, learner=learner).check(answer).message
+            assert question in said, (learner, answer, said)
+            asked[question] += 1
+        hairpins |= {words["leg"]} if words["source"] == words["server"] else set()
+    assert len(asked) == 5 and hairpins == {"request", "reply"}
+
+
 def test_every_fault_is_drawn_and_is_no_mended_lab() -> None:
     name, drawn = "services/mend-the-service", set()
     one = EXERCISES[name]
