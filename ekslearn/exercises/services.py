@@ -436,7 +436,7 @@ class MendTheService(Mend):
     def answers(self, lab: Lab, source: str, destination: str) -> list[str]:
         """What many connections are answered; curl is quicker than a trace with its reasons."""
         copy = lab.copy()
-        line = f"curl -m 5 http://{copy.named(destination).removesuffix('/tcp')}"
+        line = f"curl -m 5 http://{copy.named(destination)[0].removesuffix('/tcp')}"
         return [copy.run(source, line).stdout for _ in range(TRIES)]
 
     def judge(self, variant: Variant, answer: str) -> Verdict:
