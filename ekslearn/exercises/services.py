@@ -10,6 +10,7 @@ from typing import ClassVar
 from ekslearn.cluster import Cluster, Lab
 from ekslearn.errors import EkslearnError
 from ekslearn.exercises.format import (
+    LETTERS,
     PODS,
     Dice,
     Exercise,
@@ -18,15 +19,18 @@ from ekslearn.exercises.format import (
     Mend,
     Variant,
     Verdict,
+    as_words,
+    cluster_of,
     plain,
+    renamed,
 )
-from ekslearn.exercises.pods_on_different_nodes import NODE, cluster_of, wired
 from ekslearn.kubernetes import Service, ServicePort
 from ekslearn.kubernetes.proxy import chain
 from ekslearn.linux.netfilter import FULL_CHANCE, Chance, Jump
 from ekslearn.trace import Trace
 
-CLIENT, TRIES = "default/client", 16  # so many connections miss one of two endpoints once in 65,536
+NODE, CLIENT = "node-a", "default/client"
+TRIES = 16  # so many connections miss one of two endpoints once in 65,536
 INTRO = (
     "The Service **{service}** has the ClusterIP {vip}, port 80, and node port {door}. Its"
     " endpoints are **{near}** ({address_near}:8080), on node-a ({host}), and **{far}**"
@@ -54,7 +58,7 @@ def draw(dice: Dice) -> tuple[Cluster, dict[str, str]]:
     names["10.0.1.13"], names["10.0.1.46"] = f"{net}.1.31", f"{net}.1.91"
     names |= {"172.20.45.6": vip, "31380": str(door), "web": app}
     names |= {f"web-{number}": f"{app}-{number}" for number in (1, 2)}
-    lab = cluster_of(wired("services", tuple(names.items())).copy())
+    lab = cluster_of(renamed("services", names))
     near, far, name = f"shop/{app}-1", f"shop/{app}-2", f"shop/{app}:http"
     words = {"near": near, "far": far, "client": CLIENT, "laptop": "laptop"}
     words |= {f"address_{who}": lab.address(place) for who, place in words.items()}
@@ -83,6 +87,19 @@ class OnWhichWire(Look):
     name = "services/on-the-wire"
     place = "easy"
     beat = "row by row"
+    question = (
+        INTRO
+        + "**{source}** runs `curl http://{vip}`, and the dice choose **{server}**. You capture"
+        " the {packet} where it {goes} by **{card}** of **{at}**. Which **{asked}** address has"
+        " it there?"
+    )
+    restated = (
+        "The caller's own node translates, there and back. Every wire on the caller's side of"
+        " it shows the ClusterIP; every other one the endpoint."
+    )
+    first_step = (
+        "Trace it in `.lab` a few times and look at `.request` and `.reply`, place by place."
+    )
     # Who calls whom; then leg, place, interface, direction and field of what is asked.
     cases: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("client", "far", "request", NODE, "eth0", "out", "dst"),
@@ -107,15 +124,6 @@ class OnWhichWire(Look):
         words["goes"] = "comes in" if way == "in" else "leaves"
         words["asked"] = "source" if field == "src" else "destination"
         return Variant(lab=lab, words=words)
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO
-            + "**{source}** runs `curl http://{vip}`, and the dice choose **{server}**. You capture"
-            " the {packet} where it {goes} by **{card}** of **{at}**. Which **{asked}** address has"
-            " it there?"
-        ).format_map(words)
 
     def seen(self, variant: Variant) -> Trace:
         """The connection that is asked about."""
@@ -164,14 +172,6 @@ class OnWhichWire(Look):
                    if s.stage.startswith("conntrack")]  # fmt: skip
         return f"The connection is translated here: {'; '.join(changes)}."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "The caller's own node translates, there and back. Every wire on the caller's side of"
-            " it shows the ClusterIP; every other one the endpoint.",
-            "Trace it in `.lab` a few times and look at `.request` and `.reply`, place by place.",
-        )
-
 
 class WhichShare(Look):
     """A row of the cascade has been edited: how much does an endpoint get now?"""
@@ -179,6 +179,15 @@ class WhichShare(Look):
     name = "services/which-share"
     place = "end"
     beat = "a cascade of dice"
+    question = (
+        "The Service **{service}** has {count} endpoints. Somebody has edited row {edited} of"
+        " its chain on node-a, which now reads:\n\n{rows}\n\nWhich share of new connections"
+        " from node-a does **{endpoint}** get, in percent, to the nearest whole number?"
+    )
+    restated = "A row takes its probability of what reaches it, and passes the rest on to the next."
+    first_step = (
+        "Begin with 100 connections at the first row. How many does it take, how many go on?"
+    )
     chances: ClassVar[tuple[str, ...]] = ("0.1", "0.2", "0.4", "0.6", "0.7", "0.8", "0.9")
 
     def vary(self, dice: Dice) -> Variant:
@@ -218,14 +227,6 @@ class WhichShare(Look):
         """What a row says of its chance and its endpoint."""
         chance = re.search(r"--probability \S+", row)
         return f"    {chance[0] if chance else '(no probability)'} -> {self.end(row)}"
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "The Service **{service}** has {count} endpoints. Somebody has edited row {edited} of"
-            " its chain on node-a, which now reads:\n\n{rows}\n\nWhich share of new connections"
-            " from node-a does **{endpoint}** get, in percent, to the nearest whole number?"
-        ).format_map(words)
 
     def shares(self, variant: Variant) -> list[float]:
         """What each row of the chain gets, out of what the kernel's 31 bits say."""
@@ -273,13 +274,6 @@ class WhichShare(Look):
         told = ", ".join(f"{share:.1f} %" for share in self.shares(variant))
         return f"From the top the rows get {told}."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A row takes its probability of what reaches it, and passes the rest on to the next.",
-            "Begin with 100 connections at the first row. How many does it take, how many go on?",
-        )
-
 
 class WhoSaysNo(Letters):
     """Which calls are refused at once, and which get nothing at all?"""
@@ -287,6 +281,18 @@ class WhoSaysNo(Letters):
     name = "services/who-says-no"
     place = "end"
     beat = "endpoints come and go"
+    question = (
+        INTRO + "**shop/idle** has the ClusterIP {idle}, port 80, and its selector matches no"
+        " pod. No Service has {unused}. Four calls by curl:\n\n"
+        "- a: {from_a} calls {to_a}\n- b: {from_b} calls {to_b}\n- c: {from_c} calls {to_c}\n"
+        "- d: {from_d} calls {to_d}\n\nWhich of them are **refused at once**? (The others are"
+        " answered, or wait in vain.) " + LETTERS
+    )
+    restated = (
+        "Somebody has to say no: a REJECT row on the caller's node, or the kernel of a machine"
+        " that really has the address. Else there is silence."
+    )
+    first_step = "Run the curl of {from_a} in `.lab`, with `-m 5`, and read its complaint."
     calls: ClassVar[tuple[tuple[str, str], ...]] = (
         ("client", "{vip}:80"),
         ("client", "{vip}:81"),
@@ -310,20 +316,10 @@ class WhoSaysNo(Letters):
         lab.sleep(1)
         assert idle.cluster_ip is not None
         words |= {"idle": str(idle.cluster_ip), "unused": str(idle.cluster_ip + 1)}
-        for letter, (source, target) in zip("abcd", dice.order("calls", self.calls), strict=False):
-            words |= {f"from_{letter}": words.get(source, source),
-                      f"to_{letter}": target.format_map(words)}  # fmt: skip
+        calls = [(words.get(source, source), target.format_map(words))
+                 for source, target in self.calls]  # fmt: skip
+        words |= as_words(dice.lettered("calls", calls))
         return Variant(lab=lab, words=words)
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "**shop/idle** has the ClusterIP {idle}, port 80, and its selector matches no"
-            " pod. No Service has {unused}. Four calls by curl:\n\n"
-            "- a: {from_a} calls {to_a}\n- b: {from_b} calls {to_b}\n- c: {from_c} calls {to_c}\n"
-            "- d: {from_d} calls {to_d}\n\nWhich of them are **refused at once**? (The others are"
-            " answered, or wait in vain.) Answer with letters, as in `a c`, or `none`."
-        ).format_map(words)
 
     def verdict(self, variant: Variant, letter: str) -> str:
         """What one call comes to, on a copy."""
@@ -355,14 +351,6 @@ class WhoSaysNo(Letters):
         told = ", ".join(f"{x}: {self.verdict(variant, x)}" for x in "abcd")
         return f"The calls come to this: {told}."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Somebody has to say no: a REJECT row on the caller's node, or the kernel of a machine"
-            " that really has the address. Else there is silence.",
-            f"Run the curl of {words['from_a']} in `.lab`, with `-m 5`, and read its complaint.",
-        )
-
 
 class MendTheService(Mend):
     """The rules of a Service are not as kube-proxy left them; mend them."""
@@ -370,6 +358,21 @@ class MendTheService(Mend):
     name = "services/mend-the-service"
     place = "open"
     beat = "calls its own service"
+    question = (
+        INTRO + "Somebody has changed rules of kube-proxy or of the CNI on node-a. Since then"
+        " some connections to {service} fail, or one of the endpoints idles. Find what is"
+        " missing, wrong or out of its place (`.lab` is the broken cluster) and mend it: give"
+        " the lines to run, each as `PLACE$ COMMAND`, for instance `node-a$ iptables-save -t"
+        " nat`. Trace more than once: there are dice."
+    )
+    restated = (
+        "Compare with the lesson's node: the order of PREROUTING, one row for the Service, two"
+        " for the endpoints, two in each endpoint's chain, and what the mark is for."
+    )
+    first_step = (
+        "Print `iptables -t nat -S` of node-a and go through PREROUTING, KUBE-SERVICES,"
+        " {svc}, {sep_near}, KUBE-MARK-MASQ, POSTROUTING, in this order."
+    )
     portals = '-m comment --comment "kubernetes service portals" -j KUBE-SERVICES'
     faults = (
         ("node-a$ iptables -t nat -D {sep_near} 1",),
@@ -400,16 +403,6 @@ class MendTheService(Mend):
         """One of eight faults, in another cluster."""
         return self.broken(dice, *draw(dice))
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "Somebody has changed rules of kube-proxy or of the CNI on node-a. Since then"
-            " some connections to {service} fail, or one of the endpoints idles. Find what is"
-            " missing, wrong or out of its place (`.lab` is the broken cluster) and mend it: give"
-            " the lines to run, each as `PLACE$ COMMAND`, for instance `node-a$ iptables-save -t"
-            " nat`. Trace more than once: there are dice."
-        ).format_map(words)
-
     def flows(self, words: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         """Every caller to the Service, and one past it."""
         near, far, service = words["near"], words["far"], words["target"]
@@ -425,10 +418,9 @@ class MendTheService(Mend):
 
     def send(self, lab: Lab, source: str, destination: str) -> Trace:
         """The first of many connections that fails, since dice may hide a fault."""
-        copy = lab.copy()
         lost = "" in self.answers(lab, source, destination)
         for _ in range(TRIES if lost else 1):
-            trace = copy.trace(source, destination)
+            trace = lab.trace(source, destination)
             if trace.verdict != "delivered":
                 break
         return trace
@@ -459,15 +451,6 @@ class MendTheService(Mend):
         return (
             f"Repeat `.lab.trace({source!r}, {destination!r})` until it fails. Which row of node-a"
             " met this packet last, and which one should have?"
-        )
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Compare with the lesson's node: the order of PREROUTING, one row for the Service, two"
-            " for the endpoints, two in each endpoint's chain, and what the mark is for.",
-            "Print `iptables -t nat -S` of node-a and go through PREROUTING, KUBE-SERVICES,"
-            " {svc}, {sep_near}, KUBE-MARK-MASQ, POSTROUTING, in this order.".format_map(words),
         )
 
 
