@@ -21,6 +21,7 @@ from ekslearn.exercises import (
     prefixes_and_fragmentation,
     rules_choose_the_table,
     security_groups_for_pods,
+    services,
     the_warm_pool,
 )
 from ekslearn.exercises.format import (
@@ -66,6 +67,7 @@ EXERCISES: dict[str, Exercise] = {
         *pods_on_different_nodes.EXERCISES,
         *out_to_the_world.EXERCISES,
         *security_groups_for_pods.EXERCISES,
+        *services.EXERCISES,
         *dns_and_network_policy.EXERCISES,
     )
 }

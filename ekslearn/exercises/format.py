@@ -380,6 +380,10 @@ class Mend(Exercise):
         lines = [line.format_map(words) for line in self.faults[number]]
         return Variant(lab=fault(lab, lines), words={**words, "fault": str(number)})
 
+    def send(self, lab: Lab, source: str, destination: str) -> Trace:
+        """One flow through ``lab``, a copy that nothing else needs: what became of it."""
+        return lab.trace(source, destination)
+
     def judge(self, variant: Variant, answer: str) -> Verdict:
         """Run the lines on the broken lab, then send every flow through it."""
         lab = variant.lab
@@ -400,7 +404,7 @@ class Mend(Exercise):
                 raise EkslearnError(f"{line!r} fails, as it would on a real machine: {said}")
         sent = []
         for (source, destination), twin in zip(self.flows(variant.words), twins(lab), strict=False):
-            trace = twin.trace(source, destination)
+            trace = self.send(twin, source, destination)
             sent.append((source, destination, trace))
             if trace.verdict != "delivered":
                 question = self.look(variant.words, source, destination)
