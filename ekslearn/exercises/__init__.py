@@ -15,6 +15,7 @@ from ekslearn.exercises import (
     enis_and_their_addresses,
     hooks_nat_and_marks,
     how_a_route_is_chosen,
+    nodeport_and_traffic_policy,
     out_to_the_world,
     pods_on_different_nodes,
     pods_on_one_node,
@@ -68,6 +69,7 @@ EXERCISES: dict[str, Exercise] = {
         *out_to_the_world.EXERCISES,
         *security_groups_for_pods.EXERCISES,
         *services.EXERCISES,
+        *nodeport_and_traffic_policy.EXERCISES,
         *dns_and_network_policy.EXERCISES,
     )
 }

@@ -79,6 +79,10 @@ LOST: dict[str, tuple[Mapping[str, str | tuple[str, str]], str]] = {
         {"services": "node-a$ iptables -t nat -D KUBE-SERVICES 1"},
         "services/on-the-wire",
     ),
+    "13_nodeport_and_traffic_policy": (
+        {"traffic-policy": "node-b$ iptables -t mangle -D PREROUTING 2"},
+        "nodeport-and-traffic-policy/which-are-answered",
+    ),
     "16_dns_and_network_policy": (
         {"dns-and-policy": ("labels: {app: web}", "labels: {app: wob}")},
         "dns-and-network-policy/service-or-pod",
@@ -89,6 +93,7 @@ RENAMED = {
     "10.0.0.": "10.9.0.",
     "10.0.1.": "10.9.7.",
     "10.0.2.": "10.9.8.",
+    "10.0.3.": "10.9.3.",
     "10.0.4.": "10.9.4.",
     "10.0.9.": "10.9.9.",
     "10.0.32.": "10.9.32.",

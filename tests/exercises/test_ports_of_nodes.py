@@ -1,0 +1,192 @@
+"""The exercises of lesson 13, four ways (see tests.exercises.ways)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from ekslearn.exercises import exercise
+from tests.exercises.ways import (
+    Solver,
+    Words,
+    asks_back,
+    breaks_a_part,
+    complete,
+    each_of,
+    flipped,
+    follows,
+    passes,
+    reads_kindly,
+    speaks,
+    typed,
+    with_fault,
+    words_of,
+)
+
+LESSON = "nodeport-and-traffic-policy"
+SVL = "KUBE-SVL-67NZLRHBNDSAWJRO"  # of shop/web:http, whatever its addresses
+
+
+def address(words: Words, name: str) -> str:
+    return words[name.replace("-", "_")]
+
+
+def who_is_seen(words: Words) -> str:
+    if words["policy"] == "Cluster" or words["source"] == words["node"]:
+        return address(words, words["node"])
+    return "none" if words["node"] == "node-c" else address(words, words["source"])
+
+
+def counts(words: Words) -> tuple[int, int]:
+    """Pods beside the one asked about, itself included, and on the other node."""
+    a, b = int(words["count_a"]), int(words["count_b"])
+    return (a, b) if words["pod"] == "web-1" else (b, a)
+
+
+def how_many_arrive(words: Words) -> str:
+    here, there = counts(words)
+    return str(600 // here if words["policy"] == "Local" else 1200 // (here + there))
+
+
+def answered(words: Words, letter: str) -> bool:
+    source, target = words[f"from_{letter}"], words[f"to_{letter}"]
+    if source == target or target in ("the clusterIP", "eth1 of node-a"):
+        return True
+    silent = {"node-c", {"unready": "node-b", "mark": "node-a"}.get(words["state"], "node-c")}
+    return target not in silent
+
+
+def which_are_answered(words: Words) -> str:
+    return " ".join(x for x in "abcd" if answered(words, x)) or "none"
+
+
+def mend_the_door(words: Words) -> str:
+    local = "-m addrtype --dst-type LOCAL --limit-iface-in"
+    return (
+        f"node-a$ iptables -t mangle -A PREROUTING -i eth0 {local} -j CONNMARK --set-xmark"
+        " 0x80/0x80",
+        "node-b$ iptables -t mangle -A PREROUTING -i eni+ -j CONNMARK --restore-mark --mask 0x80",
+        "node-a$ ip rule add priority 1024 fwmark 0x80/0x80 lookup main",
+        "node-b$ sysctl -w net.ipv4.conf.eth0.rp_filter=2",
+        f"node-a$ iptables -t nat -A KUBE-NODEPORTS -p tcp --dport {words['port']} -j"
+        f" {words['ext']}",
+        f"node-b$ iptables -t nat -A {words['ext']} -j {SVL}",
+    )[int(words["fault"])]
+
+
+SOLVERS: dict[str, Solver] = {
+    f"{LESSON}/who-is-seen": who_is_seen,
+    f"{LESSON}/how-many-arrive": how_many_arrive,
+    f"{LESSON}/which-are-answered": which_are_answered,
+    f"{LESSON}/mend-the-door": mend_the_door,
+}
+NONSENSE = ("42 is it", "?", "<q>", "e", "{}", "ip route", "7.5.", "1.2.3.4/99")
+
+
+def slips(name: str, words: Words) -> Mapping[str, str]:
+    right = SOLVERS[name](words)
+    match name.split("/")[1]:
+        case "who-is-seen":
+            cluster, own = words["policy"] == "Cluster", words["source"] == words["node"]
+            asked = {
+                address(words, words["source"]): "By whom must its answer come back",
+                address(words, words["node"]): "for whom does KUBE-EXT masquerade",
+                "none": "has the pod to run on the node" if cluster else "is it asked by itself?",
+                words["cluster_ip"]: "Whose address is that?",
+            }
+            if right == "none":
+                asked = dict.fromkeys(asked, "if no endpoint is its own?")
+            if own:
+                asked.pop(address(words, words["node"]), None)
+            asked.pop(right, None)
+            return asked | {"300.1.2.3": "is no address"}
+        case "how-many-arrive":
+            here, there = counts(words)
+            asked = {"1": "how many pods share it?", "many": "is no number of connections"}
+            if words["policy"] == "Cluster":
+                return asked | {"1": "prefer pods of its own?", str(600 // here): "prefer pods"}
+            asked |= {str(600 // there): "share on the other node"}
+            asked |= {str(400 // here): "Does node-c answer"}
+            asked |= {str(1200 // (here + there)): "a pod of another node?"}
+            asked.pop(right, None)
+            return asked
+        case "which-are-answered":
+            asked = {}
+            for x in "abcd":
+                source, target = words[f"from_{x}"], words[f"to_{x}"]
+                if not answered(words, x):
+                    said = "without that rule?" if target == "node-a" else "of its own that is"
+                elif source == target:
+                    said = "say of LOCAL traffic?"
+                elif target == "the clusterIP":
+                    said = "say anything about a clusterIP?"
+                elif target == "eth1 of node-a":
+                    said = "is that the wrong one?"
+                elif words["state"] == "going" and target == "node-b":
+                    said = "if none of its own is ready?"
+                else:
+                    said = "what could stop the answer?"
+                asked[flipped(right, x)] = said
+            return asked
+        case _:
+            node = mend_the_door(words).partition("$")[0]
+            return {
+                "laptop$ ip route show": "Only the nodes are yours",
+                f"{node}$ iptables -t nat -A POSTROUTING -j MASQUERADE": "Whom should it see",
+                f"{node}$ ip rule del priority 1536": "Who checks that?",
+                f"{node}$ iptables -t mangle -F PREROUTING": "takes healthy rows as well",
+                f"{node}$ ip rule show": "Is the pod ever asked",
+                "ip rule show": "doesn't say where to run",
+            }
+
+
+def test_every_exercise_has_a_solver_and_the_lesson_has_its_kinds() -> None:
+    complete([LESSON], SOLVERS)
+
+
+@each_of(SOLVERS)
+def test_the_solver_passes_for_every_learner(name: str) -> None:
+    passes(name, SOLVERS[name])
+
+
+@each_of(SOLVERS)
+def test_blank_and_nonsense_get_a_sentence(name: str) -> None:
+    speaks(name, NONSENSE)
+
+
+@each_of(SOLVERS)
+def test_answers_are_read_kindly(name: str) -> None:
+    reads_kindly(name, SOLVERS[name])
+
+
+@each_of(SOLVERS)
+def test_each_slip_is_asked_its_own_question_and_nothing_gives_the_answer_away(name: str) -> None:
+    asks_back(name, SOLVERS[name], slips)
+
+
+def test_every_fault_is_drawn_and_breaks_a_part() -> None:
+    breaks_a_part(f"{LESSON}/mend-the-door")
+
+
+def test_a_door_that_hides_the_client_is_not_mended() -> None:
+    """Every connection is answered, but node-b does as under Cluster."""
+    name = f"{LESSON}/mend-the-door"
+    learner = with_fault(name, "5")
+    lines = [f"node-b$ iptables -t nat -A {{ext}} -j {to}" for to in ("KUBE-MARK-MASQ", SVL)]
+    words = words_of(name, learner)
+    verdict = exercise(name, learner=learner).check([line.format_map(words) for line in lines])
+    assert not verdict.right
+    assert "Whose address should it see under Local" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("who-is-seen", "node-a$ iptables -t nat -F KUBE-NODEPORTS"),
+        ("how-many-arrive", "node-b$ iptables -t nat -F KUBE-NODEPORTS"),
+        ("which-are-answered", "node-b$ ip rule del priority 1024"),
+    ],
+)
+def test_the_truth_follows_the_model(name: str, line: str) -> None:
+    follows(f"{LESSON}/{name}", typed(line))
