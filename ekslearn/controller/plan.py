@@ -192,7 +192,10 @@ def plan_of_service(service: Service, manifest: Node | None = None) -> Plan | No
     if not ours:
         scheme = "internal" if inside else "internet-facing"
     protocol = said.choice("backend-protocol", "tcp", "http", "https", "ssl").upper()
-    tls = said.some("ssl-ports") or tuple(str(one.port) for one in service.ports)
+    there = {text for one in service.ports for text in (str(one.port), one.name) if text}
+    tls = [one for one in said.some("ssl-ports") if ours or one != "*"] or there
+    if strange := set(tls) - there:
+        said.refuse("ssl-ports", f"the Service has no port {short(min(strange))}")
     doors = tuple(
         Door(protocol=_listens(one.protocol, balancer, protocol, "ssl-cert" in said.given
                                and (str(one.port) in tls or one.name in tls)), port=one.port,

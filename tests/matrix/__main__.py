@@ -18,8 +18,8 @@ HEAD = ("Way in", "Endpoint", "Address of", "Arrives from", "Pod sees", "DNAT", 
         "Second node", "Outside", "In the VPC", "Admitted by", "Whose word")  # fmt: skip
 
 
-def run(*, kernel: bool) -> int:
-    """Play it all, print it; 0 if all is well."""
+def run(*, kernel: bool, listed: bool = True) -> int:
+    """Play it all, print the counts, and the table if it is to be ``listed``; 0 if all is well."""
     wanted, wrong, lines = table(), [], list[tuple[str, ...]]()
     counts: Counter[str] = Counter()
     valid = [cell for cell, said in wanted.items() if not said["refusal"]]
@@ -38,7 +38,8 @@ def run(*, kernel: bool) -> int:
         wrong += [] if why == wanted[cell]["refusal"] else [f"{cell.name}: {why!r}"]
         said = why if why.startswith("ignored") else f"refused: {why}"
         lines.append((_mode(cell), cell.endpoint, cell.eni, said))
-    print(_markdown(lines))
+    if listed:
+        print(_markdown(lines))
     print(f"\n{len(valid)} valid cells, {len(refused)} refused ones")
     for what, count in sorted(counts.items()):
         print(f"{count:8}  {what}")
