@@ -21,9 +21,10 @@ class Row:
     """What became of one client's connection by one way in.
 
     ``arrives`` and ``pod_sees`` say whose the source address is: "client", the balancer's kind, or
-    a node's name; empty where nothing came. ``reads`` is what a proxy adds for the application.
+    a node's name; empty where nothing came. ``reads`` is what a balancer adds to the data.
     ``dnat`` and ``snat`` are who translated, in order; ``nodes`` the nodes on the way; ``admits``
-    the rules of security groups that let it in; ``reason`` is there where the connection failed.
+    the rules of security groups that let it in; ``reason`` and its chain are there where the
+    connection failed.
     """
 
     way: str
@@ -86,9 +87,9 @@ def _service(place: str, group: TargetGroup) -> str:
 def _mode(cluster: Cluster, place: str, group: TargetGroup) -> str:
     """What a target group makes of a balancer."""
     policy = cluster.services[_service(place, group)].external_policy
-    kept = f", preserve {'on' if group.preserve_client_ip else 'off'}"
-    kept = kept if group.kind == "nlb" else ""
-    return f"{group.kind.upper()} {group.target_type}, {policy}{kept}"
+    said = f"{group.kind.upper()} {group.target_type}, {policy}"
+    kept = ", preserve on" if group.preserve_client_ip else ", preserve off"
+    return said + kept if group.kind == "nlb" else said
 
 
 def row(cluster: Cluster, trace: Trace, way: str, mode: str) -> Row:
@@ -96,10 +97,13 @@ def row(cluster: Cluster, trace: Trace, way: str, mode: str) -> Row:
     at_nodes = [each for each in trace.request if each.place in cluster.machines]
     at_pods = [each for each in trace.request if each.place in cluster.pods]
     kinds = {place: each.kind.upper() for place, each in cluster.elb.balancers.items()}
-    dnat, snat, reads, admits = list[str](), list[str](), "", list[str]()
+    dnat, snat, admits, reads, lost = list[str](), list[str](), list[str](), "", ""
     for step in trace.steps:
-        chain = re.match(r"-A (KUBE-[A-Z]+|[\w-]+)", step.because)
+        chain = re.match(r"-A (\S+?)(-[A-Z0-9]{16})? ", step.because)
         who = f"{step.place} {chain[1]}" if chain else kinds.get(step.place, "")
+        lost = f" ({who})" if chain and f"{step.place}: {step.decision}" in trace.reason else lost
+        adds = re.search(r"(?:it adds|before the data:) (nothing|X-[\w-]+|PROXY \w+)", step.because)
+        reads = adds[1] if adds else reads
         if step.decision.startswith("bind the connection's destination"):
             dnat.append(who)
         elif step.decision.startswith("bind the connection's source"):
@@ -108,18 +112,15 @@ def row(cluster: Cluster, trace: Trace, way: str, mode: str) -> Row:
             dnat.append(who)
             came = next(each for each in trace.request if each.place == step.place)
             snat += [who] if step.header["src"] != came.src else []
-        elif step.stage == "elb connection":
-            reads = step.because.removeprefix("it adds ").partition(":")[0]
         elif step.stage == "vpc security group" and step.decision == "ingress: admitted":
             admits.append(step.because.replace(" ingress:", ":"))
-    status = f" ({trace.answer})" if trace.answer[:3].isdigit() else ""
     sources = [_whose(cluster, trace, seen[0].src) if seen else "" for seen in (at_nodes, at_pods)]
     return Row(
         way=way, mode=mode, client=trace.source, arrives=sources[0], pod_sees=sources[1],
         reads=reads, dnat=tuple(dnat), snat=tuple(snat), admits=tuple(admits),
         nodes=tuple(dict.fromkeys(each.place for each in at_nodes)),
-        verdict=trace.verdict + status,
-        reason="" if trace.verdict == "delivered" else trace.reason,
+        verdict=trace.verdict + (f" ({trace.answer})" if trace.answer[:3].isdigit() else ""),
+        reason="" if trace.verdict == "delivered" else trace.reason + lost,
     )  # fmt: skip
 
 

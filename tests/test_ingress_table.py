@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import ekslearn
+from ekslearn.cluster import Cluster
 from ekslearn.ingress_table import comparison
-from tests.matrix.cells import Cell, load
+from tests.matrix.cells import SERVICE, Cell, load, scenario
 
 ALB = Cell("ALB", "instance", "Cluster", "off", "here", "secondary")
 NLB = Cell("NLB", "ip", "Local", "on", "elsewhere", "primary")
@@ -39,7 +42,25 @@ def test_rows_come_from_the_tables() -> None:
     assert broken[ALB.way] == replace(whole[ALB.way], pod_sees="ALB", snat=())
 
 
+def test_what_the_application_can_read(tmp_path: Path) -> None:
+    kept = "preserve_client_ip.enabled=true"
+    for cell, old, new, said in (
+        (NLB, kept, f"{kept},proxy_protocol_v2.enabled=true", "PROXY v2"),
+        (CLASSIC, f"{{{SERVICE}", f"{{{SERVICE}proxy-protocol: '*', {SERVICE}", "PROXY TCP4"),
+    ):  # fmt: skip
+        path = tmp_path / "one.yaml"
+        path.write_text(scenario([cell]).replace(old, new), encoding="utf-8")
+        lab = ekslearn.load(path)
+        assert isinstance(lab, Cluster)
+        assert [one.reads for one in comparison(lab, "browser")] == [said]
+
+
 def test_what_is_lost_has_a_reason() -> None:
+    lab = load([NODEPORT, replace(NODEPORT, endpoint="none")])
+    lost = {one.way: one.reason for one in comparison(lab, "laptop")}
+    assert lost[replace(NODEPORT, endpoint="none").way] == (
+        "node-a: drop, and tell the sender (node-a KUBE-EXTERNAL-SERVICES)"
+    )
     lab = load([NODEPORT])
     [row] = comparison(lab, "browser")
     assert row.verdict == "dropped" and row.reason
