@@ -61,9 +61,9 @@ class ControlPlane:
 
         Raises EkslearnError, with the place in its manifest ``at``, for what can't be.
         """
-        plan_of_service(service, at)
+        plan = plan_of_service(service, at)
         self.services.add(service, at)
-        return unread(SERVICE, service.annotations, at)
+        return unread(SERVICE, service.annotations, at, plan)
 
     def add_ingress(self, ingress: Ingress, at: Node | None = None) -> list[str]:
         """The same for an Ingress."""
@@ -72,7 +72,7 @@ class ControlPlane:
         if plan is None:
             return [f"Ingress {ingress.key} is of class {ingress.class_name or 'none'}: only alb is"
                     " modelled"]  # fmt: skip
-        return unread(INGRESS, ingress.annotations, at)
+        return unread(INGRESS, ingress.annotations, at, plan)
 
     def act(self) -> None:
         """Let everybody do what follows from how things are now."""

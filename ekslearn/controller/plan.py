@@ -52,10 +52,10 @@ USUAL = {
 OTHERS = {  # read besides those of the check
     SERVICE: ("type", "nlb-target-type", "scheme", "internal", "subnets", "security-groups",
               "attributes", "target-group-attributes", "proxy-protocol", "backend-protocol",
-              "cross-zone-load-balancing-enabled", "ssl-cert", "ssl-ports", "name",
+              "cross-zone-load-balancing-enabled", "ssl-cert", "ssl-ports",
               "manage-backend-security-group-rules"),
     INGRESS: ("scheme", "target-type", "subnets", "security-groups", "listen-ports",
-              "certificate-arn", "target-group-attributes", "inbound-cidrs", "load-balancer-name",
+              "certificate-arn", "target-group-attributes", "inbound-cidrs",
               "backend-protocol", "manage-backend-security-group-rules"),
 }  # fmt: skip
 
@@ -160,11 +160,14 @@ class Annotations:
         return found
 
 
-def unread(prefix: str, given: Mapping[str, str], manifest: Node | None) -> list[str]:
-    """A sentence for each annotation that means nothing here."""
-    known = {*OTHERS[prefix], *CHECKS[prefix]}
+def unread(
+    prefix: str, given: Mapping[str, str], manifest: Node | None, plan: Plan | None
+) -> list[str]:
+    """A sentence for each annotation that means nothing here: without a ``plan``, for all."""
+    known = {*OTHERS[prefix], *CHECKS[prefix]} if plan else set()
     where = f"{manifest.file}:{manifest.line}: " if manifest else ""
-    return [f"{where}ignored: the annotation {name}, which isn't modelled" for name in given
+    why = "which isn't modelled" if plan else "since the object asks for no load balancer"
+    return [f"{where}ignored: the annotation {name}, {why}" for name in given
             if name.startswith(prefix) and name.removeprefix(prefix) not in known]  # fmt: skip
 
 
@@ -189,7 +192,10 @@ def plan_of_service(service: Service, manifest: Node | None = None) -> Plan | No
     if not ours:
         scheme = "internal" if inside else "internet-facing"
     protocol = said.choice("backend-protocol", "tcp", "http", "https", "ssl").upper()
-    tls = said.some("ssl-ports") or tuple(str(one.port) for one in service.ports)
+    there = {text for one in service.ports for text in (str(one.port), one.name) if text}
+    tls = [one for one in said.some("ssl-ports") if ours or one != "*"] or there
+    if strange := set(tls) - there:
+        said.refuse("ssl-ports", f"the Service has no port {short(min(strange))}")
     doors = tuple(
         Door(protocol=_listens(one.protocol, balancer, protocol, "ssl-cert" in said.given
                                and (str(one.port) in tls or one.name in tls)), port=one.port,
@@ -202,22 +208,25 @@ def plan_of_service(service: Service, manifest: Node | None = None) -> Plan | No
         usual = {**USUAL["local" if balancer == "nlb" else "clb"], "protocol": "HTTP",
                  "port": service.health_check_node_port, "path": "/healthz"}  # fmt: skip
     group = said.attributes("target-group-attributes")
+    if group and balancer == "clb":
+        said.refuse("target-group-attributes", "the annotation is only supported for NLB")
     if said.choice("proxy-protocol", "", "*"):
         group["proxy_protocol"] = True
-    cross = said.given.get("cross-zone-load-balancing-enabled")
+    source = "cross-zone-load-balancing-enabled"
+    cross = said.given.get(source)
     for pair in said.some("attributes"):
         name, _, value = pair.partition("=")
         if name != "load_balancing.cross_zone.enabled":
             said.refuse("attributes", f"{short(name)} isn't modelled; there is"
                         " load_balancing.cross_zone.enabled")  # fmt: skip
-        cross = value
+        cross, source = value, "attributes"
     return Plan(
         place=f"lb/{service.key}", namespace=service.namespace, kind=balancer, scheme=scheme,
         target_type=target, doors=doors, subnets=said.some("subnets"), group=group,
         backend_protocol=protocol if balancer == "clb" else "",
         security_groups=said.some("security-groups"), inbound=service.source_ranges,
         opens_backend=said.choice("manage-backend-security-group-rules", "true", "false") == "true",
-        cross_zone=None if cross is None else said.truth("attributes", cross),
+        cross_zone=None if cross is None else said.truth(source, cross),
         check=said.check(usual),
     )  # fmt: skip
 

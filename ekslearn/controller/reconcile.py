@@ -3,7 +3,8 @@
 Two programs share the work: the AWS Load Balancer Controller (Ingresses of class alb, Services of
 class service.k8s.aws/nlb) and the cloud provider's service controller (all other Services of type
 LoadBalancer). Source: kubernetes-sigs/aws-load-balancer-controller, pkg/networking (subnets,
-security groups, target registration) and docs/deploy/subnet_discovery.md, security_groups.md.
+security groups, target registration) and docs/deploy/subnet_discovery.md, security_groups.md;
+kubernetes/cloud-provider-aws, pkg/providers/v1/aws.go (a Classic one's security groups).
 """
 
 from __future__ import annotations
@@ -127,9 +128,10 @@ class Controller:
         return list(zones.values())
 
     def _groups(self, plan: Plan) -> list[SecurityGroup]:
-        """A group of its own that lets clients in, and the one that targets let in."""
-        if plan.kind == "clb":
-            return []
+        """A group of its own that lets clients in, and the one that targets let in.
+
+        Nodes let all in that comes from the own group of a Classic one.
+        """
         held = self.vpc.security_groups
         if plan.security_groups:
             for name in plan.security_groups:
@@ -137,10 +139,11 @@ class Controller:
                     raise EkslearnError(f"there is no security group {name!r}; there are"
                                         f" {', '.join(held) or 'none'}")  # fmt: skip
             return [held[name] for name in plan.security_groups]
-        own = "k8s-" + plan.place.removeprefix("lb/").replace("/", "-")
+        prefix = "k8s-elb-" if plan.kind == "clb" else "k8s-"
+        own = prefix + plan.place.removeprefix("lb/").replace("/", "-")
         if own not in held:
             self.vpc.add_security_group(SecurityGroup(own, _admitted(plan)))
-        return [held[own], self._backend()]
+        return [held[own]] if plan.kind == "clb" else [held[own], self._backend()]
 
     def _backend(self) -> SecurityGroup:
         held = self.vpc.security_groups
@@ -169,7 +172,11 @@ class Controller:
             for target in list(group.targets):
                 if target not in wanted and target.state != "draining":
                     group.deregister(target.address, target.port)
-            if plan.opens_backend and plan.kind != "clb":
+            if plan.kind == "clb":
+                for target in group.targets:
+                    rule = SecurityRule(group=balancer.security_groups[0].name)
+                    self._admit(self.vpc.owner(target.address), rule)
+            elif plan.opens_backend:
                 self._open(plan, group)
 
     def _open(self, plan: Plan, group: TargetGroup) -> None:

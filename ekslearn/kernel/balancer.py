@@ -10,7 +10,7 @@ on a machine is the kernel's.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ekslearn.cluster import Cluster, Lab
@@ -22,6 +22,8 @@ from ekslearn.vpc.security import SecurityGroup
 if TYPE_CHECKING:
     from ekslearn.trace import Trace
 
+AT_ONCE = 50  # rules in one message
+QUOTED_PORTS = 48  # bytes before the ports of the packet that an ICMP error is about
 NEAR, LOCAL = 1, 2  # the router's marks for a way within a subnet, and within the VPC
 # A target, its port (0: none), from which port it is asked, and what is said if that fails.
 Proxied = tuple[str, int, int, str]
@@ -126,21 +128,26 @@ def steering(lab: Lab, space: str, named: Collection[int]) -> Iterator[Program]:
             dport = "" if drawn else f"--dport {front.sport}"
             port = f"-p {back.protocol} --sport {back.dport} {dport}"
             turned.append((drawn, f"-I PREROUTING {answer} {port} {chain}"))
-            if back.protocol == "udp":
-                error = f"{answer} -p icmp --icmp-type 3 {chain}"
-                turned.append((drawn, f"-I PREROUTING {error}"))
+            quoted = f"{QUOTED_PORTS}&0xffff={back.dport}" if drawn else (
+                f"{QUOTED_PORTS}={front.sport << 16 | back.dport}")  # fmt: skip
+            error = f"{answer} -p icmp --icmp-type 3 -m u32 --u32 {quoted} {chain}"
+            turned.append((drawn, f"-I PREROUTING {error}"))
         if rows:
-            yield each.place, restore, _table("nat", [row for _, row in sorted(rows)])
+            yield each.place, restore, restored("nat", [row for _, row in sorted(rows)])
     if turned:
-        yield space, restore, _table("raw", [row for _, row in sorted(turned, reverse=True)])
+        yield space, restore, restored("raw", [row for _, row in sorted(turned, reverse=True)])
 
 
 def _end(goal: Tuple) -> str:
     return f"{goal.dst}:{goal.dport}"
 
 
-def _table(name: str, rows: list[str]) -> str:
-    return "\n".join([f"*{name}", *dict.fromkeys(rows), "COMMIT", ""])
+def restored(table: str, rows: Iterable[str]) -> str:
+    """What iptables-restore reads, in parts: no message to the kernel may be too long."""
+    text, once = list[str](), list(dict.fromkeys(rows))
+    for at in range(0, len(once), AT_ONCE):
+        text += [f"*{table}", *once[at : at + AT_ONCE], "COMMIT", ""]
+    return "\n".join(text)
 
 
 def proxied(lab: Lab, trace: Trace) -> Proxied | None:

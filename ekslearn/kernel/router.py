@@ -36,7 +36,6 @@ IGW, NAT = (f"-m mark --mark {MARKS[way]}/0xff" for way in ("igw", "nat"))
 INSIDE, INTERNET, BEYOND, ASKED, FIRST = 1, 2, 3, 99, 100  # tables; a subnet's ARP from FIRST on
 NOT_PUBLIC = ",".join(map(str, PRIVATE))
 NOT_CARRIED = "169.254.0.0/16,224.0.0.0/4,255.255.255.255"
-AT_ONCE = 200  # rules in one message to the kernel
 # A connection's mark says whose security groups have let it out, and whose in.
 BEGINS = "-m conntrack --ctstate NEW -j CONNMARK"
 KNOWN = "-m conntrack --ctstate ESTABLISHED,RELATED -m connmark"
@@ -102,15 +101,14 @@ class Router:
                     yield f"neigh replace {each} lladdr {wire.mac} dev {port} nud permanent"
 
     def _tables(self) -> str:
-        """Rules of each table, in parts: no message to the kernel may be too long."""
+        """Rules of each table."""
         text = []
         for table, rules in ("raw", self._ways), ("mangle", self._filters), ("nat", self._edge):
             rows = list(rules())
             chains = dict.fromkeys(re.findall(r"-[Ajg] ([a-z]\S*)", "\n".join(rows)))
             rows = [*(f":{chain} -" for chain in chains), *rows]
-            for at in range(0, len(rows), AT_ONCE):
-                text += [f"*{table}", *rows[at : at + AT_ONCE], "COMMIT"]
-        return "\n".join([*text, ""])
+            text.append(balancer.restored(table, rows))
+        return "".join(text)
 
     def _ways(self) -> Iterator[str]:
         """By which way a packet goes: the subnets' route tables."""

@@ -220,10 +220,6 @@ def rounds(lab: Lab) -> Iterator[list[Question]]:
 def compare(lab: Lab, wanted: list[Question], world: World) -> list[Row]:
     """Ask the model and the freshly built kernel the same, in the same order."""
     model = fresh(lab)
-    if isinstance(lab, Cluster):  # a NAT gateway's port is free again sooner here than there
-        for at, place in enumerate(lab.places):
-            room = (LAST_PORT - FIRST_PORT) // len(lab.places)
-            model.namespace(place).sockets.next_port = FIRST_PORT + room * at
     traces, probes = [], []
     for one in wanted:
         sport = model.namespace(one[0]).sockets.next_port
@@ -250,12 +246,15 @@ def compare(lab: Lab, wanted: list[Question], world: World) -> list[Row]:
 
 
 def fresh(lab: Lab) -> Lab:
-    """A copy in which health checks have left no neighbors and connections behind, and no
-    NetworkPolicy is enforced: no kernel has the agent's programs.
+    """A copy in which health checks have left no neighbors and connections behind, each place asks
+    from ports of its own, and no NetworkPolicy is enforced: no kernel has the agent's programs.
     """
     model = lab.copy()
     if isinstance(model, Cluster):
         model.network_policy.enforce(False)
+        room = (LAST_PORT - FIRST_PORT) // len(lab.places)
+        for at, place in enumerate(lab.places):  # a NAT gateway's port is free again sooner here
+            model.namespace(place).sockets.next_port = FIRST_PORT + room * at
     for place in model.places if balancer.balancers(lab) else ():
         namespace = model.namespace(place)
         namespace.conntrack.flush()

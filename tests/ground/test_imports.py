@@ -35,6 +35,7 @@ KNOWS["control"] = {"cni", "document", "linux", "elb", "kubernetes", "controller
 KNOWS["cluster"] = set(KNOWS) - {"errors", "document"}
 KNOWS["trace"] = KNOWS["cluster"] - {"machine"} | {"cluster"}
 MODEL = set(KNOWS)
+KNOWS["ingress_table"] = {"cluster", "elb", "trace"}
 KNOWS["scenario"] = MODEL
 KNOWS["bundle"] = MODEL | {"scenario"}
 KNOWS["kernel"] = MODEL | {"scenario"}
@@ -54,7 +55,7 @@ OUTSIDE = dict.fromkeys(KNOWS, BASE) | {
     "draw": BASE | FIGURES | {"IPython"},
     "widgets": BASE | WIDGETS | FIGURES | PAGES,
 }
-READERS = {"trace", "draw", "widgets", "exercises"}
+READERS = {"trace", "ingress_table", "draw", "widgets", "exercises"}
 
 
 @dataclass(frozen=True)

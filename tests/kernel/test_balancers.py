@@ -129,6 +129,17 @@ def test_datagrams_and_their_errors(world: World) -> None:
         assert got == [outcome]
 
 
+def test_a_rejection_is_turned_back_to_the_balancer_of_its_flow_alone(world: World) -> None:
+    """One client's errors from one node: about what it sent itself, and through the balancer."""
+    site = Site(f"n1$ iptables -A INPUT -p tcp -m tcp --dport {NODEPORT} -j REJECT")
+    site.balancer("nlb", ["n1"])
+    lip = site.lip()
+    got = compared(world, site, *(("vpc-client", f"{ip}:{port}/tcp") for ip, port in (
+        (lip, 443), (N1, NODEPORT), (lip, 443))))  # fmt: skip
+    through = f"outcome icmp 3/3 from {lip}"
+    assert got == [through, f"outcome icmp 3/3 from {N1}", through]
+
+
 @pytest.mark.parametrize("admits", [True, False])
 def test_security_groups_name_the_balancer(admits: bool, world: World) -> None:
     anyone = SecurityGroup("anyone", [SecurityRule(protocol="tcp", from_port=443)])

@@ -1,8 +1,9 @@
 """``make sweep``: the whole comparison of model and kernel, by two processes, with its counts.
 
 ``python -m tests.parity.sweep [--labs N] [--clusters N] [--services N] [--commands N]
-[--first SEED] [--workers N] [--minutes N]``. Status 0 if nothing disagrees, every feature decided
-something, the shares are as they should be, and the dice that picked endpoints were fair.
+[--first SEED] [--workers N] [--minutes N] [--no-matrix]``. Status 0 if nothing disagrees, every
+feature decided something, the shares are as they should be, and the dice that picked endpoints were
+fair. Every way into a cluster is played as well: ``tests.matrix``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from queue import Empty
 from typing import Any
 
 from ekslearn.kernel import World
+from tests.matrix.__main__ import run as every_way
 from tests.parity import clusters, iptables_text, services, text
 from tests.parity.coverage import WANTED, WANTED_OF_CLUSTERS, WANTED_OF_SERVICES
 from tests.parity.packets import VERDICTS, Tally, play
@@ -165,9 +167,12 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--minutes", type=float, default=LIMIT_MIN, help="begin nothing later")
+    parser.add_argument("--matrix", action=argparse.BooleanOptionalAction, default=True)
     chosen = parser.parse_args()
     counts = {"packets": chosen.labs, "clusters": chosen.clusters, "services": chosen.services}
-    return run(counts, chosen.commands, chosen.first, chosen.workers, chosen.minutes * 60)
+    matrix = every_way(kernel=True, listed=False) if chosen.matrix else 0
+    minutes = chosen.minutes * 60
+    return run(counts, chosen.commands, chosen.first, chosen.workers, minutes) or matrix
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""The matrix: every way into a cluster, and what becomes of it."""
