@@ -32,9 +32,11 @@ lab: $(READY)
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=25 $(PYTEST_ARGS)
 
-# Model and kernel, packet by packet and text by text; it prints its counts.
+# Model and kernel, packet by packet and text by text; it prints its counts. Then the exercises with
+# more learners.
 sweep: $(READY)
 	$(BIN)/python -m tests.parity.sweep $(SWEEP_ARGS)
+	EKSLEARN_LEARNERS=50 $(BIN)/python -m pytest -q -n $(WORKERS) tests/exercises
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -183,7 +183,7 @@ def test_each_question_is_asked_of_somebody() -> None:
     """Of the wire's four questions none is there for nobody, the hairpin's in either direction."""
     name, asked = "services/on-the-wire", Counter[str]()
     hairpins = set()
-    for learner in LEARNERS:
+    for learner in LEARNERS[:20]:
         words = words_of(name, learner)
         for answer, question in wire_slips(words, on_the_wire(words)).items():
             said = exercise(name, learner=learner).check(answer).message
@@ -198,6 +198,8 @@ def test_every_fault_is_drawn_and_is_no_mended_lab() -> None:
     one = EXERCISES[name]
     assert isinstance(one, Mend)
     for learner in LEARNERS:
+        if len(drawn) == len(one.faults):
+            break
         fault = words_of(name, learner)["fault"]
         if fault not in drawn:  # a line that changes nothing mends nothing
             assert not one.check("node-a$ ip rule show", learner=learner).right
