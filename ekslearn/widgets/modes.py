@@ -6,7 +6,7 @@ checks run, and a probe is sent. What can't be built has the sentence of whoever
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from itertools import product
@@ -224,3 +224,27 @@ def _read(
         nodes=tuple(dict.fromkeys(seen.place for seen in trace.request if seen.place in nodes)),
         asked=tuple(admitted(trace)), targets=targets,
     )  # fmt: skip
+
+
+def comparison(ways: Iterable[Way]) -> str:
+    """The ways on one page: whom the pod sees, who translates, which nodes are passed, and what
+    the groups of the targets had to admit. Ways that only differ in a policy nobody asks are one.
+    """
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for way in ways:
+        balancer, targets, policy, preserve, pod = way.choice
+        if not way.sees or pod != "far" or (balancer == "nlb" and not preserve):
+            continue
+        name = f"{NAMES[balancer]} {targets}" + (f" preserve {preserve}" if preserve else "")
+        asked = ", ".join(one.partition(" ingress: ")[2] for one in way.asked[1:])
+        key = (name, way.sees.partition(", ")[2], _some(way.dnat), _some(way.snat),
+               str(len(way.nodes)), asked)  # fmt: skip
+        lines.setdefault(key, []).append(policy)
+    heads = ("mode", "policy", "pod sees", "DNAT", "SNAT", "nodes", "targets admit")
+    rows = [heads, *((name, "any" if len(policies) > 1 else policies[0], *rest)
+                     for (name, *rest), policies in lines.items())]  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
