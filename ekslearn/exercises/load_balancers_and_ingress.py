@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network
-from typing import cast
 
 from ekslearn.cluster import Cluster
 from ekslearn.errors import EkslearnError
@@ -16,8 +15,10 @@ from ekslearn.exercises.format import (
     Look,
     Variant,
     Verdict,
+    cluster_of,
     plain,
-    renamed,
+    replaced,
+    text_of,
 )
 from ekslearn.scenario import load
 from ekslearn.trace import Sighting, Trace
@@ -28,7 +29,7 @@ NLB, ALB = "service.beta.kubernetes.io/aws-load-balancer-", "alb.ingress.kuberne
 KEPT = "target-group-attributes: preserve_client_ip.enabled"
 OPENS = "manage-backend-security-group-rules"
 NAMES = {"alb": "an Application Load Balancer", "nlb": "a Network Load Balancer"}
-TARGETS = {"lb/shop/web": "lb/shop/web", "nlb": "lb/shop/web", "alb": "ingress/shop/site"}
+PLACE = "lb/shop/web"
 INTRO = (
     "The nodes are in private subnets, the balancer in public ones. **browser** ({browser}) calls"
     " **{name}** with target type **{targets}**, port {door}. Behind it is the Service"
@@ -51,11 +52,11 @@ def manifest(text: str, name: str, value: str) -> str:
 
 def cluster(text: str) -> Cluster:
     """The cluster of a text."""
-    return cast("Cluster", load(text))
+    return cluster_of(load(text))
 
 
-def draw(dice: Dice, **more: str) -> tuple[Cluster, dict[str, str]]:
-    """This learner's cluster: other addresses and ports."""
+def draw(dice: Dice, **more: str) -> tuple[str, dict[str, str]]:
+    """This learner's scenario, as text: other addresses and ports."""
     net = dice.number("net", 1, 250)
     words = {
         "browser": f"203.0.113.{dice.number('browser', 2, 250)}",
@@ -64,22 +65,22 @@ def draw(dice: Dice, **more: str) -> tuple[Cluster, dict[str, str]]:
         "listens": str(dice.number("listens", 8001, 8999)),
         "vpc": f"10.{net}.0.0/16",
         "policy": dice.one("policy", ("Cluster", "Local")),
-    }
-    lab = renamed(SCENARIO, {"203.0.113.7": words["browser"]})
-    text = lab.text.replace("10.0.", f"10.{net}.").replace("31380", words["node_port"])
+    } | more
+    text = replaced(text_of(SCENARIO), {"203.0.113.7": words["browser"]})
+    text = text.replace("10.0.", f"10.{net}.").replace("31380", words["node_port"])
     text = text.replace("443, targetPort", f"{words['door']}, targetPort")
     text = text.replace("number: 443", f"number: {words['door']}").replace("8080", words["listens"])
-    return cluster(manifest(text, "externalTrafficPolicy", words["policy"])), words | more
+    return manifest(text, "externalTrafficPolicy", words["policy"]), words
 
 
-def mode(dice: Dice) -> tuple[Cluster, dict[str, str]]:
-    """A cluster with one of the modes, told in words."""
-    lab, words = draw(dice)
+def mode(dice: Dice, **more: str) -> tuple[str, dict[str, str]]:
+    """A scenario with one of the modes, told in words."""
+    text, words = draw(dice, **more)
     kind = dice.one("balancer", ("alb", "nlb", "nlb"))
     targets = dice.one("targets", ("instance", "ip"))
     kept = dice.one("kept", ("", "true", "false")) if kind == "nlb" else ""
     name = "alb.ingress.kubernetes.io/target-type" if kind == "alb" else "nlb-target-type"
-    text = manifest(lab.text, name, targets)
+    text = manifest(text, name, targets)
     if kind == "nlb" and kept:
         text = manifest(text, KEPT.partition(":")[0], f"{KEPT.partition(': ')[2]}={kept}")
     said = f" `preserve_client_ip.enabled` is set to {kept}." if kept else ""
@@ -87,12 +88,17 @@ def mode(dice: Dice) -> tuple[Cluster, dict[str, str]]:
         said = " Nothing is said of `preserve_client_ip.enabled`."
     words |= {"kind": kind, "name": NAMES[kind], "targets": targets, "kept": said, "preserve": kept}
     words["door"] = words["door"] if kind == "nlb" else "443"
-    return cluster(text), words
+    return text, words
+
+
+def door(words: Mapping[str, str]) -> str:
+    """Whom the browser calls."""
+    return "ingress/shop/site" if words["kind"] == "alb" else f"{PLACE}:{words['door']}"
 
 
 def call(lab: Cluster, words: Mapping[str, str]) -> Trace:
     """One call through the balancer, on a copy."""
-    return lab.copy().trace("browser", TARGETS[words["kind"]])
+    return lab.copy().trace("browser", door(words))
 
 
 def at_pod(lab: Cluster, trace: Trace) -> Sighting | None:
@@ -101,13 +107,17 @@ def at_pod(lab: Cluster, trace: Trace) -> Sighting | None:
     return came[-1] if came else None
 
 
+def places(lab: Cluster) -> dict[str, list[str]]:
+    """Who is a node, a pod, a balancer."""
+    return {"node": list(lab.machines), "pod": list(lab.pods), "balancer": list(lab.elb.balancers)}
+
+
 def owner(lab: Cluster, address: str) -> str:
     """Whose address it is: browser, balancer, node or pod."""
     for place in lab.places:
         links = lab.namespace(place).links.values()
         if any(str(one.interface.ip) == address for link in links for one in link.addresses):
-            kinds = {"node": lab.machines, "pod": lab.pods, "balancer": lab.elb.balancers}
-            return next((kind for kind, them in kinds.items() if place in them), place)
+            return next((kind for kind, them in places(lab).items() if place in them), place)
     return "nobody"
 
 
@@ -118,20 +128,24 @@ class WhoseAddress(Look):
     place = "easy"
     beat = "one connection, its addresses rewritten"
     known = ("browser", "balancer", "node")
+    question = (
+        INTRO + "Whose address does the pod see as source: the `browser`'s, the `balancer`'s or a"
+        " `node`'s?"
+    )
+    restated = (
+        "Two may have put their own address in: the balancer, and the node whose NodePort was"
+        " called."
+    )
+    first_step = "With target type {targets}, is a NodePort called at all?"
 
     def vary(self, dice: Dice) -> Variant:
         """Another mode."""
-        lab, words = mode(dice)
-        return Variant(lab=lab, words=words)
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (INTRO + "Whose address does the pod see as source: the `browser`'s, the"
-                " `balancer`'s or a `node`'s?").format_map(words)  # fmt: skip
+        text, words = mode(dice)
+        return Variant(lab=cluster(text), words=words)
 
     def truth(self, variant: Variant) -> str:
         """The owner of the source at the pod."""
-        lab = cast("Cluster", variant.lab)
+        lab = cluster_of(variant.lab)
         seen = at_pod(lab, call(lab, variant.words))
         return owner(lab, seen.src) if seen else "nobody"
 
@@ -158,26 +172,21 @@ class WhoseAddress(Look):
 
     def why(self, variant: Variant) -> str:
         """Who changed the source."""
-        lab = cast("Cluster", variant.lab)
+        lab = cluster_of(variant.lab)
         trace = call(lab, variant.words)
         rows = [step for step in trace.steps if step.leg == "request" and (
             step.stage in ("elb rewrite", "elb connection")
             or step.decision.startswith("bind the connection's source"))]  # fmt: skip
         return "; ".join(f"{one.place}: {one.decision}" for one in rows) + "."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Two may have put their own address in: the balancer, and the node whose NodePort was"
-            " called.",
-            f"With target type {words['targets']}, is a NodePort called at all?",
-        )
 
-
-PLACES = {
-    "balancer": "when it comes in at the balancer",
-    "node": "when it comes in at the first node's ENI",
-    "pod": "when it comes in at the pod",
+SEEN = {
+    ("request", "balancer"): "when it comes in at the balancer",
+    ("request", "node"): "when it comes in at the first node's ENI",
+    ("request", "pod"): "when it comes in at the pod",
+    ("reply", "balancer"): "when it leaves the balancer for the browser",
+    ("reply", "node"): "when it leaves the node that the balancer called",
+    ("reply", "pod"): "when it leaves the pod",
 }
 
 
@@ -187,31 +196,27 @@ class WhichPort(Look):
     name = "load-balancers-and-ingress/which-port"
     place = "end"
     beat = "the node's port in between"
+    question = INTRO + "Which {field} does the {leg} have {said}? Answer with a number."
+    restated = (
+        "A balancer listens on one port, a node on another, a pod on a third; an answer bears the"
+        " port of whoever was called."
+    )
+    first_step = "With target type {targets}, whom does the balancer call, and on which port?"
 
     def vary(self, dice: Dice) -> Variant:
         """Another mode, place and direction."""
-        lab, words = mode(dice)
+        text, words = mode(dice)
         where = dice.one("where", ("node", "pod", "node", "balancer"))
         leg = dice.one("leg", ("request", "reply"))
-        said = PLACES[where].replace("comes in", "comes in" if leg == "request" else "goes out")
-        words |= {"where": where, "leg": leg, "said": said.replace("first", "same")
-                  if leg == "reply" else said}  # fmt: skip
+        words |= {"where": where, "leg": leg, "said": SEEN[leg, where]}
         words["field"] = "destination port" if leg == "request" else "source port"
-        if leg == "reply":
-            words["said"] = words["said"].replace("the same node's ENI", "the node that the balancer"
-                                                  " called")  # fmt: skip
-        return Variant(lab=lab, words=words)
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (INTRO + "Which {field} does the {leg} have {said}? Answer with a number."
-                ).format_map(words)  # fmt: skip
+        return Variant(lab=cluster(text), words=words)
 
     def truth(self, variant: Variant) -> str:
         """The port in the first, or for the reply the last, sighting there."""
-        words, lab = variant.words, cast("Cluster", variant.lab)
+        words, lab = variant.words, cluster_of(variant.lab)
         trace, asks = call(lab, words), words["leg"] == "request"
-        where = {"balancer": lab.elb.balancers, "node": lab.machines, "pod": lab.pods}
+        where = places(lab)
         seen = [one for one in (trace.request if asks else trace.reply)
                 if one.place in where[words["where"]]
                 and one.direction == ("in" if asks else "out")]  # fmt: skip
@@ -243,14 +248,6 @@ class WhichPort(Look):
         words = variant.words
         return f"The {words['leg']} has {words['field']} {self.truth(variant)} there."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A balancer listens on one port, a node on another, a pod on a third; an answer bears"
-            " the port of whoever was called.",
-            f"With target type {words['targets']}, whom does the balancer call, and on which port?",
-        )
-
 
 class WhoMustAdmit(Letters):
     """With which one rule does a call get through?"""
@@ -258,13 +255,27 @@ class WhoMustAdmit(Letters):
     name = "load-balancers-and-ingress/who-must-admit"
     place = "end"
     beat = "who must admit whom"
+    question = (
+        INTRO + "There is one pod, and the controller may not change the nodes' security group,"
+        " which admits only its own members so far. Which *one* rule more lets the call"
+        " through?\n\n- a: {rule_a}\n- b: {rule_b}\n- c: {rule_c}\n- d: {rule_d}\n\n"
+        "Several may do it, each alone. Answer with letters, as in `a c`, or `none`."
+    )
+    restated = (
+        "A group is asked at the target's ENI, with the header that the packet has there; a rule"
+        " may name addresses or the group of who sends it."
+    )
+    first_step = "Write down source and destination as they come to the node's ENI."
 
     def vary(self, dice: Dice) -> Variant:
-        """A mode; the controller changes no group; four rules."""
-        lab, words = mode(dice)
+        """A mode; the controller changes no group; four rules.
+
+        With policy Local, another port is asked for health, which would have to be let in, too.
+        """
+        text, words = mode(dice, policy="Cluster")
         prefix = f"{ALB}{OPENS}" if words["kind"] == "alb" else f"{NLB}{OPENS}"
         head = "alb.ingress.kubernetes.io/scheme" if words["kind"] == "alb" else f"{NLB}scheme"
-        text = re.sub(rf"^( *){re.escape(head)}:", rf'\1{prefix}: "false"\n\g<0>', lab.text,
+        text = re.sub(rf"^( *){re.escape(head)}:", rf'\1{prefix}: "false"\n\g<0>', text,
                       flags=re.MULTILINE)  # fmt: skip
         text = re.sub(r"---\napiVersion: v1\nkind: Pod\nmetadata: \{name: web-2.*?\n(?=---)", "",
                       text, flags=re.DOTALL)  # fmt: skip
@@ -277,25 +288,16 @@ class WhoMustAdmit(Letters):
                       + ("the balancer's group" if peer == "group" else words["vpc"])}  # fmt: skip
         return Variant(lab=cluster(text), words=words)
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "There is one pod, and the controller may not change the nodes' security group,"
-            " which admits only its own members so far. Which *one* rule more lets the call"
-            " through?\n\n- a: {rule_a}\n- b: {rule_b}\n- c: {rule_c}\n- d: {rule_d}\n\n"
-            "Several may do it, each alone. Answer with letters, as in `a c`, or `none`."
-        ).format_map(words)
-
     def outcome(self, variant: Variant, letter: str) -> Trace:
         """What becomes of the call with one rule."""
-        words, lab = variant.words, cast("Cluster", variant.lab.copy())
+        words, lab = variant.words, cluster_of(variant.lab.copy())
         port = int(words[words[f"port_{letter}"]])
         rule = SecurityRule(protocol="tcp", from_port=port, group="k8s-traffic")
         if words[f"peer_{letter}"] == "vpc":
             rule = SecurityRule(protocol="tcp", from_port=port, cidr=IPv4Network(words["vpc"]))
         lab.vpc.security_groups["node"].rules["ingress"].append(rule)
         lab.sleep(120)  # checks run again
-        return lab.trace("browser", TARGETS[words["kind"]])
+        return lab.trace("browser", door(words))
 
     def truth(self, variant: Variant) -> str:
         """Each rule, tried."""
@@ -329,14 +331,6 @@ class WhoMustAdmit(Letters):
             told.append(f"{x}: {mine[0].decision if mine else trace.reason}")
         return f"{'; '.join(told)}."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A group is asked at the target's ENI, with the header that the packet has there; a"
-            " rule may name addresses or the group of who sends it.",
-            "Write down source and destination as they come to the node's ENI.",
-        )
-
 
 def without(text: str, kind: str) -> str:
     """A text without its Ingress ("alb"), or with a Service that asks for no balancer ("nlb")."""
@@ -352,15 +346,31 @@ class SeeTheBrowser(Exercise):
     name = "load-balancers-and-ingress/see-the-browser"
     place = "open"
     beat = "break it on purpose, and mend it"
+    question = (
+        "The Service **web** has a Network Load Balancer, with {said} and"
+        " `externalTrafficPolicy: {policy}`. Its application has to see the address of **browser**"
+        " ({browser}) as the source of each connection, and no request may pass a second node."
+        " Which lines of the manifest do you change? Write one `NAME: VALUE` a line:"
+        " `externalTrafficPolicy`, or what follows"
+        " `service.beta.kubernetes.io/aws-load-balancer-`: `nlb-target-type`,"
+        " `target-group-attributes`, `scheme`."
+    )
+    restated = (
+        "Two may put their own address in, the balancer and a node. Both have to be kept from it,"
+        " and there is more than one way."
+    )
+    first_step = (
+        "Either no NodePort is used at all, or the node isn't allowed to choose another node's pod."
+    )
     settings = ("nlb-target-type", "target-group-attributes", "scheme", "externalTrafficPolicy")
 
     def vary(self, dice: Dice) -> Variant:
         """A Service whose pods don't see it."""
-        lab, words = draw(dice, kind="nlb")
+        text, words = draw(dice, kind="nlb")
         targets, kept, policy = dice.one("fault", (
             ("instance", "", "Cluster"), ("ip", "", "Cluster"), ("ip", "false", "Local"),
             ("instance", "false", "Local"), ("instance", "false", "Cluster")))  # fmt: skip
-        text = manifest(lab.text, "externalTrafficPolicy", policy)
+        text = manifest(text, "externalTrafficPolicy", policy)
         text = manifest(text, "nlb-target-type", targets)
         if kept:
             text = manifest(text, "target-group-attributes", f"preserve_client_ip.enabled={kept}")
@@ -370,21 +380,9 @@ class SeeTheBrowser(Exercise):
                   * bool(kept)}  # fmt: skip
         return Variant(lab=cluster(without(text, "alb")), words=words)
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            "The Service **web** has a Network Load Balancer, with {said} and"
-            " `externalTrafficPolicy: {policy}`. Its application has to see the address of"
-            " **browser** ({browser}) as the source of each connection, and no request may pass a"
-            " second node. Which lines of the manifest do you change? Write one `NAME: VALUE` a"
-            " line: `externalTrafficPolicy`, or what follows"
-            " `service.beta.kubernetes.io/aws-load-balancer-`: `nlb-target-type`,"
-            " `target-group-attributes`, `scheme`."
-        ).format_map(words)
-
     def judge(self, variant: Variant, answer: str) -> Verdict:
         """Change the manifest, make the cluster anew, and call several times."""
-        text = cast("Cluster", variant.lab).text
+        text = cluster_of(variant.lab).text
         for line in answer.splitlines():
             name, colon, value = (part.strip() for part in line.strip("` ").partition(":"))
             if not colon or name.removeprefix(NLB) not in self.settings or not value:
@@ -392,13 +390,12 @@ class SeeTheBrowser(Exercise):
                                     " its value")  # fmt: skip
             text = manifest(text, name.removeprefix(NLB), value.strip("'\""))
         lab = cluster(text)
-        place = TARGETS["nlb"]
-        if place not in lab.elb.balancers:
-            said = lab.control.controller.events.get(place, "nobody asks for one")
+        if PLACE not in lab.elb.balancers:
+            said = lab.control.controller.events.get(PLACE, "nobody asks for one")
             return Verdict(right=False, message=f"There is no balancer: {said}. What is the"
                            " controller looking for?")  # fmt: skip
         for _ in range(6):
-            trace = lab.trace("browser", place)
+            trace = lab.trace("browser", door(variant.words))
             if trace.verdict != "delivered":
                 return Verdict(right=False, message=f"A call is {trace.verdict}: {trace.reason}."
                                " How far does it come?")  # fmt: skip
@@ -417,15 +414,6 @@ class SeeTheBrowser(Exercise):
             return "The pod sees the balancer. Which attribute of the target group decides that?"
         passed = {one.place for one in trace.request if one.place in lab.machines}
         return "A call passes two nodes. Who chose the second one?" if len(passed) > 1 else ""
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Two may put their own address in, the balancer and a node. Both have to be kept from"
-            " it, and there is more than one way.",
-            "Either no NodePort is used at all, or the node isn't allowed to choose another node's"
-            " pod.",
-        )
 
 
 EXERCISES: Sequence[Exercise] = (WhoseAddress(), WhichPort(), WhoMustAdmit(), SeeTheBrowser())
