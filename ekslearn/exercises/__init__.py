@@ -15,11 +15,8 @@ from ekslearn.exercises import (
     enis_and_their_addresses,
     hooks_nat_and_marks,
     how_a_route_is_chosen,
-<<<<<<< HEAD
-    nodeport_and_traffic_policy,
-=======
     load_balancers_and_ingress,
->>>>>>> 7163000 (Exercises of lesson 14: whose address, which port, who admits, and a Service to change)
+    nodeport_and_traffic_policy,
     out_to_the_world,
     pods_on_different_nodes,
     pods_on_one_node,
@@ -73,11 +70,8 @@ EXERCISES: dict[str, Exercise] = {
         *out_to_the_world.EXERCISES,
         *security_groups_for_pods.EXERCISES,
         *services.EXERCISES,
-<<<<<<< HEAD
         *nodeport_and_traffic_policy.EXERCISES,
-=======
         *load_balancers_and_ingress.EXERCISES,
->>>>>>> 7163000 (Exercises of lesson 14: whose address, which port, who admits, and a Service to change)
         *dns_and_network_policy.EXERCISES,
     )
 }

@@ -116,7 +116,10 @@ class Modes:
         """One of them. What the choice means is traced once, however it is said."""
         balancer, targets, policy, preserve, pod = choice
         if preserve == "" and balancer == "nlb":  # the default is one of the two that can be said
-            lab = self._cluster(choice)
+            try:
+                lab = self._cluster(choice)
+            except EkslearnError as error:
+                return Way(choice=choice, refused=str(error))
             kept = str(next(iter(lab.elb.groups.values())).preserve_client_ip).lower()
             return replace(self.way((balancer, targets, policy, kept, pod)), choice=choice)
         if choice not in self._built:

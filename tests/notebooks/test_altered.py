@@ -79,15 +79,13 @@ LOST: dict[str, tuple[Mapping[str, str | tuple[str, str]], str]] = {
         {"services": "node-a$ iptables -t nat -D KUBE-SERVICES 1"},
         "services/on-the-wire",
     ),
-<<<<<<< HEAD
     "13_nodeport_and_traffic_policy": (
         {"traffic-policy": "node-b$ iptables -t mangle -D PREROUTING 2"},
         "nodeport-and-traffic-policy/which-are-answered",
-=======
+    ),
     "14_load_balancers_and_ingress": (
         {"ingress": ("selector: {app: web}", "selector: {app: wob}")},
         "load-balancers-and-ingress/who-must-admit",
->>>>>>> 4576f54 (Lesson 14 where lessons are named; tests of the ledger)
     ),
     "16_dns_and_network_policy": (
         {"dns-and-policy": ("labels: {app: web}", "labels: {app: wob}")},
