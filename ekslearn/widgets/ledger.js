@@ -78,7 +78,7 @@ function mount(host, data, start, told) {
     table.append(top, body);
     const texts = rows.map((row) => [document.createTextNode(row.told)]);
     const { box, voice } = stacked("sentence", texts);
-    const stage = { dataset: card.dataset, shadowRoot: shadow,
+    const stage = { dataset: {}, shadowRoot: shadow,
       get isConnected() { return host.isConnected; } };
     const play = player(stage, page, rows.map((row) => row.told), 0, {
       group: "Steps through the headers", name: "Header", told: () => {},

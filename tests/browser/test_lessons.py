@@ -57,9 +57,9 @@ EVERY_STOP = """(host) => {
     lines.forEach((line, row) => {
       check(`row ${row}`, line.classList.contains('now') && line.ariaCurrent === 'step');
       check('its sentence', said().includes(line.cells[2].firstChild.textContent));
-      key(card, 'ArrowRight');
+      key(card.querySelector('.page'), 'ArrowRight');
     });
-    key(card, 'Home');
+    key(card.querySelector('.page'), 'Home');
     check('the first row', !lines.length || lines[0].classList.contains('now'));
   }
   if (groups.length) return found;
