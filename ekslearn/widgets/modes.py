@@ -231,19 +231,19 @@ def _read(
 
 def comparison(ways: Iterable[Way]) -> str:
     """The ways on one page: whom the pod sees, who translates, which nodes are passed, and what
-    the groups of the targets had to admit. Ways that only differ in a policy nobody asks are one.
+    the first target's group had to admit; "on" and "off" are client IP preservation. Ways that only differ in a policy nobody asks are one.
     """
     lines: dict[tuple[str, ...], list[str]] = {}
     for way in ways:
         balancer, targets, policy, preserve, pod = way.choice
         if not way.sees or pod != "far" or (balancer == "nlb" and not preserve):
             continue
-        name = f"{NAMES[balancer]} {targets}" + (f" preserve {preserve}" if preserve else "")
-        asked = ", ".join(one.partition(" ingress: ")[2] for one in way.asked[1:])
+        name = f"{NAMES[balancer]} {targets}" + {"": "", "true": " on", "false": " off"}[preserve]
+        asked = way.asked[1].partition(" ingress: ")[2]
         key = (name, way.sees.partition(", ")[2], _some(way.dnat), _some(way.snat),
                str(len(way.nodes)), asked)  # fmt: skip
         lines.setdefault(key, []).append(policy)
-    heads = ("mode", "policy", "pod sees", "DNAT", "SNAT", "nodes", "targets admit")
+    heads = ("mode", "policy", "pod sees", "DNAT", "SNAT", "nodes", "target admits")
     rows = [heads, *((name, "any" if len(policies) > 1 else policies[0], *rest)
                      for (name, *rest), policies in lines.items())]  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -174,7 +174,7 @@ def test_the_page_of_comparison_has_a_line_for_each_mode() -> None:
     lines = comparison(book().ways).splitlines()
     assert len(lines) == 12
     assert not ADDRESS.search("\n".join(lines).replace("0.0.0.0/0", ""))
-    assert re.search(r"^NLB instance preserve true +Local +browser +node-b +none +1 ", lines[6])
+    assert re.search(r"^NLB instance on +Local +browser +node-b +none +1 ", lines[6])
 
 
 def test_bad_choices_get_a_sentence() -> None:
