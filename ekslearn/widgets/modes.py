@@ -230,8 +230,9 @@ def _read(
 
 
 def comparison(ways: Iterable[Way]) -> str:
-    """The ways on one page: whom the pod sees, who translates, which nodes are passed, and what
-    the first target's group had to admit; "on" and "off" are client IP preservation. Ways that only differ in a policy nobody asks are one.
+    """The ways on one page: whom the pod sees, who translates, how many nodes are passed, and what
+    the first target's group had to admit. "on" and "off" are client IP preservation; ways that only
+    differ in a policy nobody asks are one.
     """
     lines: dict[tuple[str, ...], list[str]] = {}
     for way in ways:
