@@ -83,6 +83,10 @@ LOST: dict[str, tuple[Mapping[str, str | tuple[str, str]], str]] = {
         {"traffic-policy": "node-b$ iptables -t mangle -D PREROUTING 2"},
         "nodeport-and-traffic-policy/which-are-answered",
     ),
+    "15_hairpin_health_and_rollouts": (
+        {"rollout": ("Policy: Local\n  healthCheckNodePort: 32100", "Policy: Cluster")},
+        "hairpin-health-and-rollouts/who-is-healthy",
+    ),
     "16_dns_and_network_policy": (
         {"dns-and-policy": ("labels: {app: web}", "labels: {app: wob}")},
         "dns-and-network-policy/service-or-pod",
