@@ -411,7 +411,7 @@ class Cluster(Lab):
     def sleep(self, seconds: float) -> None:
         """Let time pass: every ipamd does its rounds, and pending pods ask again."""
         end = self.world.clock + seconds
-        while (due := self.elb.next_event()) is not None and due < end:
+        while (due := self.control.next_event()) is not None and due < end:
             self._pass(max(due, self.world.clock))
         self._pass(end)
 

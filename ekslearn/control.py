@@ -5,6 +5,7 @@ They hear of changes as time passes (``Cluster.sleep``, ``Cluster.settle``), all
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol
@@ -23,6 +24,8 @@ from .machine import Machine
 
 # What kube-proxy's health check server answers (pkg/proxy/healthcheck/service_health.go).
 GOOD, BAD = "200 OK", "503 Service Unavailable"
+# What comes of a pod that is being deleted, in this order.
+STOPS, GONE = 1, 2
 
 
 class Site(Account, Protocol):
@@ -38,6 +41,9 @@ class Site(Account, Protocol):
 
     def shows(self, place: str, command: str) -> str:
         """What a listing prints in a place."""
+
+    def delete_pod(self, place: str) -> None:
+        """Take a pod away."""
 
     def listen(
         self, place: str, socket: str, *, process: str = "", serve: Serve | None = None
@@ -55,6 +61,7 @@ class ControlPlane:
         self.elb = Elb(site)
         self.controller = Controller(self.elb, site.vpc)
         self._ports: list[Backed] = []
+        self._due: list[tuple[float, int, str]] = []  # what becomes of pods that leave
 
     def add_service(self, service: Service, at: Node | None = None) -> list[str]:
         """Take a Service in, or change one; a sentence for each annotation without effect.
@@ -91,10 +98,52 @@ class ControlPlane:
         """Let new targets be checked until each is known to be healthy or not."""
         self.elb.settle()
 
+    def terminate_pod(
+        self, place: str, *, prestop_s: float = 0.0, work_s: float = 0.0, grace_s: float = 30.0
+    ) -> None:  # fmt: skip
+        """Delete a pod as ``kubectl delete pod`` does: not at once, but as time passes.
+
+        At once it is terminating, and everybody hears of that: its Services, kube-proxy, the
+        controllers ([model]: without the moment that takes). Its containers run their preStop hook
+        for ``prestop_s`` seconds, then get SIGTERM and listen no more; after ``work_s`` more for
+        what they have begun they end, and the pod is gone. ``grace_s`` is the
+        terminationGracePeriodSeconds, which begins with the hook: no hook and no container runs
+        longer (but for two seconds that kubelet adds for a late hook: left out here). Source:
+        Kubernetes documentation, "Pod Lifecycle", termination of Pods. Raises EkslearnError for a
+        pod that doesn't run, is leaving already, or is on its node's network.
+        """
+        pod = self.site.pods.get(place)
+        if pod is None or pod.terminating or pod.host_network or place in self.site.pending:
+            raise EkslearnError(f"{place} is no pod that runs, with a network of its own, and isn't"
+                                " leaving already")  # fmt: skip
+        if min(prestop_s, work_s, grace_s) < 0:
+            raise EkslearnError("prestop_s, work_s and grace_s are seconds, 0 or more")
+        stops, now = min(prestop_s, grace_s), self.site.world.clock
+        gone = min(stops + work_s, grace_s)
+        self.site.pods[place] = replace(pod, terminating=True)
+        self._due += [(now + stops, STOPS, place), (now + gone, GONE, place)]
+        self.pass_time()
+
+    def next_event(self) -> float | None:
+        """When something is due next: a check of a target, or a step of a pod that leaves."""
+        due = [self.elb.next_event(), *(one[0] for one in self._due)]
+        return min((one for one in due if one is not None), default=None)
+
     def pass_time(self) -> None:
         """Do what was due by now."""
+        self._leave()
         self.act()
         self.elb.catch_up()
+
+    def _leave(self) -> None:
+        now, pods = self.site.world.clock, self.site.pods
+        for due in sorted(one for one in self._due if one[0] <= now):
+            self._due.remove(due)
+            _, step, place = due
+            if place in pods and pods[place].terminating:
+                self.site.namespace(place).sockets.listeners.clear()
+                if step == GONE:
+                    self.site.delete_pod(place)
 
     def _answer_checks(self) -> None:
         """kube-proxy's health check server, on every node, for every Service that has its port."""

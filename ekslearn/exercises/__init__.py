@@ -13,6 +13,7 @@ from ekslearn.exercises import (
     containers_of_one_pod,
     dns_and_network_policy,
     enis_and_their_addresses,
+    hairpin_health_and_rollouts,
     hooks_nat_and_marks,
     how_a_route_is_chosen,
     load_balancers_and_ingress,
@@ -72,6 +73,7 @@ EXERCISES: dict[str, Exercise] = {
         *services.EXERCISES,
         *nodeport_and_traffic_policy.EXERCISES,
         *load_balancers_and_ingress.EXERCISES,
+        *hairpin_health_and_rollouts.EXERCISES,
         *dns_and_network_policy.EXERCISES,
     )
 }

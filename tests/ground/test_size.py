@@ -40,8 +40,8 @@ LIMITS = {
     ("policy",): 290,
     # What one node is and does; the design had it within cluster, before there were nodes.
     ("machine",): 220,
-    # What is above the nodes: who hears of a change, in which order.
-    ("control",): 120,
+    # What is above the nodes: who hears of a change, in which order; and a pod that leaves in time.
+    ("control",): 142,
     # The two programs that make load balancers out of objects: what an annotation may say, and
     # what is refused, is most of it. A Classic one's security groups took the last lines.
     ("controller",): 440,

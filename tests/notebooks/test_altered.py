@@ -87,6 +87,10 @@ LOST: dict[str, tuple[Mapping[str, str | tuple[str, str]], str]] = {
         {"ingress": ("selector: {app: web}", "selector: {app: wob}")},
         "load-balancers-and-ingress/who-must-admit",
     ),
+    "15_hairpin_health_and_rollouts": (
+        {"rollout": ("Policy: Local\n  healthCheckNodePort: 32100", "Policy: Cluster")},
+        "hairpin-health-and-rollouts/who-is-healthy",
+    ),
     "16_dns_and_network_policy": (
         {"dns-and-policy": ("labels: {app: web}", "labels: {app: wob}")},
         "dns-and-network-policy/service-or-pod",
