@@ -10,12 +10,19 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address
-from typing import ClassVar
 
 from ekslearn.cluster import Cluster, Lab
 from ekslearn.errors import EkslearnError
-from ekslearn.exercises.format import Dice, Exercise, Letters, Look, Variant, plain
-from ekslearn.exercises.pods_on_different_nodes import cluster_of, wired
+from ekslearn.exercises.format import (
+    Dice,
+    Exercise,
+    Letters,
+    Look,
+    Variant,
+    cluster_of,
+    plain,
+    renamed,
+)
 from ekslearn.trace import Sighting, Step, Trace
 
 SCENARIO = "capstone"
@@ -23,7 +30,6 @@ BALANCER = "lb/shop/web"
 NODES = ("node-a", "node-b")
 PODS_OF = {"node-a": "shop/web-1", "node-b": "shop/web-2"}
 KEEPS, HIDES = "preserve_client_ip.enabled=true", "preserve_client_ip.enabled=false"
-NONE = ("none", "-", "no", "nobody")
 INTRO = (
     "**node-a** ({node_a}) runs **web-1** ({web_1}), **node-b** ({node_b}) runs **web-2**"
     " ({web_2}); both pods' addresses belong to their node's **eth1**, and both listen on"
@@ -98,7 +104,7 @@ def draw(dice: Dice, policy: str = "") -> tuple[Cluster, dict[str, str]]:
     ):  # fmt: skip
         third = old.partition(".")[0]
         words[what] = names[f"10.0.{old}"] = f"{net}.{third}.{dice.number(what, low, high)}"
-    lab = cluster_of(wired(SCENARIO, tuple(names.items())).copy())
+    lab = cluster_of(renamed(SCENARIO, names))
     node, other = dice.order("nodes", NODES)
     home = node if words["policy"] == "Local" else dice.one("home", (node, other, other))
     balancer = lab.elb.balancers[BALANCER]
@@ -149,12 +155,11 @@ class OfTheCall(Look):
     """A question about the learner's one call."""
 
     place = "end"
-    question: ClassVar[str]
 
     def vary(self, dice: Dice) -> Variant:
         """The learner's own cluster: the same in all ten questions."""
         own = own_cluster(dice.learner)
-        return self.vary_from(dice, Variant(lab=own.lab.copy(), words=own.words))
+        return self.vary_from(dice, own)
 
     def vary_from(self, dice: Dice, own: Variant) -> Variant:
         """What else is drawn for this question alone."""
@@ -186,6 +191,13 @@ class WhoIsSeen(OfTheCall):
     place = "easy"
     beat = "a node without kube-proxy's rules"
     question = "Which source address does {pod} see? Answer with an address."
+    restated = (
+        "Two machines may change the source: the balancer, and the node that is asked. Which of"
+        " them does, with these settings?"
+    )
+    first_step = (
+        "Read KUBE-EXT's rows in `iptables-save -t nat` on {node}, and the balancer's attribute."
+    )
 
     def truth(self, variant: Variant) -> str:
         """What the pod said it saw."""
@@ -221,15 +233,6 @@ class WhoIsSeen(OfTheCall):
         ]  # fmt: skip
         return f"{'; '.join(told)}."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Two machines may change the source: the balancer, and the node that is asked. Which of"
-            " them does, with these settings?",
-            f"Read KUBE-EXT's rows in `iptables-save -t nat` on {words['node']}, and the balancer's"
-            " attribute.",
-        )
-
 
 class WhereToFirst(OfTheCall):
     """Which destination has the packet as it comes in on the first node?"""
@@ -240,6 +243,8 @@ class WhereToFirst(OfTheCall):
         "Which destination does the request have when `tcpdump -i eth0` on {node} shows it coming"
         " in? Answer as `ADDRESS:PORT`."
     )
+    restated = "The balancer replaces the destination by that of a target. What is a target here?"
+    first_step = "`kubectl get svc -n shop web` shows three ports. Which one do all nodes have?"
 
     def truth(self, variant: Variant) -> str:
         """As it was seen there."""
@@ -273,13 +278,6 @@ class WhereToFirst(OfTheCall):
         step = at(self.trace(variant), "request", BALANCER, "elb target")
         return f"The balancer: {step.decision} ({step.because})."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "The balancer replaces the destination by that of a target. What is a target here?",
-            "`kubectl get svc -n shop web` shows three ports. Which one do all nodes have?",
-        )
-
 
 class WhichChain(OfTheCall):
     """In which chain is the pod's address written?"""
@@ -291,6 +289,10 @@ class WhichChain(OfTheCall):
         " destination? Answer with the chain's name. (`.lab` is your cluster:"
         " `print(question.lab.run('{node}', 'iptables-save -t nat').stdout)`.)"
     )
+    restated = (
+        "Follow the jumps from KUBE-NODEPORTS. One kind of chain belongs to a single endpoint."
+    )
+    first_step = "Print the table and look for {pod_ip} behind `--to-destination`."
 
     def truth(self, variant: Variant) -> str:
         """The chain of the row that decided."""
@@ -324,13 +326,6 @@ class WhichChain(OfTheCall):
         listed = variant.lab.run(node, f"iptables -t nat -S {chain}").stdout
         return f"`{listed.splitlines()[-1]}`."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Follow the jumps from KUBE-NODEPORTS. One kind of chain belongs to a single endpoint.",
-            f"Print the table and look for {words['pod_ip']} behind `--to-destination`.",
-        )
-
 
 class WhichRule(OfTheCall):
     """Which rule routes the request on the node that was asked?"""
@@ -341,6 +336,11 @@ class WhichRule(OfTheCall):
         "The request has its new destination; now {node} routes it. Which row of `ip rule` leads to"
         " the table that is used? Answer with its number."
     )
+    restated = (
+        "Routing sees the destination that the chains have written, and a source that isn't"
+        " changed yet."
+    )
+    first_step = "Go down `ip rule show` on {node} with {pod_ip} as the destination."
 
     def truth(self, variant: Variant) -> str:
         """The rule's number."""
@@ -373,14 +373,6 @@ class WhichRule(OfTheCall):
         rule, route = (at(trace, "request", node, each).because for each in ("rule", "route"))
         return f"`{rule}`, and there `{route}`."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Routing sees the destination that the chains have written, and a source that isn't"
-            " changed yet.",
-            f"Go down `ip rule show` on {words['node']} with {words['pod_ip']} as the destination.",
-        )
-
 
 class WhoRewrites(OfTheCall, Letters):
     """Which machines change one end of the request?"""
@@ -391,6 +383,11 @@ class WhoRewrites(OfTheCall, Letters):
         "Who on the request's way changes its **{side}**, address or port?\n\n- a: the internet"
         " gateway\n- b: the balancer\n- c: {node}\n- d: {other}\n\nAnswer with letters, as in"
         " `a c`, or `none`."
+    )
+    restated = "Compare what goes into each machine with what comes out of it."
+    first_step = (
+        "`lesson.wires(question.lab.copy().trace('browser', '{door}').request)` would show it;"
+        " try first with the settings alone."
     )
 
     def vary_from(self, dice: Dice, own: Variant) -> Variant:
@@ -431,14 +428,6 @@ class WhoRewrites(OfTheCall, Letters):
                 if step.leg == "request" and re.search("rewrite|bind|igw|->", step.decision)
                 and not step.stage.startswith("conntrack")]  # fmt: skip
         return f"{'; '.join(said)}."
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Compare what goes into each machine with what comes out of it.",
-            "`lesson.wires(question.lab.copy().trace('browser', '{door}').request)` would show it;"
-            " try first with the settings alone.".format_map(words),
-        )
 
 
 EXERCISES: Sequence[Exercise] = (

@@ -22,6 +22,11 @@ class WayOut(OfTheCall):
         "By which ENI does {pod}'s answer leave {home}, `eth0` or `eth1`, and by which row of"
         " `ip rule`? Answer as in `eth2 100`."
     )
+    restated = (
+        "Rule 1024 wants the mark 0x80, rule 1536 the pod's address as the sender. The mark"
+        " comes first, if there is one."
+    )
+    first_step = "Does {home} hold this connection as one to its nodePort? Then it is marked."
 
     def truth(self, variant: Variant) -> str:
         """Where it was seen, and the rule that decided."""
@@ -59,14 +64,6 @@ class WayOut(OfTheCall):
         rule, route = (at(trace, "reply", home, each).because for each in ("rule", "route"))
         return f"`{rule}`, and there `{route}`."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Rule 1024 wants the mark 0x80, rule 1536 the pod's address as the sender. The mark"
-            " comes first, if there is one.",
-            f"Does {words['home']} hold this connection as one to its nodePort? Then it is marked.",
-        )
-
 
 class LookedUpAs(OfTheCall):
     """With which ends is the answer routed on the node that was asked?"""
@@ -76,6 +73,13 @@ class LookedUpAs(OfTheCall):
     question = (
         "The answer comes to {node}, and {node} asks its rules and tables. Which source and which"
         " destination address has the packet at that moment? Answer as in `10.0.0.1 > 10.0.0.2`."
+    )
+    restated = (
+        "Two translations are to be undone. One is undone in PREROUTING, the other in"
+        " POSTROUTING; routing stands between them."
+    )
+    first_step = (
+        "Read the entry in `conntrack -L` on {node}: its second half is the answer as it comes in."
     )
 
     def truth(self, variant: Variant) -> str:
@@ -109,15 +113,6 @@ class LookedUpAs(OfTheCall):
         step = at(self.trace(variant), "reply", variant.words["node"], "rule")
         return f"SNAT is undone, DNAT isn't yet; so it meets `{step.because}`."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Two translations are to be undone. One is undone in PREROUTING, the other in"
-            " POSTROUTING; routing stands between them.",
-            f"Read the entry in `conntrack -L` on {words['node']}: its second half is the answer as"
-            " it comes in.",
-        )
-
 
 class WhichMark(OfTheCall):
     """Which mark does a node keep with the connection?"""
@@ -128,6 +123,11 @@ class WhichMark(OfTheCall):
         "Once it is answered, `conntrack -L` on **{where}** lists this connection. What stands"
         " behind `mark=` in its line? Answer with a number."
     )
+    restated = (
+        "One row of table mangle marks connections. It asks two things: by which interface, and"
+        " to whose address."
+    )
+    first_step = "Which destination has the request as it comes in on {where}?"
 
     def vary_from(self, dice: Dice, own: Variant) -> Variant:
         """The node that is asked, or the pod's."""
@@ -173,14 +173,6 @@ class WhichMark(OfTheCall):
         """The line."""
         return f"`{self.line(variant)}`."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "One row of table mangle marks connections. It asks two things: by which interface, and"
-            " to whose address.",
-            f"Which destination has the request as it comes in on {words['where']}?",
-        )
-
 
 class WhatItNeeds(OfTheCall, Letters):
     """Which of four changes stop this call?"""
@@ -191,6 +183,14 @@ class WhatItNeeds(OfTheCall, Letters):
         "Four people each want to change one thing, in clusters just like it. Which of these lines"
         " would have stopped this call?\n\n- a: `{line_a}`\n- b: `{line_b}`\n- c: `{line_c}`\n"
         "- d: `{line_d}`\n\nAnswer with letters, as in `a c`, or `none`."
+    )
+    restated = (
+        "A call is stopped by what it needs and has no second way around. Go through both"
+        " directions, and write down which row decides at each node."
+    )
+    first_step = (
+        "The request needs {node}'s chains, then a way to {pod_ip}; the"
+        " answer has to come back to {node}. Which of the four is on that way?"
     )
     lines: ClassVar[tuple[str, ...]] = (
         "{node}$ iptables -t mangle -D PREROUTING 1", "{node}$ ip rule del priority 1024",
@@ -244,15 +244,6 @@ class WhatItNeeds(OfTheCall, Letters):
                 for x in "abcd" if (trace := self.outcome(variant, x)))  # fmt: skip
         return f"{'; '.join(told)}."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A call is stopped by what it needs and has no second way around. Go through both"
-            " directions, and write down which row decides at each node.",
-            f"The request needs {words['node']}'s chains, then a way to {words['pod_ip']}; the"
-            f" answer has to come back to {words['node']}. Which of the four is on that way?",
-        )
-
 
 class MendTheWay(Mend):
     """Something is broken between the browser and the pods."""
@@ -260,6 +251,21 @@ class MendTheWay(Mend):
     name = "capstone/mend-the-way"
     place = "open"
     beat = "break it on purpose"
+    question = (
+        INTRO + ". Somebody has changed a node: since then some calls hang, or are refused, and"
+        " others work. Find what is wrong (`.lab` is the broken cluster; ask it more than once,"
+        " since dice choose the pod) and mend it: give the lines to run, each as `PLACE$"
+        " COMMAND`, for instance `node-a$ iptables-save`."
+    )
+    restated = (
+        "Each call needs kube-proxy's rows on the node that is asked, the CNI's mark and rule"
+        " 1024 for its own pod, and rule 1536 with table 2 and a way through FORWARD on the"
+        " other one."
+    )
+    first_step = (
+        "node-a and node-b were wired alike. Print `ip rule`, `ip route show table 2`,"
+        " `iptables-save` on both, and lay them side by side."
+    )
     faults = (
         ("{node}$ iptables -t mangle -D PREROUTING 1",),
         ("{other}$ ip rule del priority 1536",),
@@ -289,15 +295,6 @@ class MendTheWay(Mend):
         words["ext"] = re.findall(r"KUBE-EXT-\w+", rows)[0]
         return self.broken(dice, lab, words)
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + ". Somebody has changed a node: since then some calls hang, or are refused, and"
-            " others work. Find what is wrong (`.lab` is the broken cluster; ask it more than once,"
-            " since dice choose the pod) and mend it: give the lines to run, each as `PLACE$"
-            " COMMAND`, for instance `node-a$ iptables-save`."
-        ).format_map(words)
-
     def flows(self, words: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         """The browser, at the balancer's address in each zone."""
         door = words["door"]
@@ -305,28 +302,27 @@ class MendTheWay(Mend):
 
     def send(self, lab: Lab, source: str, destination: str) -> Trace:
         """A dozen calls, so that both pods are asked; the first one that fails, else the last."""
-        twin = lab.copy()
         for _ in range(12):
-            trace = twin.trace(source, destination)
+            trace = lab.trace(source, destination)
             if trace.verdict != "delivered":
                 break
         return trace
+
+    def amiss(self, words: Mapping[str, str], source: str, destination: str, trace: Trace) -> str:
+        """Under Cluster a pod sees the node that was asked."""
+        node = "node" if destination == words["door"] else "other"
+        if trace.answer.split()[1] == words[words[node].replace("-", "_")]:
+            return ""
+        return (
+            f"By {destination} the pod sees {trace.answer.split()[1]}. Whom should it see under"
+            " Cluster, and which chain gives the mark for that?"
+        )
 
     def look(self, words: Mapping[str, str], source: str, destination: str) -> str:
         """Where to look next."""
         return (
             f"In `.lab.trace({source!r}, {destination!r})` of such a call, which row decides last,"
             " and which row should have?"
-        )
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Each call needs kube-proxy's rows on the node that is asked, the CNI's mark and rule"
-            " 1024 for its own pod, and rule 1536 with table 2 and a way through FORWARD on the"
-            " other one.",
-            "node-a and node-b were wired alike. Print `ip rule`, `ip route show table 2`,"
-            " `iptables-save` on both, and lay them side by side.",
         )
 
 
