@@ -51,16 +51,29 @@ def doors(lab: Cluster) -> dict[str, str]:
     }
 
 
+def reaches(trace: Trace, pod: str) -> bool:
+    """Whether a call came as far as ``pod``."""
+    return any(seen.place == pod for seen in trace.request)
+
+
 def answered(lab: Lab, door: str, pod: str) -> Trace:
     """Ask at a door, again and again, until the dice of the chains choose ``pod``.
 
-    Raises EkslearnError if they never do.
+    If they never do, it is the last call.
     """
     for _ in range(40):
-        trace = lab.trace("browser", door)
-        if trace.answer.startswith(f"{pod} "):
-            return trace
-    raise EkslearnError(f"{pod} never answers at {door}: the last call was {trace.verdict}")
+        if reaches(trace := lab.trace("browser", door), pod):
+            break
+    return trace
+
+
+def chains(trace: Trace, node: str) -> list[str]:
+    """The chains of table nat that the request went through on a node, up to its DNAT."""
+    return [
+        step.decision.removeprefix("go on in ") for step in trace.steps
+        if (step.place, step.leg, step.stage) == (node, "request", "nat PREROUTING")
+        and step.decision.startswith("go on")
+    ]  # fmt: skip
 
 
 def grep(lab: Lab, place: str, command: str, *words: str) -> str:
@@ -124,7 +137,7 @@ def own_cluster(learner: str) -> Variant:
     """A learner's cluster, just before the call that the questions are about."""
     lab, words = draw(Dice(exercise=SCENARIO, learner=learner))
     for _ in range(40):
-        if call(lab, words).answer.startswith(f"shop/{words['pod']} "):
+        if reaches(call(lab, words), PODS_OF[words["home"]]):
             return Variant(lab=lab, words=words)
         lab.trace("browser", words["door"])
     raise EkslearnError(f"{words['pod']} never answers at {words['door']}")
@@ -200,8 +213,9 @@ class WhoIsSeen(OfTheCall):
     )
 
     def truth(self, variant: Variant) -> str:
-        """What the pod said it saw."""
-        return self.trace(variant).answer.split()[1]
+        """The source of the request as it came in there."""
+        home = PODS_OF[variant.words["home"]]
+        return sighted(self.trace(variant).request, home, "in").src
 
     def read(self, variant: Variant, answer: str) -> str:
         """An address."""

@@ -229,8 +229,8 @@ class WhatItNeeds(OfTheCall, Letters):
         if "512" in line:
             return f"{said} which table does 512 lead to, and does a later rule lead there, too?"
         if "MASQ" in line:
-            return f"{said} to whom would {words['pod']} answer then, and does that packet come" \
-                f" past {words['node']}?"  # fmt: skip
+            return f"{said} with which source would the packet to {words['pod']} leave" \
+                f" {words['node']}'s eth0, if at all, and who checks that?"  # fmt: skip
         if "FORWARD" in line:
             why = "the mark 0x4000 has there" if near else "accepts a first packet without a mark"
             return f"{said} which row of KUBE-FORWARD matters: what {why}?"
