@@ -26,6 +26,7 @@ from ekslearn.exercises.format import (
 from ekslearn.trace import Sighting, Step, Trace
 
 SCENARIO = "capstone"
+DRAWN = "capstone/cluster"  # in whose name a learner draws the cluster and the call
 BALANCER = "lb/shop/web"
 NODES = ("node-a", "node-b")
 PODS_OF = {"node-a": "shop/web-1", "node-b": "shop/web-2"}
@@ -135,7 +136,7 @@ def draw(dice: Dice, policy: str = "") -> tuple[Cluster, dict[str, str]]:
 @lru_cache(maxsize=64)
 def own_cluster(learner: str) -> Variant:
     """A learner's cluster, just before the call that the questions are about."""
-    lab, words = draw(Dice(exercise=SCENARIO, learner=learner))
+    lab, words = draw(Dice(exercise=DRAWN, learner=learner))
     for _ in range(40):
         if reaches(call(lab, words), PODS_OF[words["home"]]):
             return Variant(lab=lab, words=words)

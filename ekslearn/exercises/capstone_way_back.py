@@ -8,7 +8,17 @@ from typing import ClassVar
 
 from ekslearn.cluster import Lab
 from ekslearn.errors import EkslearnError
-from ekslearn.exercises.capstone import INTRO, OfTheCall, address_of, at, call, draw, grep, sighted
+from ekslearn.exercises.capstone import (
+    DRAWN,
+    INTRO,
+    OfTheCall,
+    address_of,
+    at,
+    call,
+    draw,
+    grep,
+    sighted,
+)
 from ekslearn.exercises.format import Dice, Exercise, Letters, Mend, Variant, fault, plain
 from ekslearn.trace import Trace
 
@@ -290,7 +300,7 @@ class MendTheWay(Mend):
 
     def vary(self, dice: Dice) -> Variant:
         """One of the faults, in the learner's own cluster with policy Cluster."""
-        lab, words = draw(Dice(exercise="capstone", learner=dice.learner), policy="Cluster")
+        lab, words = draw(Dice(exercise=DRAWN, learner=dice.learner), policy="Cluster")
         rows = lab.run(words["node"], "iptables -t nat -S KUBE-NODEPORTS").stdout
         words["ext"] = re.findall(r"KUBE-EXT-\w+", rows)[0]
         return self.broken(dice, lab, words)

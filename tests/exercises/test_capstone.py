@@ -281,7 +281,6 @@ def test_a_way_that_shows_pods_the_wrong_address_is_not_mended() -> None:
         ("which-rule", "{node}$ ip rule add priority 500 from all lookup main"),
         ("who-rewrites", "{node}$ iptables -t nat -F KUBE-MARK-MASQ"),
         ("way-out", "{home}$ ip rule add priority 900 from {pod_ip} lookup 2"),
-        ("looked-up-as", "browser$ iptables -t nat -A POSTROUTING -j SNAT --to-source 203.0.113.3"),
         ("which-mark", "{node}$ iptables -t mangle -D PREROUTING 1"),
         ("what-it-needs", "{home}$ iptables -P FORWARD DROP"),
     ],
@@ -297,4 +296,9 @@ def test_the_balancers_choice_is_the_models() -> None:
             side = "a" if str(target.address) == variant.words["node_a"] else "b"
             target.address = IPv4Address(variant.words[f"card_{side}"])
 
+    def another_source(variant: Variant) -> None:
+        (group,) = cluster_of(variant.lab).elb.groups.values()
+        group.preserve_client_ip = not group.preserve_client_ip
+
     follows(f"{LESSON}/where-to-first", another_target, learners=3)
+    follows(f"{LESSON}/looked-up-as", another_source, learners=3)
