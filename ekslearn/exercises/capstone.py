@@ -14,6 +14,7 @@ from ipaddress import IPv4Address
 from ekslearn.cluster import Cluster, Lab
 from ekslearn.errors import EkslearnError
 from ekslearn.exercises.format import (
+    LETTERS,
     Dice,
     Exercise,
     Letters,
@@ -396,13 +397,13 @@ class WhoRewrites(OfTheCall, Letters):
     beat = "the door"
     question = (
         "Who on the request's way changes its **{side}**, address or port?\n\n- a: the internet"
-        " gateway\n- b: the balancer\n- c: {node}\n- d: {other}\n\nAnswer with letters, as in"
-        " `a c`, or `none`."
+        " gateway\n- b: the balancer\n- c: {node}\n- d: {other}\n\n" + LETTERS
     )
     restated = "Compare what goes into each machine with what comes out of it."
     first_step = (
-        "`lesson.wires(question.lab.copy().trace('browser', '{door}').request)` would show it;"
-        " try first with the settings alone."
+        "Put the settings together first: what does `{keeps}` leave alone, and for whom does"
+        " `externalTrafficPolicy: {policy}` masquerade? Then look at the sightings in"
+        " `question.lab.copy().trace('browser', '{door}').request`."
     )
 
     def vary_from(self, dice: Dice, own: Variant) -> Variant:

@@ -19,7 +19,7 @@ from ekslearn.exercises.capstone import (
     grep,
     sighted,
 )
-from ekslearn.exercises.format import Dice, Exercise, Letters, Mend, Variant, fault, plain
+from ekslearn.exercises.format import LETTERS, Dice, Exercise, Letters, Mend, Variant, fault, plain
 from ekslearn.trace import Trace
 
 
@@ -192,7 +192,7 @@ class WhatItNeeds(OfTheCall, Letters):
     question = (
         "Four people each want to change one thing, in clusters just like it. Which of these lines"
         " would have stopped this call?\n\n- a: `{line_a}`\n- b: `{line_b}`\n- c: `{line_c}`\n"
-        "- d: `{line_d}`\n\nAnswer with letters, as in `a c`, or `none`."
+        "- d: `{line_d}`\n\n" + LETTERS
     )
     restated = (
         "A call is stopped by what it needs and has no second way around. Go through both"
