@@ -10,6 +10,8 @@ import difflib
 
 from ekslearn.errors import EkslearnError
 from ekslearn.exercises import (
+    capstone,
+    capstone_way_back,
     containers_of_one_pod,
     dns_and_network_policy,
     enis_and_their_addresses,
@@ -75,6 +77,8 @@ EXERCISES: dict[str, Exercise] = {
         *load_balancers_and_ingress.EXERCISES,
         *hairpin_health_and_rollouts.EXERCISES,
         *dns_and_network_policy.EXERCISES,
+        *capstone.EXERCISES,
+        *capstone_way_back.EXERCISES,
     )
 }
 

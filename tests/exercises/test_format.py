@@ -107,7 +107,7 @@ def test_a_lab_of_bare_namespaces_is_no_cluster() -> None:
 def test_an_unknown_exercise_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(EkslearnError, match="did you mean pods-on-one-node/next-hop"):
         exercise("pods-on-one-node/nexthop")
-    with pytest.raises(EkslearnError, match="there is no exercise 'zzz'; did you mean containers"):
+    with pytest.raises(EkslearnError, match="there is no exercise 'zzz'; did you mean capstone"):
         exercise("zzz")
 
 

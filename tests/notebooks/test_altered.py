@@ -95,6 +95,7 @@ LOST: dict[str, tuple[Mapping[str, str | tuple[str, str]], str]] = {
         {"dns-and-policy": ("labels: {app: web}", "labels: {app: wob}")},
         "dns-and-network-policy/service-or-pod",
     ),
+    "17_capstone": ({"capstone": "node-b$ ip route del default table 2"}, "capstone/way-out"),
 }
 # Other addresses of the same length, so that columns stay where they are.
 RENAMED = {

@@ -1,0 +1,304 @@
+"""The ten questions of lesson 17, four ways; the solvers live here only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address
+
+import pytest
+
+from ekslearn.exercises import EXERCISES, exercise
+from ekslearn.exercises.format import Mend, Variant, cluster_of
+from ekslearn.kubernetes import proxy
+from tests.exercises.ways import (
+    LEARNERS,
+    Solver,
+    Words,
+    asks_back,
+    complete,
+    each_of,
+    flipped,
+    follows,
+    passes,
+    reads_kindly,
+    speaks,
+    typed,
+    with_fault,
+    words_of,
+)
+
+LESSON = "capstone"
+NEEDS_MARK = ("mangle -D PREROUTING 1", "priority 1024")
+NEEDS_ENI = ("priority 1536", "table 2")
+
+
+def near(words: Words) -> bool:
+    return words["home"] == words["node"]
+
+
+def keeps(words: Words) -> bool:
+    return words["keeps"].endswith("true")
+
+
+def seen_by_node(words: Words) -> str:
+    return words["client"] if keeps(words) else words["balancer"]
+
+
+def who_is_seen(words: Words) -> str:
+    return words["host"] if words["policy"] == "Cluster" else seen_by_node(words)
+
+
+def sep(address: str, words: Words) -> str:
+    return proxy.chain("SEP", "shop/web:http", "tcp", f"{address}:{words['listens']}")
+
+
+def who_rewrites(words: Words) -> str:
+    if words["side"] == "destination":
+        return "a b c"
+    changed = ["b"] * (not keeps(words)) + ["c"] * (words["policy"] == "Cluster")
+    return " ".join(changed) or "none"
+
+
+def stops(words: Words, line: str) -> bool:
+    if any(part in line for part in NEEDS_MARK):
+        return near(words)
+    if "MASQ" in line:
+        return words["policy"] == "Cluster" and not near(words)
+    if "FORWARD" in line:
+        return not near(words) or words["policy"] == "Local"
+    return any(part in line for part in NEEDS_ENI) and not near(words)
+
+
+def what_it_needs(words: Words) -> str:
+    return " ".join(x for x in "abcd" if stops(words, words[f"line_{x}"])) or "none"
+
+
+def mend_the_way(words: Words) -> str:
+    node, other = words["node"], words["other"]
+    local = "-m addrtype --dst-type LOCAL --limit-iface-in"
+    net, other_pod = words["other_ip"].rsplit(".", 1)[0], words["web_" + "ab12"["ab".index(
+        other[-1]) + 2]]  # fmt: skip
+    return (
+        f"{node}$ iptables -t mangle -I PREROUTING 1 -i eth0 {local} -j CONNMARK --set-xmark"
+        " 0x80/0x80",
+        f"{other}$ ip rule add priority 1536 from {other_pod} lookup 2",
+        f"{node}$ ip rule add priority 1024 fwmark 0x80/0x80 lookup main",
+        f"{other}$ ip route add {net}.1 dev eth1 scope link table 2\n"
+        f"{other}$ ip route add default via {net}.1 dev eth1 table 2",
+        f"{node}$ iptables -t nat -A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000",
+        f"{node}$ iptables -t nat -A KUBE-NODEPORTS -p tcp --dport {words['node_port']} -j"
+        f" {words['ext']}",
+        f"{other}$ iptables -P FORWARD ACCEPT",
+        f"{node}$ iptables -t mangle -A PREROUTING -i eni+ -j CONNMARK --restore-mark --nfmask 0x80"
+        " --ctmask 0x80",
+    )[int(words["fault"])]
+
+
+SOLVERS: dict[str, Solver] = {
+    f"{LESSON}/who-is-seen": who_is_seen,
+    f"{LESSON}/where-to-first": lambda words: f"{words['host']}:{words['node_port']}",
+    f"{LESSON}/which-chain": lambda words: sep(words["pod_ip"], words),
+    f"{LESSON}/which-rule": lambda words: "512" if near(words) else "32766",
+    f"{LESSON}/who-rewrites": who_rewrites,
+    f"{LESSON}/way-out": lambda words: "eth0 1024" if near(words) else "eth1 1536",
+    f"{LESSON}/looked-up-as": lambda words: f"{words['pod_ip']} > {seen_by_node(words)}",
+    f"{LESSON}/which-mark": lambda words: "128" if words["where"] == words["node"] else "0",
+    f"{LESSON}/what-it-needs": what_it_needs,
+    f"{LESSON}/mend-the-way": mend_the_way,
+}
+# In each node's PREROUTING, before kube-proxy's chains.
+AWRY = "{node}$ iptables -t nat -I PREROUTING 1 -p tcp --dport {node_port} -j DNAT --to-destination"
+NONSENSE = ("42 is it", "?", "<q>", "e", "{}", "ip route", "7.5.", "1.2.3.4/99")
+
+
+def slips(name: str, words: Words) -> Mapping[str, str]:
+    right = SOLVERS[name](words)
+    asked: dict[str, str] = {}
+    match name.split("/")[1]:
+        case "who-is-seen":
+            local = words["policy"] == "Local"
+            asked[words["client"]] = "Does this balancer, too?" if local else "as it came, under"
+            asked[words["balancer"]] = (
+                "if it preserves the client's?" if local else "done to the source before"
+            )
+            asked[words["host"]] = "Under Local, too?"
+            asked[words["other_ip"]] = "whose nodePort nobody asked for?"
+            asked[words["cluster_ip"]] = "an address somebody sends from?"
+            asked["300.1.2.3"] = "is no address"
+        case "where-to-first":
+            host = words["host"]
+            asked = {
+                words["door"]: "Does an NLB leave it so?",
+                f"{words['balancer']}:{words['port']}": "Does an NLB leave it so?",
+                f"{words['cluster_ip']}:{words['port']}": "outside the cluster's own rules?",
+                f"{words['pod_ip']}:{words['listens']}": "know of pods?",
+                f"{host}:{words['listens']}": "Which port of a node",
+                f"{words['other_ip']}:{words['node_port']}": "in the zone of",
+                host: "is no destination",
+            }
+        case "which-chain":
+            kind = "SVC" if words["policy"] == "Cluster" else "SVL"
+            wrong = words["web_1" if words["pod"] == "web-2" else "web_2"]
+            if words["policy"] == "Cluster":
+                asked[sep(wrong, words)] = "Whose address stands in that chain"
+            asked |= {
+                proxy.chain(kind, "shop/web:http", "tcp", ""): "rolls the dice",
+                "KUBE-NODEPORTS": "a row with `-j DNAT`",
+                "kube-services": "a row with `-j DNAT`",
+                "KUBE-POSTROUTING": "choose a destination, or change a source?",
+                "KUBE-SEP-NOWHERE": "there is no chain",
+            }
+        case "which-rule":
+            asked = {
+                "0": "still an address of the node itself?",
+                "512": "run there?",
+                "1024": "Which mark has the packet",
+                "1536": "Who sends the request?",
+                "32765": "Who sends the request?",
+                "32766": "above that fits?",
+                "32767": "above that fits?",
+                "7": "is no rule's number",
+            }
+        case "who-rewrites":
+            said = ("public address", "leave as it is", "rows of", "a matter for")
+            asked = {flipped(right, x): each for x, each in zip("abcd", said, strict=True)}
+        case "way-out":
+            asked = {
+                "eth1 1536": "answer of its nodePort",
+                "eth0 1024": "at a node's address, or at the pod's?",
+                right.split()[0] + " 32766": "for a mark, or a sender?",
+                "eth7 1024": "How many ENIs",
+                "eth0": "isn't an ENI and a rule",
+            }
+        case "looked-up-as":
+            pod, host = words["pod_ip"], words["host"]
+            client = seen_by_node(words)
+            asked = {
+                f"{client} > {pod}": "the direction of the request",
+                f"{host} > {client}": "Is DNAT undone before",
+                f"{pod} > {host}": "Is SNAT undone before",
+                f"{words['cluster_ip']} > {client}": "changed its source before?",
+                f"{pod} > {words['cluster_ip']}": "who is the client, for a node?",
+                pod: "isn't two addresses",
+            }
+        case "which-mark":
+            asked = {
+                "0x4000": "for the masquerade",
+                "80": "in which conntrack prints",
+                "0": "to an address of",
+                "128": "packet's destination, as it comes in",
+                "seven": "is no mark",
+            }
+        case "what-it-needs":
+            asked = {flipped(right, x): f"About {x}, `{words[f'line_{x}']}`:" for x in "abcd"}
+        case _:
+            node = right.partition("$")[0]
+            return {
+                "browser$ ip route show": "Only the two nodes are yours",
+                f"{node}$ iptables -t nat -A POSTROUTING -j MASQUERADE": "none of its business",
+                f"{node}$ ip rule add priority 100 lookup 2": "packets of every sender",
+                f"{node}$ iptables -t mangle -F PREROUTING": "takes healthy rows as well",
+                f"{node}$ ip link set eth1 down": "switches something off",
+                f"{node}$ ip rule show": "which row decides last",
+                "ip rule show": "doesn't say where to run",
+            }
+    asked.pop(right, None)
+    return asked
+
+
+def test_every_exercise_has_a_solver_and_the_lesson_has_its_kinds() -> None:
+    complete((LESSON,), SOLVERS, end=8)
+    assert len(SOLVERS) == 10
+
+
+@each_of(SOLVERS)
+def test_the_solver_passes_for_every_learner(name: str) -> None:
+    passes(name, SOLVERS[name])
+
+
+@each_of(SOLVERS)
+def test_blank_and_nonsense_get_a_sentence(name: str) -> None:
+    speaks(name, NONSENSE)
+
+
+@each_of(SOLVERS)
+def test_answers_are_read_kindly(name: str) -> None:
+    reads_kindly(name, SOLVERS[name])
+
+
+@each_of(SOLVERS)
+def test_each_slip_is_asked_its_own_question_and_nothing_gives_the_answer_away(name: str) -> None:
+    asks_back(name, SOLVERS[name], slips, learners=12)
+
+
+def test_all_ten_are_about_one_cluster_and_one_call() -> None:
+    for learner in LEARNERS[:5]:
+        ten = [words_of(name, learner) for name in SOLVERS]
+        for word in ("node_a", "web_2", "node_port", "client", "door"):
+            assert len({words[word] for words in ten}) == 1
+        own = exercise(f"{LESSON}/who-is-seen", learner=learner)
+        trace = own.lab.trace("browser", ten[0]["door"])
+        assert trace.answer.startswith(f"shop/{ten[0]['pod']} ")
+
+
+def test_the_calls_differ_from_learner_to_learner() -> None:
+    words = [words_of(f"{LESSON}/who-is-seen", learner) for learner in LEARNERS]
+    ways = {(each["policy"], each["keeps"], each["node"], each["home"]) for each in words}
+    assert len(ways) >= 9
+
+
+def test_every_fault_is_drawn_and_breaks_some_calls_and_not_all() -> None:
+    one, drawn = EXERCISES[f"{LESSON}/mend-the-way"], set()
+    assert isinstance(one, Mend)
+    for learner in LEARNERS:
+        variant = one.variant(learner)
+        verdicts = set()
+        for _ in range(6):
+            verdicts |= {variant.lab.trace(*flow).verdict for flow in one.flows(variant.words)}
+        assert "delivered" in verdicts and verdicts - {"delivered"}, variant.words["fault"]
+        drawn.add(variant.words["fault"])
+    assert len(drawn) == len(one.faults)
+
+
+def test_a_way_that_shows_pods_the_wrong_address_is_not_mended() -> None:
+    """Every call is answered, but the pods see the second ENI's address: it is masqueraded to."""
+    name = f"{LESSON}/mend-the-way"
+    learner = with_fault(name, "4")
+    words = words_of(name, learner)
+    card = words["card_a" if words["node"] == "node-a" else "card_b"]
+    row = f"-o eth0 -p tcp --dport {words['listens']} -j SNAT --to-source {card}"
+    verdict = exercise(name, learner=learner).check(
+        f"{words['node']}$ iptables -t nat -A KUBE-POSTROUTING {row}"
+    )
+    assert not verdict.right
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("who-is-seen", "{node}$ iptables -t nat -I POSTROUTING 1 -p tcp -j MASQUERADE"),
+        ("which-chain", f"{AWRY} {{pod_ip}}:{{listens}}"),
+        ("which-rule", "{node}$ ip rule add priority 500 from all lookup main"),
+        ("who-rewrites", "{node}$ iptables -t nat -F KUBE-MARK-MASQ"),
+        ("way-out", "{home}$ ip rule add priority 900 from {pod_ip} lookup 2"),
+        ("which-mark", "{node}$ iptables -t mangle -D PREROUTING 1"),
+        ("what-it-needs", "{home}$ iptables -P FORWARD DROP"),
+    ],
+)
+def test_the_truth_follows_the_model(name: str, line: str) -> None:
+    follows(f"{LESSON}/{name}", typed(line))
+
+
+def test_the_balancers_choice_is_the_models() -> None:
+    def another_target(variant: Variant) -> None:
+        (group,) = cluster_of(variant.lab).elb.groups.values()
+        for target in group.targets:
+            side = "a" if str(target.address) == variant.words["node_a"] else "b"
+            target.address = IPv4Address(variant.words[f"card_{side}"])
+
+    def another_source(variant: Variant) -> None:
+        (group,) = cluster_of(variant.lab).elb.groups.values()
+        group.preserve_client_ip = not group.preserve_client_ip
+
+    follows(f"{LESSON}/where-to-first", another_target, learners=3)
+    follows(f"{LESSON}/looked-up-as", another_source, learners=3)
