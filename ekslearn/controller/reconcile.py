@@ -153,6 +153,8 @@ class Controller:
         listeners = self.elb.balancers[place].listeners
         names = {group.name for one in listeners for group in one.groups}
         self.elb.delete_load_balancer(place)
+        for kind in ("k8s-", "k8s-elb-"):
+            self.vpc.security_groups.pop(kind + place[3:].replace("/", "-"), None)
         for name in names:
             del self.elb.groups[name]
 

@@ -86,6 +86,8 @@ def aws_spot(layout: VpcLayout, events: Sequence[Event], number: int, gate: str)
     event = events[number]
     assert isinstance(event, Step)
     place, kind = event.place, event.stage.removeprefix("vpc ")
+    if kind.startswith("elb "):
+        return place, None
     if kind in layout.gateways or (kind in ("internet", "outside") and gate):
         return "", kind if kind in layout.gateways else gate
     if place in layout.outside:

@@ -212,10 +212,10 @@ class Reader:
             for link in links
             if not (name in self.cluster.machines and self.to_hidden(link))
         ]
-        listens = tuple(
+        listens = tuple(dict.fromkeys(  # a balancer does on each of its addresses
             f"{one.port}/{one.protocol}" + (f" ({one.process})" if one.process else "")
             for one in space.sockets.listeners
-        )
+        ))  # fmt: skip
         extra = [
             f"lo {address.interface}" for address in space.links["lo"].addresses[1:]
         ] if "lo" in space.links else []  # fmt: skip
@@ -283,7 +283,9 @@ class Reader:
 
 
 def where(link: Link, eni: Eni) -> str:
-    """Where an ENI is in its instance."""
+    """Where an ENI is in its instance, or what it is of where a service of AWS's has it."""
+    if eni.attachment_id.startswith("ela-"):
+        return eni.description
     if link.parent:
         return f"VLAN {link.vlan} on {link.parent.name}"
     return f"device {eni.device_index}"

@@ -317,8 +317,9 @@ class Builder:
         )
         box = self.box(host.name, "host", x, y, width, height)
         self.words(host, x + PAD, y + 20)
-        box.middle = (x + width - INSET - self.eni - FREE, y + height / 2)
         at = y + 24 + max(0.0, height - sum(map(eni_height, host.ports))) / 2
+        level = y + height / 2 if len(host.ports) < 2 else at  # beside the labels, not in them
+        box.middle = (x + width - INSET - self.eni - FREE, level)
         for port in host.ports:
             self.eni_port(row, host.name, port, x + width, at)
             at += eni_height(port)

@@ -304,6 +304,10 @@ class Fabric(Wire):
             self._flows |= {(eni.eni_id, flow), (eni.eni_id, flow.inverted())}
         return passes
 
+    def forget(self) -> None:
+        """Let every connection that security groups remember be over."""
+        self._flows.clear()
+
     def _judged(
         self, link: Link, stage: str, books: Sequence[SecurityGroup], way: str, packet: Packet,
         peer: Sequence[SecurityGroup] = (),

@@ -83,6 +83,10 @@ LOST: dict[str, tuple[Mapping[str, str | tuple[str, str]], str]] = {
         {"traffic-policy": "node-b$ iptables -t mangle -D PREROUTING 2"},
         "nodeport-and-traffic-policy/which-are-answered",
     ),
+    "14_load_balancers_and_ingress": (
+        {"ingress": ("selector: {app: web}", "selector: {app: wob}")},
+        "load-balancers-and-ingress/who-must-admit",
+    ),
     "15_hairpin_health_and_rollouts": (
         {"rollout": ("Policy: Local\n  healthCheckNodePort: 32100", "Policy: Cluster")},
         "hairpin-health-and-rollouts/who-is-healthy",

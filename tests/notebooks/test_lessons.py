@@ -23,7 +23,7 @@ ADDRESS = re.compile(
 )
 WELL_KNOWN = {"0.0.0.0", "127.0.0.1"}
 WIDGET = re.compile(
-    r"^(packet_walk|workbench|shell|route_lookup|pool_view|subnet_view)\(", re.MULTILINE
+    r"^(packet_walk|workbench|shell|route_lookup|pool_view|subnet_view|ledger)\(", re.MULTILINE
 )
 WIDE = 78  # characters of code that a page 800 pixels wide shows
 SENTENCES = 26  # of the seed article, its headings left out

@@ -1,0 +1,157 @@
+"""The exercises of lesson 14, four ways (see tests.exercises.ways)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from ekslearn.cluster import Cluster
+from ekslearn.exercises import EXERCISES, exercise
+from ekslearn.exercises.format import Look
+from tests.exercises.ways import (
+    LEARNERS,
+    Words,
+    asks_back,
+    complete,
+    each_of,
+    flipped,
+    passes,
+    reads_kindly,
+    speaks,
+    words_of,
+)
+
+LESSON = "load-balancers-and-ingress"
+
+
+def preserves(words: Words) -> bool:
+    usual = "true" if words["targets"] == "instance" else "false"
+    return words["kind"] == "nlb" and (words["preserve"] or usual) == "true"
+
+
+def whose_address(words: Words) -> str:
+    if words["targets"] == "instance" and words["policy"] == "Cluster":
+        return "node"
+    return "browser" if preserves(words) else "balancer"
+
+
+def which_port(words: Words) -> str:
+    if words["where"] == "balancer":
+        return words["door"]
+    by_node = words["targets"] == "instance" and words["where"] == "node"
+    return words["node_port" if by_node else "listens"]
+
+
+def who_must_admit(words: Words) -> str:
+    port = "node_port" if words["targets"] == "instance" else "listens"
+    good = [x for x in "abcd" if words[f"port_{x}"] == port
+            and (words[f"peer_{x}"] == "group" or not preserves(words))]  # fmt: skip
+    return " ".join(good) or "none"
+
+
+def see_the_browser(words: Words) -> str:
+    if words["targets"] == "ip":
+        return "target-group-attributes: preserve_client_ip.enabled=true"
+    return "externalTrafficPolicy: Local\ntarget-group-attributes: preserve_client_ip.enabled=true"
+
+
+SOLVERS = {
+    f"{LESSON}/whose-address": whose_address,
+    f"{LESSON}/which-port": which_port,
+    f"{LESSON}/who-must-admit": who_must_admit,
+    f"{LESSON}/see-the-browser": see_the_browser,
+}
+OPEN = f"{LESSON}/see-the-browser"
+NONSENSE = ("perhaps", "e f", "{", "scheme", "name: x", "😀", "-1", "99999")
+
+
+def slips(name: str, words: Words) -> Mapping[str, str]:
+    right = SOLVERS[name](words)
+    match name.split("/")[1]:
+        case "whose-address":
+            if right == "node":
+                return dict.fromkeys(("browser", "balancer"), "does externalTrafficPolicy Cluster")
+            other = "balancer" if right == "browser" else "browser"
+            said = "How many connections" if words["kind"] == "alb" else "What is the default"
+            return {"node": "Which node translates", other: said}
+        case "which-port":
+            asked = {
+                words["node_port"]: "Who calls a NodePort",
+                words["listens"]: "On which side of the translation",
+                words["door"]: "Who listens on that port",
+                "80": "Which three ports are there",
+            }
+            return {port: said for port, said in asked.items() if port != right}
+        case "who-must-admit":
+            port = "node_port" if words["targets"] == "instance" else "listens"
+            return {
+                flipped(right, x): (
+                    "does a balancer with target type"
+                    if words[f"port_{x}"] != port
+                    else "covered by it?"
+                    if x in right.replace("none", "")
+                    else "when the balancer preserves it?"
+                )
+                for x in "abcd"
+            }
+        case _:
+            node = "externalTrafficPolicy: Cluster\nnlb-target-type: instance"
+            balancer = "nlb-target-type: ip\ntarget-group-attributes: "
+            return {
+                node: "Which chain marks the packet",
+                f"{balancer}preserve_client_ip.enabled=false": "Which attribute",
+                "scheme: internal": "What is the controller looking for?",
+                "target-group-attributes: preserve_client_ip.enabled=yes": "expected true or false",
+                "nlb-target-type: pod": "unknown nlb-target-type",
+            }
+
+
+def test_the_lesson_has_its_kinds() -> None:
+    complete([LESSON], SOLVERS)
+
+
+@each_of(SOLVERS)
+def test_the_solver_passes_for_every_learner(name: str) -> None:
+    passes(name, SOLVERS[name], learners=30)
+
+
+@each_of(SOLVERS)
+def test_blank_and_nonsense_get_a_sentence(name: str) -> None:
+    nonsense = NONSENSE if name != f"{LESSON}/which-port" else NONSENSE[:-1]
+    speaks(name, nonsense)
+
+
+@each_of([name for name in SOLVERS if name != OPEN])
+def test_answers_are_read_kindly(name: str) -> None:
+    reads_kindly(name, SOLVERS[name])
+
+
+def test_another_way_and_whole_names_are_right_too() -> None:
+    annotation = "service.beta.kubernetes.io/aws-load-balancer"
+    kept = f"{annotation}-target-group-attributes: preserve_client_ip.enabled=true"
+    for learner in LEARNERS[:6]:
+        lines = [f"{annotation}-nlb-target-type: ip", kept]
+        assert exercise(OPEN, learner=learner).check(lines).right
+        assert words_of(OPEN, learner)["fault"]
+
+
+@each_of(SOLVERS)
+def test_each_slip_is_asked_its_own_question(name: str) -> None:
+    asks_back(name, SOLVERS[name], slips, learners=4)
+
+
+@pytest.mark.parametrize("name", [f"{LESSON}/who-must-admit", f"{LESSON}/which-port"])
+def test_the_truth_follows_the_rules(name: str) -> None:
+    """Without kube-proxy's jump nothing gets to a pod by a NodePort."""
+    one, changed = EXERCISES[name], 0
+    assert isinstance(one, Look)
+    for learner in LEARNERS[:12]:
+        variant = one.variant(learner)
+        assert isinstance(variant.lab, Cluster)
+        before = one.truth(variant)
+        for node in variant.lab.machines:
+            variant.lab.run(node, "iptables -t mangle -F PREROUTING")
+            variant.lab.run(node, "iptables -t nat -F KUBE-NODEPORTS")
+        changed += one.truth(variant) != before
+    assert changed
