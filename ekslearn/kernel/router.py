@@ -52,8 +52,7 @@ class Router:
         self.at = {port: self.subnets.index(eni.subnet) for port, eni in self.enis.items()}
         self.networks = balancer.ports(cluster, self.enis)
         self.hosts = {port: one for port, one in ports.items() if not one.eni}
-        self.outside = cluster.fabric.outside
-        enis = self.vpc.enis.values()
+        self.outside, enis = cluster.fabric.outside, self.vpc.enis.values()
         self.groups = {each.name: each for one in enis for each in one.security_groups}
         self.held = {one: [one.primary, *one.secondary, *one.prefixes] for one in enis}
         self._numbers: dict[str, int] = {}
@@ -67,9 +66,8 @@ class Router:
         """Who is answered for in a subnet."""
         for at, subnet in enumerate(self.subnets, FIRST):
             yield f"addr add {subnet.gateway}/32 dev lo"
-            yield f"route add local {subnet.gateway} dev lo table {at}"
-            yield f"route add throw {subnet.cidr} table {at}"
-            yield f"route add blackhole default table {at}"
+            ways = f"local {subnet.gateway} dev lo", f"throw {subnet.cidr}", "blackhole default"
+            yield from (f"route add {way} table {at}" for way in ways)
 
     def _rules(self) -> Iterator[str]:
         for port, at in self.at.items():
@@ -130,8 +128,7 @@ class Router:
         yield f"-A igw -d {NAT_GATEWAY} -g nat"
         for way, mark in MARKS.items():
             yield f"-A {way} -j MARK --set-xmark {mark}/0xff"
-            yield f"-A {way} -j CT --zone {max(mark, MARKS['local'])}"
-            yield f"-A {way} -j ACCEPT"
+            yield from (f"-A {way} -j CT --zone {max(mark, MARKS['local'])}", f"-A {way} -j ACCEPT")
 
     def _filters(self) -> Iterator[str]:
         """What AWS drops, each where the packet looks as AWS sees it."""
