@@ -4,7 +4,7 @@ Nothing here knows the tools' text: see ``ekslearn.tools`` for that. Read in thi
 link, sysctl, route, neighbor, ip, socket, namespace.
 """
 
-from .link import Address, Link, Segment
+from .link import Address, Link
 from .namespace import NetworkNamespace
 from .neighbor import Neighbor
 from .packet import Packet
@@ -14,5 +14,5 @@ from .world import Decision, World
 
 __all__ = [
     "Address", "Client", "Decision", "Flow", "Link", "Lookup", "Neighbor", "NetworkNamespace",
-    "Packet", "PassedOver", "Route", "Rule", "Segment", "World",
+    "Packet", "PassedOver", "Route", "Rule", "World",
 ]  # fmt: skip

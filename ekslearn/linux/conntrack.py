@@ -193,11 +193,15 @@ class Conntrack:
             return
         changed = replace(reply, dst=address, dport=port or reply.dport)
         mine = connection.original
-        for other in self.connections if not random and not port else ():
-            # A source keeps the port that was drawn for it (find_appropriate_src).
+        kept = random or port or address == mine.src or mine.protocol == "icmp"
+        for other in () if kept else self.connections[::-1]:
+            # A source that gets another address keeps what it got last (find_appropriate_src).
             same = replace(other.original, dst=mine.dst, dport=mine.dport) == mine
-            if same and other.random and other.reply.dst == address and mine.protocol != "icmp":
-                connection.random, changed = True, replace(changed, dport=other.reply.dport)
+            if same and other.reply.dst == address:
+                found = replace(changed, dport=other.reply.dport)
+                if found not in self._by_tuple:
+                    connection.random, changed = other.random, found
+                break
         while not port and (random or changed in self._by_tuple):
             drawn = self._ns.world.random.randint(*PORTS)
             connection.random, random = True, False

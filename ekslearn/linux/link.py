@@ -121,28 +121,12 @@ class Wire:
 
     def carry(self, link: Link, frame: Frame) -> None:
         """Take a frame that ``link`` sends to wherever it is to go."""
-        raise NotImplementedError  # every wire does it in its own way
 
     def joined(self, link: Link) -> None:
         """A VLAN device was made on a link that is plugged in here."""
 
     def unplug(self, link: Link) -> None:
         """A link is gone."""
-
-
-class Segment(Wire):
-    """One Ethernet wire or switch: every link plugged in hears every frame."""
-
-    def __init__(self, *links: Link) -> None:
-        self.links = list(links)
-        for link in links:
-            link.segment = self
-
-    def carry(self, link: Link, frame: Frame) -> None:
-        """Let every other link that is up hear the frame."""
-        for other in self.links:
-            if other is not link and other.up:
-                link.namespace.world.later(other.namespace.receive, other, frame)
 
 
 def invented_mac(*words: str) -> str:

@@ -216,8 +216,7 @@ class NetworkNamespace:
 
     def is_local(self, ip: IPv4Address) -> bool:
         """Whether a packet to ``ip`` would be for this namespace: its local table says so."""
-        route = self.routing.tables[LOCAL].lookup(Flow(ip))
-        return route is not None and route.kind == "local"
+        return self.address_kind(ip) == "local"
 
     def address_kind(self, ip: IPv4Address, link: Link | None = None) -> str:
         """What ``ip`` is (for somebody on ``link``): unicast, multicast, broadcast or local.
@@ -228,7 +227,8 @@ class NetworkNamespace:
             return "multicast"
         if ip == LIMITED_BROADCAST or not int(ip) or LOCAL not in self.routing.tables:
             return "broadcast"
-        found = self.routing.tables[LOCAL].lookup(Flow(ip))
+        found = self.routing.tables[LOCAL].lookup(flow := Flow(ip))
+        found = found and (self.routing.longer_in_main(found, flow) or found)
         return found.kind if found and (link is None or found.dev is link) else "unicast"
 
     def _source_is_own(self, route: Route) -> bool:

@@ -243,9 +243,18 @@ class Routing:
             if rule.selects and rule.refuses(flow):
                 continue
             route = self.tables[rule.table].lookup(flow)
-            if route and route.kind != "throw":
+            if route and route.kind != "throw" and not self.longer_in_main(route, flow):
                 return Lookup(flow, rule, route)
         return Lookup(flow, None, None)
+
+    def longer_in_main(self, route: Route, flow: Flow) -> Route | None:
+        """Main's route for ``flow`` if it goes before ``route``, of table local.
+
+        Until a rule first parts them both stand in one trie: the longer prefix wins (fib_unmerge).
+        """
+        apart = route.table != LOCAL or self.custom_rules
+        main = None if apart else self.tables[MAIN].lookup(flow)
+        return main if main and main.dst.prefixlen > route.dst.prefixlen else None
 
     def passed_over(self, made: Lookup) -> Iterator[PassedOver]:
         """Every row that was looked at for the decision just made, with the reason it lost."""
@@ -257,6 +266,8 @@ class Routing:
                 why = f"its table {'throws the packet back' if route else 'has no route there'}"
                 if route and route.kind == "throw":
                     yield PassedOver(route, "it throws the packet back")
+                elif route and (longer := self.longer_in_main(route, flow)):
+                    route, why = longer, "main, in one trie with it, has a longer prefix"
                 yield from self.tables[rule.table].passed_over(flow, route)
             if rule is made.rule:
                 return

@@ -6,10 +6,10 @@ from ipaddress import IPv4Address
 
 from ekslearn.cluster import Lab
 from ekslearn.linux import NetworkNamespace, Packet
-from ekslearn.linux.link import Segment
 from ekslearn.linux.route import MAIN, Learned
 
 from .labs import chain, pair
+from .segment import Segment
 
 ONE_NET = "left$ ip route del default\nleft$ ip route add 10.0.2.0/24 dev eth0"
 

@@ -162,7 +162,8 @@ def test_invented_macs_are_local_unicast_and_repeatable() -> None:
 def test_a_segment_carries_a_frame_to_every_link_plugged_in() -> None:
     from ipaddress import IPv4Interface
 
-    from ekslearn.linux import Address, NetworkNamespace, Segment, World
+    from ekslearn.linux import Address, NetworkNamespace, World
+    from tests.linux.segment import Segment
 
     world = World()
     spaces = [NetworkNamespace(world, name) for name in "abc"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from errno import EACCES, EEXIST, EHOSTUNREACH, EINVAL, ENETUNREACH, ENOENT, ESRCH
 from ipaddress import IPv4Address, IPv4Network
 
@@ -224,3 +226,35 @@ def test_what_was_learned_goes_with_its_route() -> None:
     assert list(made.learned) == [(other, IPv4Address(1))]
     made.add(Route(dst=other.dst, protocol=9), "replace")
     assert not made.learned
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(routes, max_size=12), flows)
+def test_until_a_rule_parts_them_local_and_main_are_one_trie(
+    some_routes: list[Route], flow: Flow
+) -> None:
+    """The longest prefix of both wins (fib_unmerge); the kernel's word: one-trie-until-a-rule."""
+    made = Routing()
+    for row in some_routes:
+        if row.table in (LOCAL, MAIN) and row.kind != "throw":
+            with suppress(KernelError):
+                made.add(row, "append")
+    flow = replace(flow, oif="")
+    kept = [route for table in made.tables.values() for route in table]
+    one = [replace(row, table=LOCAL, metric=row.metric + 9 * (row.table == MAIN)) for row in kept]
+    wanted, error = obvious(made.rules, one, flow)
+    found = made.lookup(flow)
+    assert (found.route and kept[one.index(wanted)], error) == (found.route, found.error)  # type: ignore[arg-type]
+    assert all(each.why for each in made.passed_over(found))
+    made.add_rule(Rule(priority=9, table=99))
+    assert made.lookup(flow).route == obvious(made.rules, kept, flow)[0]
+
+
+def test_the_one_trie_says_so() -> None:
+    made = Routing()
+    made.add(Route(dst=IPv4Network("127.0.0.0/8"), kind="local", table=LOCAL))
+    made.add(Route(dst=IPv4Network("127.0.0.0/25")))
+    found = made.lookup(Flow(IPv4Address("127.0.0.2")))
+    assert found.route and found.route.table == MAIN
+    reasons = [each.why for each in made.passed_over(found)]
+    assert reasons == ["/25 is longer than /8", "main, in one trie with it, has a longer prefix"]
