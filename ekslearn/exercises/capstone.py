@@ -40,6 +40,7 @@ INTRO = (
     " `{keeps}`. **browser** ({client}) connects to its address {door}, which leads to **{node}**"
 )
 ASK = f"{INTRO}; **{{pod}}** answers. "
+FOLDED = "<details><summary>Your cluster, and the call</summary>\n\n{}\n\n</details>"
 
 
 def doors(lab: Cluster) -> dict[str, str]:
@@ -67,6 +68,25 @@ def answered(lab: Lab, door: str, pod: str) -> Trace:
         if reaches(trace := lab.trace("browser", door), pod):
             break
     return trace
+
+
+def outcomes(lab: Cluster) -> str:
+    """What becomes of a call by each door that falls to each pod: a line each."""
+    lines = []
+    for node, door in doors(lab).items():
+        for pod in PODS_OF.values():
+            trace = answered(lab, door, pod)
+            lines.append(f"by {node} to {pod}: {trace.verdict} | {trace.reason}")
+    return "\n".join(lines)
+
+
+def health(lab: Cluster, seconds: int = 360, every: int = 30) -> str:
+    """How many of the balancer's targets are healthy, looked at again and again."""
+    targets, seen = lab.elb.balancers[BALANCER].listeners[0].group.targets, []
+    for _ in range(0, seconds, every):
+        lab.sleep(every)
+        seen.append(str(sum(each.state == "healthy" for each in targets)))
+    return " ".join(seen)
 
 
 def chains(trace: Trace, node: str) -> list[str]:
@@ -181,8 +201,11 @@ class OfTheCall(Look):
         return own
 
     def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (ASK + self.question).format_map(words)
+        """The question; but for the first of the ten, what is known already stands behind it."""
+        situation = ASK.format_map(words)
+        if self.place == "easy":
+            return situation + self.question.format_map(words)
+        return f"{self.question.format_map(words)}\n\n{FOLDED.format(situation)}"
 
     def trace(self, variant: Variant) -> Trace:
         """The call."""
@@ -204,7 +227,7 @@ class WhoIsSeen(OfTheCall):
 
     name = "capstone/who-is-seen"
     place = "easy"
-    beat = "a node without kube-proxy's rules"
+    beat = "the second node"
     question = "Which source address does {pod} see? Answer with an address."
     restated = (
         "Two machines may change the source: the balancer, and the node that is asked. Which of"

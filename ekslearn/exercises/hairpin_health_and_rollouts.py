@@ -89,6 +89,14 @@ def told(things: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {each}" for name, each in things.items())
 
 
+def grouped(things: Mapping[str, str]) -> str:
+    """What is said, behind the names of those of whom it is said."""
+    names = dict[str, list[str]]()
+    for name, each in things.items():
+        names.setdefault(each, []).append(name)
+    return "; ".join(f"{', '.join(who)} {each}" for each, who in names.items())
+
+
 def table(lab: Cluster, *sources: str) -> str:
     """What becomes of a call from each source by each balancer to each of its targets."""
     return "\n".join(f"{source:11} {each:8} {told(verdicts(lab, source, f'shop/{each}'))}"
@@ -123,7 +131,7 @@ def checks(lab: Cluster, source: str) -> str:
         lines += [f"{each} {check} every {check.interval_s} s; {check.healthy} good ones count,"
                   f" or {check.unhealthy} bad ones",
                   f"  is told {told(asks(lab, source, f'shop/{each}'))}",
-                  f"  holds {told(states(lab, f'shop/{each}'))}"]  # fmt: skip
+                  f"  holds {grouped(states(lab, f'shop/{each}'))}"]  # fmt: skip
     return "\n".join(lines)
 
 
@@ -332,7 +340,7 @@ class WhoIsHealthy(Letters):
     def why(self, variant: Variant) -> str:
         """Each target's state."""
         lab = cluster_of(variant.lab)
-        return "; ".join(f"{by}: {told(states(lab, f'shop/{by}'))}"
+        return " | ".join(f"{by}: {grouped(states(lab, f'shop/{by}'))}"
                          for by in ("any-node", "local")) + "."  # fmt: skip
 
     def hints(self, words: Mapping[str, str]) -> tuple[str, str]:

@@ -12,16 +12,12 @@ from ekslearn.exercises.format import Mend, Variant, cluster_of
 from ekslearn.kubernetes import proxy
 from tests.exercises.ways import (
     LEARNERS,
+    FourWays,
     Solver,
+    Suite,
     Words,
-    asks_back,
-    complete,
-    each_of,
     flipped,
     follows,
-    passes,
-    reads_kindly,
-    speaks,
     typed,
     with_fault,
     words_of,
@@ -206,29 +202,10 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
     return asked
 
 
-def test_every_exercise_has_a_solver_and_the_lesson_has_its_kinds() -> None:
-    complete((LESSON,), SOLVERS, end=8)
-    assert len(SOLVERS) == 10
-
-
-@each_of(SOLVERS)
-def test_the_solver_passes_for_every_learner(name: str) -> None:
-    passes(name, SOLVERS[name])
-
-
-@each_of(SOLVERS)
-def test_blank_and_nonsense_get_a_sentence(name: str) -> None:
-    speaks(name, NONSENSE)
-
-
-@each_of(SOLVERS)
-def test_answers_are_read_kindly(name: str) -> None:
-    reads_kindly(name, SOLVERS[name])
-
-
-@each_of(SOLVERS)
-def test_each_slip_is_asked_its_own_question_and_nothing_gives_the_answer_away(name: str) -> None:
-    asks_back(name, SOLVERS[name], slips, learners=12)
+class TestCapstone(FourWays):
+    suite = Suite(
+        lessons=(LESSON,), solvers=SOLVERS, slips=slips, nonsense=NONSENSE, end=8, asked=12
+    )
 
 
 def test_all_ten_are_about_one_cluster_and_one_call() -> None:
