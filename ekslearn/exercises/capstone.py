@@ -39,8 +39,7 @@ INTRO = (
     " `externalTrafficPolicy: {policy}`) has a Network Load Balancer with instance targets and"
     " `{keeps}`. **browser** ({client}) connects to its address {door}, which leads to **{node}**"
 )
-ASK = f"{INTRO}; **{{pod}}** answers. "
-FOLDED = "<details><summary>Your cluster, and the call</summary>\n\n{}\n\n</details>"
+ASK = f"{INTRO}; **{{pod}}** answers."
 
 
 def doors(lab: Cluster) -> dict[str, str]:
@@ -190,6 +189,7 @@ class OfTheCall(Look):
     """A question about the learner's one call."""
 
     place = "end"
+    situation = ASK
 
     def vary(self, dice: Dice) -> Variant:
         """The learner's own cluster: the same in all ten questions."""
@@ -199,13 +199,6 @@ class OfTheCall(Look):
     def vary_from(self, dice: Dice, own: Variant) -> Variant:
         """What else is drawn for this question alone."""
         return own
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question; but for the first of the ten, what is known already stands behind it."""
-        situation = ASK.format_map(words)
-        if self.place == "easy":
-            return situation + self.question.format_map(words)
-        return f"{self.question.format_map(words)}\n\n{FOLDED.format(situation)}"
 
     def trace(self, variant: Variant) -> Trace:
         """The call."""
@@ -228,7 +221,8 @@ class WhoIsSeen(OfTheCall):
     name = "capstone/who-is-seen"
     place = "easy"
     beat = "the second node"
-    question = "Which source address does {pod} see? Answer with an address."
+    situation = ""
+    question = f"{ASK} Which source address does {{pod}} see? Answer with an address."
     restated = (
         "Two machines may change the source: the balancer, and the node that is asked. Which of"
         " them does, with these settings?"
@@ -447,19 +441,20 @@ class WhoRewrites(OfTheCall, Letters):
         return "".join(sorted(found))
 
     def about(self, variant: Variant, wrong: str, *, chosen: bool) -> str:
-        """One of the four."""
+        """One of the four, taken for one that changes this end, or for one that doesn't."""
         words = variant.words
-        if wrong == "a":
-            return "About a: of a packet that comes in, which end is a public address of the VPC?"
-        if wrong == "b":
-            return (
-                f"About b: what does an NLB with `{words['keeps']}` leave as it is, and what not?"
-            )
-        if wrong == "c":
-            return f"About c: which rows of {words['node']}'s nat does this packet meet, under" \
-                f" {words['policy']}?"  # fmt: skip
-        return f"About d: is a packet to a pod's own address a matter for {words['other']}'s" \
-            " KUBE-SERVICES?"  # fmt: skip
+        asked = {
+            ("a", True): "which end of a packet that comes in is a public address of this VPC?",
+            ("a", False): f"has the packet that comes to the balancer still {words['door']} in it?",
+            ("b", True): f"what does an NLB with `{words['keeps']}` leave as it is?",
+            ("b", False): "from whom does a target get its packet, with `{keeps}`?"
+            if words["side"] == "source" else "does the browser know any target's address?",
+            ("c", True): f"whom does KUBE-EXT have masqueraded under {words['policy']}?",
+            ("c", False): "the mark 0x4000 is set under {policy}. Which row reads it, and when?"
+            if words["side"] == "source" else "does the packet leave it for the port it came to?",
+            ("d", True): "is a packet to a pod's own address a matter for {other}'s KUBE-SERVICES?",
+        }  # fmt: skip
+        return f"About {wrong}: {asked[wrong, chosen].format_map(words)}"
 
     def why(self, variant: Variant) -> str:
         """Every change of that end."""

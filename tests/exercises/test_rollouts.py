@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ekslearn.exercises import EXERCISES
-from ekslearn.exercises.format import Look
-from ekslearn.exercises.hairpin_health_and_rollouts import cluster_of
+from ekslearn.exercises.format import Look, cluster_of
 from tests.exercises.ways import LEARNERS, FourWays, Suite, Words, flipped, words_of
 
 LESSON = "hairpin-health-and-rollouts"
@@ -20,7 +19,7 @@ def home(words: Words, who: str) -> str:
 
 
 def which_time_out(words: Words) -> str:
-    near = (x for x in "abcd" if home(words, words[f"from_{x}"]) == home(words, words[f"to_{x}"]))
+    near = [x for x in "abcd" if home(words, words[f"from_{x}"]) == home(words, words[f"to_{x}"])]
     return " ".join(near) if words["kept"] == "on" and near else "none"
 
 
