@@ -150,6 +150,37 @@ def test_the_health_check_port_tells_where_endpoints_are() -> None:
     assert trace.answer == f"shop/cart-1 203.0.113.7 {trace.request[0].sport}"  # its own address
 
 
+def test_the_health_check_port_goes_with_its_service() -> None:
+    cluster = doors(SERVICE.format("cart", "LoadBalancer", "",
+                                   NLB + ", externalTrafficPolicy: Local"))  # fmt: skip
+    check = f"0.0.0.0:{cluster.services['shop/cart'].health_check_node_port}/tcp"
+    assert [place for place, where in cluster.listeners() if where == check] == ["node-a", "node-b"]
+    cluster.services.remove("shop/cart")
+    cluster.sleep(1)
+    assert check not in [where for _, where in cluster.listeners()]
+    asked = f"{cluster.address('node-b')}:{check.partition(':')[2]}"
+    assert cluster.trace("node-a", asked).verdict == "refused"
+
+
+def test_nobody_lists_rules_where_nothing_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = doors(SERVICE.format("web", "ClusterIP", "", ""))
+    asked: list[str] = []
+    shows = cluster.shows
+
+    def counted(place: str, command: str) -> str:
+        asked.append(f"{place}$ {command}")
+        return shows(place, command)
+
+    monkeypatch.setattr(cluster, "shows", counted)
+    cluster.sleep(1)
+    assert not [one for one in asked if "nat" in one]
+    cluster.delete_pod("shop/web-1")
+    cluster.sleep(1)
+    assert [one for one in asked if "nat" in one] == [
+        f"node-{end}$ iptables-save -t nat" for end in "ab"
+    ]
+
+
 def test_a_security_group_of_the_nodes_lets_the_balancers_in() -> None:
     cluster = doors(SERVICE.format("web", "LoadBalancer", "", NLB))
     rules = cluster.vpc.security_groups["nodes"].rules["ingress"]
