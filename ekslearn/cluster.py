@@ -110,7 +110,7 @@ class Lab:
             raise EkslearnError(f"bind {socket} in {place}: {error}") from error
 
     def listeners(self) -> list[tuple[str, str]]:
-        """Who listens: (place, "0.0.0.0:80/tcp") pairs; a load balancer is no place of processes."""
+        """Who listens: (place, "0.0.0.0:80/tcp") pairs; not what load balancers listen on."""
         return [(place, f"{one.address}:{one.port}/{one.protocol}") for place in self.places
                 if place.count("/") < 2
                 for one in self.namespace(place).sockets.listeners]  # fmt: skip

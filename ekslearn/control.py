@@ -45,9 +45,8 @@ class Site(Account, Protocol):
     def delete_pod(self, place: str) -> None:
         """Take a pod away."""
 
-    def listen(
-        self, place: str, socket: str, *, process: str = "", serve: Serve | None = None
-    ) -> None:  # fmt: skip
+    def listen(self, place: str, socket: str, *, process: str = "",
+               serve: Serve | None = None) -> None:  # fmt: skip
         """Let a process listen."""
 
 
@@ -99,9 +98,8 @@ class ControlPlane:
         """Let new targets be checked until each is known to be healthy or not."""
         self.elb.settle()
 
-    def terminate_pod(
-        self, place: str, *, prestop_s: float = 0.0, work_s: float = 0.0, grace_s: float = 30.0
-    ) -> None:  # fmt: skip
+    def terminate_pod(self, place: str, *, prestop_s: float = 0.0, work_s: float = 0.0,
+                      grace_s: float = 30.0) -> None:  # fmt: skip
         """Delete a pod as ``kubectl delete pod`` does: not at once, but as time passes.
 
         At once it is terminating, and everybody hears of that: its Services, kube-proxy, the

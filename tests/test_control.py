@@ -190,6 +190,33 @@ def test_a_security_group_of_the_nodes_lets_the_balancers_in() -> None:
     assert shut.trace("browser", "lb/shop/web:80").verdict == "dropped"
 
 
+@pytest.mark.parametrize("kind", ["nlb", "clb"])
+def test_what_nodes_let_in_goes_with_the_balancer(kind: str) -> None:
+    class_ = NLB if kind == "nlb" else ""
+    cluster = doors(SERVICE.format("web", "LoadBalancer", "", class_),
+                    SERVICE.format("cart", "LoadBalancer", "", class_))  # fmt: skip
+    rules = cluster.vpc.security_groups["nodes"].rules["ingress"]
+    before = [str(one) for one in rules]
+    assert len(before) == 3
+    cluster.services.remove("shop/web")
+    cluster.sleep(1)
+    assert len(rules) == 2
+    assert cluster.trace("browser", "lb/shop/cart:80").verdict == "delivered"
+    cluster.services.remove("shop/cart")
+    cluster.sleep(1)
+    assert [str(one) for one in rules] == before[:1] == ["all nodes"]
+
+
+def test_a_rule_that_was_there_before_stays() -> None:
+    mine = HEAD.replace("[{group: nodes}]", "[{group: nodes}, {group: k8s-elb-shop-web}]")
+    cluster = load(mine + PODS + SERVICE.format("web", "LoadBalancer", "", ""))
+    assert isinstance(cluster, Cluster)
+    cluster.services.remove("shop/web")
+    cluster.sleep(1)
+    rules = cluster.vpc.security_groups["nodes"].rules["ingress"]
+    assert [str(one) for one in rules] == ["all nodes", "all k8s-elb-shop-web"]
+
+
 EVENTS = {
     "no tag": (lambda text: text.replace("kubernetes.io/role/elb", "role/elb"),
                "couldn't auto-discover subnets: unable to resolve at least one subnet"),
