@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network
 
-from ..elb import Elb, LoadBalancer, Rule, TargetGroup
+from ..elb import Elb, LoadBalancer, Rule, Target, TargetGroup
 from ..elb.group import health_check
 from ..errors import EkslearnError
 from ..kubernetes import Backed
-from ..vpc.model import Eni, Vpc
+from ..vpc.model import Vpc
 from ..vpc.security import ANYWHERE, SecurityGroup, SecurityRule
 from ..vpc.subnet import Subnet
 from .ingress import Ingress, Route
@@ -25,6 +25,7 @@ from .plan import Door, Plan, plan_of_ingress, plan_of_service
 ROLES = {"internet-facing": "kubernetes.io/role/elb", "internal": "kubernetes.io/role/internal-elb"}
 LEAST_FREE = 8  # addresses a subnet must have left to be discovered
 BACKEND = "k8s-traffic"  # the security group that all balancers of a cluster share
+Opening = tuple[SecurityGroup, SecurityRule]
 
 
 class Controller:
@@ -38,6 +39,8 @@ class Controller:
         self.elb, self.vpc = elb, vpc
         self.ingresses: dict[str, Ingress] = {}
         self.events: dict[str, str] = {}
+        self._opened: dict[str, list[Opening]] = {}  # what each balancer's targets are to let in
+        self._written: dict[Opening, None] = {}
 
     def reconcile(self, ports: Sequence[Backed], nodes: Iterable[str]) -> None:
         """Make, change and delete balancers, register and deregister targets.
@@ -57,6 +60,7 @@ class Controller:
                 self._register(plan, balancer, ports, list(nodes))
             except EkslearnError as error:
                 self.events[place] = str(error)
+        self._let_in()
 
     # Making
 
@@ -150,6 +154,7 @@ class Controller:
         return held.get(BACKEND) or self.vpc.add_security_group(SecurityGroup(BACKEND))
 
     def _delete(self, place: str) -> None:
+        self._opened.pop(place, None)
         listeners = self.elb.balancers[place].listeners
         names = {group.name for one in listeners for group in one.groups}
         self.elb.delete_load_balancer(place)
@@ -163,6 +168,7 @@ class Controller:
     def _register(
         self, plan: Plan, balancer: LoadBalancer, ports: Sequence[Backed], nodes: Sequence[str]
     ) -> None:
+        opened = []
         for route in dict.fromkeys(route for door in plan.doors for route in door.routes):
             back = _backed(plan, route, ports)
             group = self.elb.groups[_name(plan, back)]
@@ -174,26 +180,38 @@ class Controller:
             for target in list(group.targets):
                 if target not in wanted and target.state != "draining":
                     group.deregister(target.address, target.port)
-            if plan.kind == "clb":
-                for target in group.targets:
-                    rule = SecurityRule(group=balancer.security_groups[0].name)
-                    self._admit(self.vpc.owner(target.address), rule)
-            elif plan.opens_backend:
-                self._open(plan, group)
+            for target in wanted:
+                opened += self._openings(target, _needs(plan, balancer, group, target))
+        self._opened[plan.place] = opened
 
-    def _open(self, plan: Plan, group: TargetGroup) -> None:
-        """Let the balancers' shared group in at the targets' ENIs, if these have groups at all."""
-        checked = {group.check.port} if group.check.port else set()
-        for target in group.targets:
-            eni = self.vpc.owner(target.address)
-            for port in {target.port, *checked}:
-                for protocol in group.carries:
-                    self._admit(eni, SecurityRule(protocol=protocol, from_port=port, group=BACKEND))
+    def _openings(self, target: Target, rules: Iterable[SecurityRule]) -> list[Opening]:
+        """Rules for the first security group of the target's ENI, if it has any."""
+        eni = self.vpc.owner(target.address)
+        return [(one, rule) for one in (eni.security_groups if eni else [])[:1] for rule in rules]
 
-    def _admit(self, eni: Eni | None, rule: SecurityRule) -> None:
-        for group in (eni.security_groups if eni else [])[:1]:
+    def _let_in(self) -> None:
+        """Write what is needed into the targets' groups, and take out what no longer is."""
+        wanted = dict.fromkeys(one for each in self._opened.values() for one in each)
+        for group, rule in wanted:
             if rule not in group.rules["ingress"]:
                 group.rules["ingress"].append(rule)
+                self._written[group, rule] = None
+        for group, rule in [one for one in self._written if one not in wanted]:
+            del self._written[group, rule]
+            if rule in group.rules["ingress"]:
+                group.rules["ingress"].remove(rule)
+
+
+def _needs(
+    plan: Plan, balancer: LoadBalancer, group: TargetGroup, target: Target
+) -> Iterator[SecurityRule]:
+    """What a target has to let in: a Classic one's own group, else what all balancers share."""
+    if plan.kind == "clb":
+        yield SecurityRule(group=balancer.security_groups[0].name)
+    elif plan.opens_backend:
+        checks = ("tcp", group.check.port or target.port)
+        for protocol, port in sorted({*((one, target.port) for one in group.carries), checks}):
+            yield SecurityRule(protocol=protocol, from_port=port, group=BACKEND)
 
 
 def _admitted(plan: Plan) -> Iterator[SecurityRule]:
