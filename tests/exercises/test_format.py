@@ -158,5 +158,5 @@ def test_no_answer_is_stored() -> None:
     for name in EXERCISES:
         one = exercise(name)
         kept = {key for key in vars(one) if not key.startswith("_")}
-        assert kept == {"exercise", "learner", "asked", "lab", "text", "hints"}
+        assert kept == {"exercise", "learner", "asked", "lab", "text", "situation", "hints"}
         assert not vars(EXERCISES[name])
