@@ -65,8 +65,11 @@ def read_ingress(manifest: Node) -> Ingress:
     if name is None or spec is None:
         manifest.refuse("an Ingress needs metadata.name and a spec")
     notes = manifest.texts("metadata", "annotations")
+    spec.fields(optional=("ingressClassName", "rules", "defaultBackend", "tls"))
     routes = []
     for rule in spec.items("rules"):
+        if http := rule.fields(optional=("host", "http")).get("http"):
+            http.fields("paths")
         if (host := rule.text("host")) and not HOST.fullmatch(host):
             rule.value["host"].refuse(f"{short(host)} is no host such as example.com or"
                                       " *.example.com")  # fmt: skip
@@ -84,24 +87,22 @@ def read_ingress(manifest: Node) -> Ingress:
         name=name.name(), namespace=namespace.name() if namespace else "default",
         class_name=spec.text("ingressClassName") or notes.get(OLD, ""),
         routes=tuple(routes), annotations=notes,
-        default=_route(spec, "defaultBackend") if default else None,
+        default=_route(default) if default else None,
     )  # fmt: skip
 
 
 def _path(node: Node, host: str) -> Route:
-    kind, path = node.at("pathType"), node.text("path")
-    if kind is None:
-        node.refuse(f"a path needs its pathType: {', '.join(KINDS)}")
-    own = kind.known(KINDS, "pathType")
-    if not path.startswith("/") and (path or own != KINDS[-1]):
+    given = node.fields("backend", "pathType", optional=("path",))
+    kind, path = given["pathType"].known(KINDS, "pathType"), node.text("path")
+    if not path.startswith("/") and (path or kind != KINDS[-1]):
         node.refuse(f"{short(path)} is no path: it should begin with /")
-    return _route(node, host=host, path=path or "/*", kind=own)
+    return _route(given["backend"], host=host, path=path or "/*", kind=kind)
 
 
-def _route(node: Node, backend: str = "backend", **more: str) -> Route:
-    service = node.at(backend, "service", "name")
-    number, name = (node.at(backend, "service", "port", each) for each in ("number", "name"))
-    if service is None or (number is None) == (name is None):
-        node.refuse(f"{backend} needs service.name and service.port with a number or a name")
-    port = number.whole(1, 65535) if number else name.name() if name else 0
-    return Route(service=service.name(), port=port, **more)
+def _route(backend: Node, **more: str) -> Route:
+    service = backend.fields("service")["service"].fields("name", "port")
+    port = service["port"].fields(optional=("name", "number"))
+    if len(port) != 1:
+        service["port"].refuse("a port has a number or a name")
+    said = port["number"].whole(1, 65535) if "number" in port else port["name"].name()
+    return Route(service=service["name"].name(), port=said, **more)

@@ -8,6 +8,7 @@ cloud provider makes, kubernetes/cloud-provider-aws, docs/service_controller.md.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
@@ -146,7 +147,7 @@ class Annotations:
 
     def whole(self, name: str, value: str) -> int:
         """What a number says; AWS judges its range."""
-        if not value.isdecimal() or len(value) > 9:
+        if not re.fullmatch(r"[0-9]{1,9}", value):
             self.refuse(name, f"expected a whole number, found {short(value)}")
         return int(value)
 

@@ -143,6 +143,8 @@ BOTH: list[Case] = [
      "!the timeout (15 s) is too long for an interval of 15 s"),
     ("alb", "healthy-threshold-count", "4", "check.healthy", 4, "two",
      "expected a whole number, found 'two'"),
+    ("alb", "healthy-threshold-count", "4", "check.healthy", 4, "\uff14",
+     "expected a whole number, found '\uff14'"),
     ("alb", "unhealthy-threshold-count", "4", "check.unhealthy", 4, "11",
      "!UnhealthyThresholdCount must be 2 to 10: 11"),
     ("alb", "success-codes", "200-299", "check.matcher", (range(200, 300),), "299-200",

@@ -17,8 +17,10 @@ from tests.matrix.cells import CLUSTER, POD
 
 NLB = {"loadBalancerClass": "service.k8s.aws/nlb"}
 PLACE, PUBLIC = "lb/shop/web", {"scheme": "internet-facing"}
-PORTS = [{"name": "http", "port": 443, "targetPort": 8080, "nodePort": 31380}]
-UDP = [{"name": "dns", "port": 53, "targetPort": 53, "protocol": "UDP", "nodePort": 31053}]
+PORTS: list[dict[str, Any]] = [{"name": "http", "port": 443, "targetPort": 8080, "nodePort": 31380}]
+UDP: list[dict[str, Any]] = [
+    {"name": "dns", "port": 53, "targetPort": 53, "protocol": "UDP", "nodePort": 31053}
+]
 
 
 def service(notes: dict[str, str] | None = None, name: str = "web", **spec: Any) -> dict[str, Any]:
@@ -239,8 +241,18 @@ def test_what_becomes_an_event(objects: list[dict[str, Any]], event: str, tmp_pa
         ([ingress(rules=[{"http": {"paths": [path("Exact", "")]}}])],
          "spec.rules[0].http.paths[0]: '' is no path: it should begin with /"),
         ([ingress(rules=[{"http": {"paths": [{"path": "/", "backend": to()}]}}])],
-         "spec.rules[0].http.paths[0]: a path needs its pathType: Exact, Prefix,"
-         " ImplementationSpecific"),
+         "spec.rules[0].http.paths[0]: the field pathType is missing"),
+        ([ingress(rules=[{"http": {"paths": [{"serviceName": "web", "servicePort": 80}]}}])],
+         "spec.rules[0].http.paths[0].serviceName: unknown field; known here: backend, pathType,"
+         " path"),
+        ([ingress(rules=[{"http": [path("Prefix", "/")]}])],
+         "spec.rules[0].http: expected a mapping, found a list"),
+        ([ingress(defaultBackend={"service": {"name": "web", "port": 80}})],
+         "spec.defaultBackend.service.port: expected a mapping, found a number, true, false or"
+         " nothing (put quotes around it if it is meant as text)"),
+        ([ingress(defaultBackend={"service": {"name": "web", "port": {}}})],
+         "spec.defaultBackend.service.port: a port has a number or a name"),
+        ([ingress(defaultBackend=to(), rule=[])], "spec.rule: unknown field; did you mean rules?"),
         ([ingress(rules=[{"http": {"paths": [path("prefix", "/")]}}])],
          "spec.rules[0].http.paths[0].pathType: there is no pathType 'prefix'; there are Exact,"
          " Prefix, ImplementationSpecific"),
