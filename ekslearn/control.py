@@ -74,8 +74,7 @@ class ControlPlane:
     def add_ingress(self, ingress: Ingress, at: Node | None = None) -> list[str]:
         """The same for an Ingress."""
         plan = plan_of_ingress(ingress, at)
-        twin = [one for one in self.services if one.key == ingress.key and plan_of_service(one)]
-        if plan and twin:
+        if plan and any(plan_of_service(one) for one in self.services if one.key == ingress.key):
             why = f"a Service has {plan.place} already; give the Ingress another name"
             raise EkslearnError(f"{at.file}:{at.line}: metadata.name: {why}" if at else why)
         self.controller.ingresses[ingress.key] = ingress
