@@ -110,10 +110,11 @@ class Controller:
 
     def _own(self, plan: Plan, back: Backed) -> Plan:
         """The plan for one Service: what its annotations say comes before the Ingress's."""
-        ingress, notes = self.ingresses.get(plan.place.removeprefix("lb/")), back.service.annotations
+        ingress = self.ingresses.get(plan.place.removeprefix("lb/"))
         if plan.kind != "alb" or ingress is None:
             return plan
-        return plan_of_ingress(replace(ingress, annotations=ingress.annotations | notes)) or plan
+        notes = ingress.annotations | back.service.annotations
+        return plan_of_ingress(replace(ingress, annotations=notes)) or plan
 
     def _group(self, plan: Plan, door: Door, back: Backed) -> TargetGroup:
         """The target group for one port of a Service, made where it isn't there yet."""
