@@ -97,7 +97,7 @@ def read_pod(manifest: Node) -> Pod:
     namespace, host = metadata.at("namespace"), spec.at("hostNetwork")
     ip = manifest.at("status", "podIP")
     return Pod(
-        name=name.name(),
+        name=name.name(dotted=True),
         namespace=namespace.name() if namespace else "default",
         node=spec.text("nodeName"),
         host_network=host.truth() if host else False,
