@@ -74,7 +74,8 @@ def speaks(name: str, nonsense: tuple[object, ...], *, perhaps: tuple[object, ..
     for blank in ("", "  ", "\n", None, [], [""]):
         verdict = exercise(name).check(blank)
         assert not verdict.right
-        assert str(verdict).startswith("Not yet. There is no answer yet.")
+        assert str(verdict).startswith("Not yet. There is no answer yet:")
+        assert len(str(verdict)) <= 78, "it stands in every lesson: one line of a narrow page"
     for answer in (*nonsense, *perhaps):
         verdict = exercise(name).check(answer)
         assert not verdict.right or answer in perhaps, answer
