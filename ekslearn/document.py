@@ -32,6 +32,7 @@ NOT_TEXT = re.compile(
     r"|0[xo][\da-f]+",
     re.ASCII | re.IGNORECASE,
 )
+NOTHING = "", "~", "null", "Null", "NULL"
 KINDS = {
     str: "text",
     list: "a list",
@@ -86,16 +87,24 @@ class Node:
         return found
 
     def at(self, *path: str) -> Node | None:
-        """The node some fields deeper, None if there is none; what stands beside it is let be."""
+        """The node some fields deeper, None if there is none; what stands beside it is let be.
+
+        A field that says null, or nothing, isn't there.
+        """
         here: Node | None = self
         for name in path:
             here = here.value.get(name) if here and isinstance(here.value, dict) else None
-        return here
+        return None if here and here.value is None and here.plain in NOTHING else here
 
     def text(self, *path: str, default: str = "") -> str:
         """The text some fields deeper, ``default`` if there is none."""
         found = self.at(*path)
         return str(found.expect(str)) if found else default
+
+    def flag(self, *path: str, default: bool = False) -> bool:
+        """The truth value some fields deeper, ``default`` if there is none."""
+        found = self.at(*path)
+        return found.truth() if found else default
 
     def items(self, *path: str) -> list[Node]:
         """The nodes of the list some fields deeper, none if there is no list."""

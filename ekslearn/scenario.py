@@ -140,7 +140,7 @@ def cluster(document: Node, manifests: list[Node]) -> Cluster:
         made.notes += made.control.add_service(service, manifest)
     for manifest in objects.ingresses:
         made.notes += made.control.add_ingress(read_ingress(manifest), manifest)
-    made.services.slices += objects.slices
+    made.services.slices += [piece for _, piece in objects.slices]
     made.network_policy.namespaces |= objects.namespaces
     for policy in objects.network_policies:
         made.network_policy.apply(policy)

@@ -280,7 +280,8 @@ POD_BAD = {
         (POD % ("x", "node-a")).replace("80}", "80, protocol: SCTP}"), "'SCTP' isn't modelled"
     ),
     "no name": (
-        "---\napiVersion: v1\nkind: Pod\nmetadata: {}\nspec: {}\n", "needs metadata.name"
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {}\nspec: {containers: [{name: c}]}\n",
+        "metadata: the field name is missing",
     ),
     "kind": ("---\napiVersion: v1\nkind: Servce\nmetadata: {}\n", "there is no kind 'Servce'; did"),
     "port twice": (

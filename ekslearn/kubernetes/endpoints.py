@@ -72,21 +72,25 @@ class Services:
         taken |= {one.health_check_node_port for one in rest}
         address = self._address(service, old, rest, at)
         ports = list[ServicePort]()
+        # TCP and UDP of one number share a node port (portallocator, initNodePorts)
+        asked = {one.port: one.node_port for one in reversed(service.ports) if one.node_port}
+        given: dict[int, int] = {}
         for number, port in enumerate(service.ports):
             if service.external and (port.node_port or service.allocates_node_ports):
-                node = at.items("spec", "ports")[number] if at else None
-                given = _port(port.node_port, was.get(port.port, 0), taken,
-                              node and node.at("nodePort"))  # fmt: skip
-                port = replace(port, node_port=given)
+                wanted = port.node_port or asked.get(port.port, 0)
+                if port.port not in given or wanted not in (0, given[port.port]):
+                    node = at.items("spec", "ports")[number] if at else None
+                    given[port.port] = _port(wanted, was.get(port.port, 0), taken,
+                                             node and node.at("nodePort"))  # fmt: skip
+                port = replace(port, node_port=given[port.port])
             ports.append(port)
         check = 0
         if (service.kind, service.external_policy) == ("LoadBalancer", "Local"):
             before = old.health_check_node_port if old else 0
             check = _port(service.health_check_node_port, before, taken,
                           at and at.at("spec", "healthCheckNodePort"))  # fmt: skip
-        made = replace(
-            service, cluster_ip=address, ports=tuple(ports), health_check_node_port=check
-        )
+        made = replace(service, cluster_ip=address, ports=tuple(ports),
+                       health_check_node_port=check)  # fmt: skip
         self._held[service.key] = made
         return made
 
@@ -126,9 +130,8 @@ class Services:
         fitting = [one for one in service.ports if wanted in (str(one.port), one.name)
                    and protocol in ("", one.protocol)]  # fmt: skip
         if not service.cluster_ip:
-            raise EkslearnError(f"{key} has no address of its own: DNS answers with"
-                                f" {service.external_name or 'the addresses of its pods'}"
-                                )  # fmt: skip
+            instead = service.external_name or "the addresses of its pods"
+            raise EkslearnError(f"{key} has no address of its own: DNS answers with {instead}")
         if not fitting:
             there = ", ".join(f"{one.port}/{one.protocol}" for one in service.ports)
             raise EkslearnError(f"service/{text}: the Service {key} has no such port; it has"
@@ -144,13 +147,14 @@ class Services:
 
         ``addresses`` are those of the pods that have one, by their places.
         """
-        found = [
-            Backed(service, port, tuple(sorted(self._behind(service, port, pods, addresses),
-                                               key=str)))
-            for service in self for port in service.ports
-        ]  # fmt: skip
-        return sorted(found, key=lambda one: (one.service.namespace, one.service.name,
-                                              one.port.name, one.port.port))  # fmt: skip
+        found = []
+        for service in self:
+            for port in service.ports:
+                # one for each address and port, whichever slice has it
+                ends = {str(one): one for one in self._behind(service, port, pods, addresses)}
+                found.append(Backed(service, port, tuple(ends[key] for key in sorted(ends))))
+        return sorted(found, key=lambda one: (one.service.key.split("/"), one.port.name,
+                                              one.port.port))  # fmt: skip
 
     def _behind(
         self, service: Service, port: ServicePort, pods: Mapping[str, Pod],
@@ -158,7 +162,8 @@ class Services:
     ) -> Iterator[Endpoint]:  # fmt: skip
         for piece in self.slices:
             number = piece.ports.get((port.name, port.protocol))
-            if piece.service == service.key and number:
+            anew = piece.of_controller and service.selector  # as pods change
+            if piece.service == service.key and number and not anew:
                 yield from (replace(one, port=number) for one in piece.endpoints)
         for place, pod in pods.items():
             number = pod.port(port.target, port.protocol)
