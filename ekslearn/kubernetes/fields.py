@@ -11,7 +11,7 @@ from ..errors import NotModelled
 from ..paths import data_path
 
 TYPE = re.compile(r"^(\w+): (.*)$", re.MULTILINE)
-FIELD = re.compile(r"([!*]?)(\w+)(?:>(\w+)(\[\])?)?(\S*)")
+FIELD = re.compile(r"([!*]?)(\w+)(?:>(\w*)(\[\])?)?(\S*)")
 NEED = re.compile(r"\?(\w+)=(\w+)")
 LABEL = re.compile(r"([A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?)?")
 KEY = re.compile(rf"([a-z0-9]([-.a-z0-9]*[a-z0-9])?/)?(?=.){LABEL.pattern}")
@@ -45,8 +45,8 @@ def check(node: Node, kind: str) -> None:
                 one.refuse(f"{name} is for {field}: {wanted}")
         for each in (node.items(name) if many else [one]) if inner and node.at(name) else ():
             check(each, inner)
-    for name, (mark, *_) in there.items():
-        if mark == "*" and ((found := node.at(name)) is None or found.value == []):
+    for name, (mark, _, many, _) in there.items():
+        if mark == "*" and not (node.items(name) if many else node.at(name)):
             node.refuse(f"the field {name} is missing")
 
 
@@ -55,5 +55,5 @@ def check_object(manifest: Node, kind: str) -> tuple[str, str]:
     check(manifest, kind)
     name, namespace = (manifest.at("metadata", each) for each in ("name", "namespace"))
     if name is None:
-        manifest.value["metadata"].refuse("the field name is missing")
+        manifest.refuse(f"a {kind} needs metadata.name")
     return namespace.name() if namespace else "default", name.name()

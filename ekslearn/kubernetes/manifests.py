@@ -20,7 +20,6 @@ KINDS = {
     "SecurityGroupPolicy": "vpcresources.k8s.aws/v1beta1", "Namespace": "v1",
     "NetworkPolicy": "networking.k8s.io/v1", "Ingress": "networking.k8s.io/v1",
 }  # fmt: skip
-ENDED = "Succeeded", "Failed"  # phases of pods that have no address any more
 ALIKE = 0.8  # how near a kind's name is to one that is read, to be taken for a slip
 
 
@@ -45,10 +44,15 @@ class Manifests:
 
 def read_manifests(manifests: Iterable[Node]) -> Manifests:
     """Read what is known of ordinary manifests; EkslearnError for one that can't be right."""
-    made, workloads = Manifests(), list[Node]()
+    made, workloads, seen = Manifests(), list[Node](), set[tuple[str, ...]]()
     for one in manifests:
-        match kind_of(one):
-            case "Pod" if one.text("status", "phase") in ENDED:
+        kind, name = kind_of(one), one.text("metadata", "name")
+        space = one.text("metadata", "namespace", default="default")
+        if kind in KINDS and name and (kind, space, name) in seen:
+            one.value["metadata"].value["name"].refuse(f"a second {kind} {space}/{name}")
+        seen.add((kind, space, name))
+        match kind:
+            case "Pod" if one.text("status", "phase") in ("Succeeded", "Failed"):
                 made.notes.append(_ignored(one, "which has ended"))
             case "Pod":
                 made.pods.append((one, read_pod(one)))
@@ -63,12 +67,11 @@ def read_manifests(manifests: Iterable[Node]) -> Manifests:
             case "NetworkPolicy":
                 made.network_policies.append(read_network_policy(one))
             case "Namespace":
-                _, name = check_object(one, "Namespace")
-                made.namespaces[name] = one.texts("metadata", "labels")
+                made.namespaces[check_object(one, kind)[1]] = one.texts("metadata", "labels")
             case "ENIConfig":
                 made.eniconfigs.append(one)
             case "Ingress":
-                check_object(one, "Ingress")
+                check_object(one, kind)
                 made.ingresses.append(one)
             case _:
                 made.notes.append(_ignored(one, "which isn't modelled"))
@@ -98,11 +101,9 @@ def _ignored(one: Node, why: str) -> str:
 
 
 def _hardly_meant(made: Manifests) -> Iterator[str]:
-    """Selectors that match no pod, slices of nothing, and what says the same twice."""
+    """Selectors that match no pod, and slices of nothing."""
     found: dict[str, Service] = {}
     for node, service in made.services:
-        if service.key in found:
-            node.value["metadata"].value["name"].refuse(f"a second Service {service.key}")
         found[service.key] = service
         if service.selector and not any(service.selects(pod) for _, pod in made.pods):
             at = node.value["spec"].value["selector"]

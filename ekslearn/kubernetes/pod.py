@@ -84,12 +84,11 @@ class SecurityGroupPolicy:
 def read_policy(manifest: Node) -> SecurityGroupPolicy:
     """The policy of one manifest; EkslearnError if it can't be one."""
     namespace, _ = check_object(manifest, "SecurityGroupPolicy")
-    groups = manifest.items("spec", "securityGroups", "groupIds")
     return SecurityGroupPolicy(
-        namespace=namespace,
-        labels=manifest.texts("spec", "podSelector", "matchLabels"),
-        groups=tuple(each.expect(str) for each in groups),
-    )
+        namespace=namespace, labels=manifest.texts("spec", "podSelector", "matchLabels"),
+        groups=tuple(one.expect(str)
+                     for one in manifest.items("spec", "securityGroups", "groupIds")),
+    )  # fmt: skip
 
 
 def read_pod(manifest: Node) -> Pod:

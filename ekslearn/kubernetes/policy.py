@@ -165,7 +165,7 @@ def _port(node: Node) -> PolicyPort:
         port = port_name(number) if isinstance(number.value, str) else number.whole(1, 65535)
     if end and not isinstance(port, int):
         end.refuse("endPort needs a port with a number, where the range begins")
-    return PolicyPort(protocol(node), port, end.whole(port or 0, 65535) if end else 0)
+    return PolicyPort(protocol(node), port, end.whole(int(port or 0), 65535) if end else 0)
 
 
 def _selector(node: Node | None) -> Selector:
