@@ -117,7 +117,7 @@ class EndpointSlice:
     say.
     """
 
-    name: str
+    name: str = ""
     service: str
     of_controller: bool = False
     ports: dict[tuple[str, str], int]
