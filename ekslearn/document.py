@@ -86,6 +86,11 @@ class Node:
                 self.refuse(f"the field {name} is missing")
         return found
 
+    @property
+    def absent(self) -> bool:
+        """Whether it says null, or nothing."""
+        return self.value is None and self.plain in NOTHING
+
     def at(self, *path: str) -> Node | None:
         """The node some fields deeper, None if there is none; what stands beside it is let be.
 
@@ -94,7 +99,7 @@ class Node:
         here: Node | None = self
         for name in path:
             here = here.value.get(name) if here and isinstance(here.value, dict) else None
-        return None if here and here.value is None and here.plain in NOTHING else here
+        return None if here and here.absent else here
 
     def text(self, *path: str, default: str = "") -> str:
         """The text some fields deeper, ``default`` if there is none."""
@@ -194,7 +199,7 @@ class Composer:
         self.anchors: dict[str, Node] = {}
 
     def documents(self) -> list[Node]:
-        """Every document of the text; raises EkslearnError for YAML that can't be read."""
+        """Every document of the text but empty ones; EkslearnError for YAML that can't be read."""
         line, found = 1, []
         try:
             for event in self.events:
@@ -202,6 +207,8 @@ class Composer:
                 if type(event).__name__ == "DocumentStartEvent":
                     self.anchors = {}
                     found.append(self.node(next(self.events), "", DEPTH))
+                    if found[-1].absent:
+                        found.pop()
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             why = " ".join(f"{error.problem or error.context}".split())

@@ -18,7 +18,7 @@ from .controller import read_ingress
 from .document import LIMIT, Composer, Node, files, read, short
 from .errors import EkslearnError, NotModelled
 from .ipamd.pool import EniConfig
-from .kubernetes import SERVICE_CIDR, read_manifests
+from .kubernetes import read_manifests, service_cidr
 from .machine import PinnedEni
 from .vpc.instance import instance_type
 from .vpc.reading import read_vpc
@@ -127,7 +127,7 @@ def cluster(document: Node, manifests: list[Node]) -> Cluster:
             security_groups=tuple(each.expect(str) for each in one.items("spec", "securityGroups")),
         ) for one in objects.eniconfigs],
         policies=[policy for _, policy in objects.policies],
-        service_cidr=(cidr.network() if (cidr := spec.at("serviceCIDR")) else SERVICE_CIDR),
+        service_cidr=service_cidr(spec.at("serviceCIDR"), vpc.cidrs),
     )  # fmt: skip
     for node in spec.items("nodes"):
         add_node(made, node)

@@ -6,7 +6,7 @@ Source: kube-apiserver's allocators (pkg/registry/core/service), and the Endpoin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import NoReturn
@@ -16,8 +16,8 @@ from ..errors import EkslearnError
 from .pod import Pod
 from .service import NODE_PORTS, Endpoint, EndpointSlice, Service, ServicePort
 
-# What EKS picks, unless the VPC's own range begins with 172.
-SERVICE_CIDR = IPv4Network("172.20.0.0/16")
+# What EKS picks: the second where the VPC has the first.
+SERVICE_CIDRS = SERVICE_CIDR, _ = IPv4Network("172.20.0.0/16"), IPv4Network("10.100.0.0/16")
 # How many of each range are kept for those who ask for one by name: what is given without being
 # asked for comes from behind them (KEP-3070, KEP-3668). kube-apiserver draws it, here the first
 # free one is taken.
@@ -81,14 +81,14 @@ class Services:
                 if port.port not in given or wanted not in (0, given[port.port]):
                     node = at.items("spec", "ports")[number] if at else None
                     given[port.port] = _port(wanted, was.get(port.port, 0), taken,
-                                             node and node.at("nodePort"))  # fmt: skip
+                                             node and (node.at("nodePort") or node))  # fmt: skip
                 port = replace(port, node_port=given[port.port])
             ports.append(port)
         check = 0
         if (service.kind, service.external_policy) == ("LoadBalancer", "Local"):
             before = old.health_check_node_port if old else 0
             check = _port(service.health_check_node_port, before, taken,
-                          at and at.at("spec", "healthCheckNodePort"))  # fmt: skip
+                          at and (at.at("spec", "healthCheckNodePort") or at))  # fmt: skip
         made = replace(service, cluster_ip=address, ports=tuple(ports),
                        health_check_node_port=check)  # fmt: skip
         self._held[service.key] = made
@@ -100,7 +100,7 @@ class Services:
         """The address asked for, the one there was, or the first that is free."""
         if service.headless or service.kind == "ExternalName":
             return None
-        asked, here = service.cluster_ip, at and at.at("spec", "clusterIP")
+        asked, here = service.cluster_ip, at and (at.at("spec", "clusterIP") or at)
         holders = {one.cluster_ip: one.key for one in rest}
         if asked and asked in holders:
             _refuse(here, f"{asked} is the address of {holders[asked]}; choose another, or leave"
@@ -116,9 +116,6 @@ class Services:
             if first + number not in holders and first + number < last:
                 return IPv4Address(int(first) + number)
         _refuse(here, f"no address of {self.cidr} is free")
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._held
 
     def target(self, text: str) -> str:
         """The address, port and protocol of NAMESPACE/NAME:PORT, where PORT may be a name.
@@ -173,6 +170,18 @@ class Services:
                     ip=addresses[place], port=number, node=pod.node, ready=ready,
                     serving=pod.ready, terminating=pod.terminating,
                 )  # fmt: skip
+
+
+def service_cidr(asked: Node | None, vpc: Iterable[IPv4Network]) -> IPv4Network:
+    """The range of ClusterIPs that is asked for, else the one of EKS's that the VPC leaves free.
+
+    Raises EkslearnError for one that the VPC has too (EKS user guide, "VPC and subnet
+    requirements").
+    """
+    for one in [asked.network()] if asked else SERVICE_CIDRS:
+        if not any(map(one.overlaps, vpc)):
+            return one
+    _refuse(asked, "Services need a range that the VPC doesn't have; choose another serviceCIDR")
 
 
 def _port(asked: int, before: int, taken: set[int], at: Node | None) -> int:

@@ -44,13 +44,12 @@ class Manifests:
 
 def read_manifests(manifests: Iterable[Node]) -> Manifests:
     """Read what is known of ordinary manifests; EkslearnError for one that can't be right."""
-    made, workloads, seen = Manifests(), list[Node](), set[tuple[str, ...]]()
+    made, workloads, seen = Manifests(), list[Node](), dict[tuple[str, ...], Node]()
     for one in manifests:
         kind, name = kind_of(one), one.text("metadata", "name")
         space = one.text("metadata", "namespace", default="default")
-        if kind in KINDS and name and (kind, space, name) in seen:
+        if kind in KINDS and name and seen.setdefault((kind, space, name), one) is not one:
             one.value["metadata"].value["name"].refuse(f"a second {kind} {space}/{name}")
-        seen.add((kind, space, name))
         match kind:
             case "Pod" if one.text("status", "phase") in ("Succeeded", "Failed"):
                 made.notes.append(_ignored(one, "which has ended"))

@@ -99,17 +99,14 @@ def read_pod(manifest: Node) -> Pod:
     sidecars = [one for one in spec.items("initContainers")
                 if one.text("restartPolicy") == "Always"]  # fmt: skip
     said = {one.text("type"): one.text("status") for one in manifest.items("status", "conditions")}
-    owners = [one.text("name") for one in manifest.items("metadata", "ownerReferences")
-              if one.text("kind") == "ReplicaSet"]  # fmt: skip
     return Pod(
         name=name, namespace=namespace, node=spec.text("nodeName"), host_network=host,
         containers=tuple(_container(one, host) for one in [*spec.items("containers"), *sidecars]),
-        ip=ip.address() if ip else None,
-        labels=manifest.texts("metadata", "labels"),
-        annotations=manifest.texts("metadata", "annotations"),
-        ready=said.get("Ready") != "False",
+        labels=manifest.texts("metadata", "labels"), ip=ip.address() if ip else None,
+        annotations=manifest.texts("metadata", "annotations"), ready=said.get("Ready") != "False",
         terminating=manifest.at("metadata", "deletionTimestamp") is not None,
-        owner=next(iter(owners), ""),
+        owner=next((one.text("name") for one in manifest.items("metadata", "ownerReferences")
+                    if one.text("kind") == "ReplicaSet"), ""),
     )  # fmt: skip
 
 

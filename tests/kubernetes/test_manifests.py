@@ -327,3 +327,28 @@ def said(text: str, why: str) -> None:
 def test_every_type_that_a_field_names_is_there() -> None:
     named = {inner for fields in known().values() for _, inner, _, _ in fields.values()}
     assert named - {"", "Labels"} <= known().keys()
+
+
+def test_an_empty_document_is_let_be() -> None:
+    """As templates leave them between their comments."""
+    cluster = loaded(f"---\n# Source: web/templates/none.yaml\n---\n{API}---\n")
+    assert "shop/api" in [one.key for one in cluster.services]
+
+
+VPC = RUNNING.replace("cidrs: [10.0.0.0/16]", "cidrs: [10.0.0.0/16, OTHER]")
+
+
+def test_the_range_of_services_is_one_that_the_vpc_does_not_have() -> None:
+    plain = VPC.replace("  serviceCIDR: 172.20.0.0/16\n", "").replace("  clusterIP", "  # ")
+    for other, cidr in {"10.100.0.0/16": "172.20.0.0/16", "172.20.0.0/20": "10.100.0.0/16"}.items():
+        made = load(plain.replace("OTHER", other))
+        assert isinstance(made, Cluster)
+        assert str(made.services.cidr) == cidr
+    with pytest.raises(EkslearnError, match=r":\d+: spec\.serviceCIDR: Services need a range that"):
+        load(VPC.replace("OTHER", "172.20.0.0/20"))
+
+
+def test_a_range_without_room_is_named_with_its_service() -> None:
+    text = RUNNING.replace("172.20.0.0/16", "10.100.0.0/31").replace("  clusterIP", "  # ")
+    with pytest.raises(EkslearnError, match=r"^\(text\):\d+: no address of 10\.100\.0\.0/31 is"):
+        load(text)
