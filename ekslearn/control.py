@@ -12,7 +12,7 @@ from typing import Protocol
 
 from .cni.settings import Settings
 from .controller import Controller, Ingress, plan_of_ingress, plan_of_service
-from .controller.plan import INGRESS, SERVICE, unread
+from .controller.plan import unread
 from .document import Node
 from .elb import Elb, LoadBalancer
 from .elb.service import Site as Account
@@ -69,16 +69,16 @@ class ControlPlane:
         """
         plan = plan_of_service(service, at)
         self.services.add(service, at)
-        return unread(SERVICE, service.annotations, at, plan)
+        return unread(service, at, plan)
 
     def add_ingress(self, ingress: Ingress, at: Node | None = None) -> list[str]:
         """The same for an Ingress."""
         plan = plan_of_ingress(ingress, at)
+        if plan and any(plan_of_service(one) for one in self.services if one.key == ingress.key):
+            why = f"a Service has {plan.place} already; give the Ingress another name"
+            raise EkslearnError(f"{at.file}:{at.line}: metadata.name: {why}" if at else why)
         self.controller.ingresses[ingress.key] = ingress
-        if plan is None:
-            return [f"Ingress {ingress.key} is of class {ingress.class_name or 'none'}: only alb is"
-                    " modelled"]  # fmt: skip
-        return unread(INGRESS, ingress.annotations, at, plan)
+        return unread(ingress, at, plan)
 
     def act(self) -> None:
         """Let everybody do what follows from how things are now."""
@@ -187,7 +187,7 @@ class ControlPlane:
                 there = ", ".join(self.controller.ingresses) or "none"
                 raise EkslearnError(f"there is no Ingress {namespace}/{name}; there are {there}")
             host = next(filter(None, (one.host for one in found.routes)), name)
-            asked = f"GET http://{host}/{''.join(path)}"
+            asked = f"GET http://{host.replace('*', 'www')}/{''.join(path)}"
             return self._door(self._balancer(found.key), ""), asked
         return destination, ""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network
+from itertools import product
 
 from ..elb import Elb, LoadBalancer, Rule, Target, TargetGroup
 from ..elb.group import health_check
@@ -69,8 +70,11 @@ class Controller:
         backs = {route: _backed(plan, route, ports) for door in plan.doors for route in door.routes}
         for back in backs.values():
             if plan.target_type == "instance" and not back.port.node_port:
-                raise EkslearnError(f"service type must be either 'NodePort' or 'LoadBalancer' for"
-                                    f" target type instance: {back.service.key}")  # fmt: skip
+                why = "unable to support instance target type with an unallocated NodePort"
+                if not back.service.external:
+                    why = ("service type must be either 'NodePort' or 'LoadBalancer' for target"
+                           " type instance")  # fmt: skip
+                raise EkslearnError(f"{why}: {back.service.key}")
         subnets = self._subnets(plan)
         groups = self._groups(plan)
         made = self.elb.create_load_balancer(
@@ -91,10 +95,9 @@ class Controller:
         groups = {route: self._group(plan, door, backs[route]) for route in door.routes}
         last = door.routes[-1]
         rules = [
-            Rule(group=groups[one], path=one.path, host=one.host, exact=one.exact)
-            for one in sorted(door.routes, key=lambda one: (not one.exact, -len(one.path)))
-            if one.path
-        ]
+            Rule(group=groups[one], paths=one.patterns, host=one.host)
+            for one in door.routes if one.path
+        ]  # fmt: skip
         made.add_listener(door.protocol, door.port, groups[last], rules,
                           answers_404=bool(last.path))  # fmt: skip
 
@@ -103,10 +106,9 @@ class Controller:
         name = _name(plan, back)
         if name in self.elb.groups:
             return self.elb.groups[name]
-        protocol = plan.backend_protocol or door.protocol
         port = back.port.node_port if plan.target_type == "instance" else back.port.target
         return self.elb.create_target_group(
-            name, plan.kind, target_type=plan.target_type, protocol=protocol,
+            name, plan.kind, target_type=plan.target_type, protocol=door.backend,
             port=port if isinstance(port, int) else 1,  # as the controller does for a name
             check=health_check(plan.kind, **plan.check), **plan.group,
         )  # fmt: skip
@@ -134,7 +136,8 @@ class Controller:
     def _groups(self, plan: Plan) -> list[SecurityGroup]:
         """A group of its own that lets clients in, and the one that targets let in.
 
-        Nodes let all in that comes from the own group of a Classic one.
+        Nodes let all in that comes from the own group of a Classic one; a Network one of the cloud
+        provider has none.
         """
         held = self.vpc.security_groups
         if plan.security_groups:
@@ -142,7 +145,10 @@ class Controller:
                 if name not in held:
                     raise EkslearnError(f"there is no security group {name!r}; there are"
                                         f" {', '.join(held) or 'none'}")  # fmt: skip
-            return [held[name] for name in plan.security_groups]
+            named = [held[name] for name in plan.security_groups]
+            return [*named, self._backend()] if plan.opens_backend and not plan.cloud else named
+        if plan.cloud and plan.kind == "nlb":
+            return []
         prefix = "k8s-elb-" if plan.kind == "clb" else "k8s-"
         own = prefix + plan.place.removeprefix("lb/").replace("/", "-")
         if own not in held:
@@ -205,12 +211,21 @@ class Controller:
 def _needs(
     plan: Plan, balancer: LoadBalancer, group: TargetGroup, target: Target
 ) -> Iterator[SecurityRule]:
-    """What a target has to let in: a Classic one's own group, else what all balancers share."""
+    """What a target has to let in: a Classic one's own group, else what all balancers share.
+
+    The cloud provider's Network one has no group: its clients, and checks from its subnets.
+    """
+    traffic = [(one, target.port) for one in group.carries]
+    checks = [("tcp", group.check.port or target.port)]
     if plan.kind == "clb":
         yield SecurityRule(group=balancer.security_groups[0].name)
+    elif plan.cloud:
+        subnets = [eni.subnet.cidr for eni in balancer.enis.values()]
+        for ways, networks in (traffic, plan.inbound or (ANYWHERE,)), (checks, subnets):
+            for (protocol, port), cidr in product(ways, networks):
+                yield SecurityRule(protocol=protocol, from_port=port, cidr=cidr)
     elif plan.opens_backend:
-        checks = ("tcp", group.check.port or target.port)
-        for protocol, port in sorted({*((one, target.port) for one in group.carries), checks}):
+        for protocol, port in sorted({*traffic, *checks}):
             yield SecurityRule(protocol=protocol, from_port=port, group=BACKEND)
 
 

@@ -229,9 +229,10 @@ class Elb:
         if answer is None:
             fault = "Target.FailedHealthChecks" if client.answers else "Target.Timeout"
         elif check.protocol.startswith("HTTP"):
-            status = re.match(r"(\d{3})\b", answer.data)
+            status = re.match(r"(\d{3}) ", answer.data)
             code = int(status[1]) if status else 200
-            fault = "" if code in check.matcher else "Target.ResponseCodeMismatch"
+            good = any(code in codes for codes in check.matcher)
+            fault = "" if good else "Target.ResponseCodeMismatch"
         target.checked(check, fault)
         return fault
 
