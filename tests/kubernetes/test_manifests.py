@@ -298,7 +298,7 @@ ALSO_BAD = {
     "a namespace": ("---\napiVersion: v1\nkind: Namespace\nmetadata: {labels: {a: b}}\n",
                     "a Namespace needs metadata.name"),
     "an ingress": ("---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: a}\n"
-                   "spec: {rule: []}\n", "spec.rule: Kubernetes' IngressSpec has no such field"),
+                   "spec: {rule: []}\n", "spec.rule: unknown field; did you mean rules?"),
     "a policy's port": ("---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n"
                         "metadata: {name: a}\nspec: {ingress: [{ports: [{port: '80'}]}]}\n",
                         "spec.ingress[0].ports[0].port: '80' can't name a port"),
