@@ -15,6 +15,7 @@ from ipaddress import IPv4Network
 from typing import Any, NoReturn
 
 from ..document import Node, short
+from ..elb.group import ATTRIBUTES
 from ..errors import EkslearnError
 from ..kubernetes.service import CLASS as NLB_CLASS
 from ..kubernetes.service import Service
@@ -22,13 +23,6 @@ from .ingress import CLASS, Ingress, Route
 
 SERVICE = "service.beta.kubernetes.io/aws-load-balancer-"
 INGRESS = "alb.ingress.kubernetes.io/"
-ATTRIBUTES = {  # of a target group: the name AWS has for it, ours, and how it is read
-    "preserve_client_ip.enabled": ("preserve_client_ip", bool),
-    "proxy_protocol_v2.enabled": ("proxy_protocol", bool),
-    "stickiness.enabled": ("sticky", bool),
-    "deregistration_delay.timeout_seconds": ("deregistration_delay_s", int),
-    "load_balancing.cross_zone.enabled": ("cross_zone", bool),
-}
 # Each annotation of a health check, and its field of elb.HealthCheck, by who reads it.
 CHECKS = {
     SERVICE: {"healthcheck-protocol": "protocol", "healthcheck-port": "port",

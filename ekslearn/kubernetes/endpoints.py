@@ -84,31 +84,26 @@ class Services:
                                              node and (node.at("nodePort") or node))  # fmt: skip
                 port = replace(port, node_port=given[port.port])
             ports.append(port)
-        check = 0
-        if (service.kind, service.external_policy) == ("LoadBalancer", "Local"):
-            before = old.health_check_node_port if old else 0
-            check = _port(service.health_check_node_port, before, taken,
-                          at and (at.at("spec", "healthCheckNodePort") or at))  # fmt: skip
-        made = replace(service, cluster_ip=address, ports=tuple(ports),
-                       health_check_node_port=check)  # fmt: skip
-        self._held[service.key] = made
+        checked = (service.kind, service.external_policy) == ("LoadBalancer", "Local")
+        check = checked and _port(
+            service.health_check_node_port, old.health_check_node_port if old else 0, taken,
+            at and (at.at("spec", "healthCheckNodePort") or at))  # fmt: skip
+        made = self._held[service.key] = replace(service, cluster_ip=address, ports=tuple(ports),
+                                                 health_check_node_port=int(check))  # fmt: skip
         return made
 
-    def _address(
-        self, service: Service, old: Service | None, rest: list[Service], at: Node | None
-    ) -> IPv4Address | None:
+    def _address(self, service: Service, old: Service | None, rest: list[Service],
+                 at: Node | None) -> IPv4Address | None:  # fmt: skip
         """The address asked for, the one there was, or the first that is free."""
         if service.headless or service.kind == "ExternalName":
             return None
         asked, here = service.cluster_ip, at and (at.at("spec", "clusterIP") or at)
         holders = {one.cluster_ip: one.key for one in rest}
         if asked and asked in holders:
-            _refuse(here, f"{asked} is the address of {holders[asked]}; choose another, or leave"
-                    " clusterIP out")  # fmt: skip
+            _refuse(here, f"{asked} is the address of {holders[asked]}; leave clusterIP out")
         first, last = self.cidr.network_address, self.cidr.broadcast_address
         if asked and not first < asked < last:
-            _refuse(here, f"{asked} isn't in {self.cidr}, where this cluster's Services have their"
-                    " addresses (spec.serviceCIDR)")  # fmt: skip
+            _refuse(here, f"{asked} isn't in {self.cidr}, the Services' range (spec.serviceCIDR)")
         if found := asked or (old.cluster_ip if old else None):
             return found
         kept = min(max(16, self.cidr.num_addresses // 16), KEPT_ADDRESSES)

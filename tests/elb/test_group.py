@@ -178,6 +178,8 @@ REFUSALS: dict[str, list[tuple[Callable[[Elb], object], str]]] = {
     "no instance": [(lambda elb: elb.register(group(elb), "n9"), "'n9'")],
     "no address": [(lambda elb: elb.register(group(elb, target_type="ip"), "n1"), "'n1'")],
     "far address": [(lambda elb: elb.register(group(elb, target_type="ip"), "8.8.8.8"), "8.8.8.8")],
+    "no group": [(lambda elb: elb.target_group("web"), "there is no 'web'; there are none"),
+                 (lambda elb: [group(elb, "clb"), elb.target_group("g0")], "there is no 'g0'")],
     "rules": [(lambda elb: balancer(elb, "nlb", "lb-a").add_listener(
         "TCP", 80, (to := group(elb)), [Rule(group=to)]), "no Application Load Balancer")],
     "no target": [(lambda elb: group(elb).deregister("10.0.0.1"), "10.0.0.1:80")],
