@@ -27,6 +27,7 @@ LIMIT = 1_000_000  # bytes in one file; the longest scenario of the course has 4
 EXPANSION = 100  # aliases may make a document this many times as long as its text
 DEPTH = 40  # a scenario is five levels deep
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+LONGEST = 253  # characters of a name with dots
 NOT_TEXT = re.compile(
     r"|~|null|true|false|[-+]?(\d[\d_]*(\.[\d_]*)?|\.\d[\d_]*)(e[-+]?\d+)?|[-+]?\.inf|\.nan"
     r"|0[xo][\da-f]+",
@@ -173,13 +174,14 @@ class Node:
             self.refuse(f"expected true or false, found {self.plain or KINDS[type(self.value)]}")
         return self.plain.lower() == "true"
 
-    def name(self) -> str:
-        """The text, if it can name something."""
+    def name(self, *, dotted: bool = False) -> str:
+        """The text, if it can name something; a ``dotted`` name is one or more such (RFC 1123)."""
         text: str = self.expect(str)
-        if not NAME.fullmatch(text):
+        parts = text.split(".") if dotted else [text]
+        if len(text) > LONGEST or not all(map(NAME.fullmatch, parts)):
             self.refuse(
                 f"{short(text)} can't be a name; use at most 63 small letters, digits"
-                " and -, with a letter or digit at both ends"
+                f" and -, with a letter or digit at both ends{' of each part' * (len(parts) > 1)}"
             )
         return text
 

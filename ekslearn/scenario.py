@@ -202,7 +202,7 @@ def add_host(made: Cluster, node: Node) -> None:
 
 def free_name(made: Cluster, node: Node) -> str:
     """The name of a machine to be, if no other has it."""
-    if node.name() in made.places:
+    if node.name(dotted=True) in made.places:
         node.refuse(f"there is a machine called {node.value} already")
     return str(node.value)
 

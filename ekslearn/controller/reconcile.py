@@ -10,6 +10,7 @@ kubernetes/cloud-provider-aws, pkg/providers/v1/aws.go (a Classic one's security
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Network
 from itertools import product
@@ -79,7 +80,7 @@ class Controller:
         """Make a balancer with its listeners, groups and security groups, or nothing at all."""
         backs = {route: _backed(plan.namespace, route, ports) for route in _routes(plan)}
         for back in backs.values():
-            _ends(plan.target_type, back, ())  # refuses what can't be one
+            _ends(self._own(plan, back).target_type, back, ())  # refuses what can't be one
         subnets = self._subnets(plan)
         groups = self._groups(plan)
         made = self.elb.create_load_balancer(
@@ -107,16 +108,25 @@ class Controller:
         made.add_listener(door.protocol, door.port, groups[last], rules,
                           answers_404=bool(last.path))  # fmt: skip
 
+    def _own(self, plan: Plan, back: Backed) -> Plan:
+        """The plan for one Service: what its annotations say comes before the Ingress's."""
+        ingress = self.ingresses.get(plan.place.removeprefix("lb/"))
+        if plan.kind != "alb" or ingress is None:
+            return plan
+        notes = ingress.annotations | back.service.annotations
+        return plan_of_ingress(replace(ingress, annotations=notes)) or plan
+
     def _group(self, plan: Plan, door: Door, back: Backed) -> TargetGroup:
         """The target group for one port of a Service, made where it isn't there yet."""
-        name = _name(plan, back)
+        name, own = _name(plan, back), self._own(plan, back)
         if name in self.elb.groups:
             return self.elb.groups[name]
-        port = back.port.node_port if plan.target_type == "instance" else back.port.target
+        port = back.port.node_port if own.target_type == "instance" else back.port.target
         return self.elb.create_target_group(
-            name, plan.kind, target_type=plan.target_type, protocol=door.backend,
+            name, plan.kind, target_type=own.target_type,
+            protocol=own.doors[0].backend if own.kind == "alb" else door.backend,
             port=port if isinstance(port, int) else 1,  # as the controller does for a name
-            check=health_check(plan.kind, **plan.check), **plan.group,
+            check=health_check(plan.kind, **own.check), **own.group,
         )  # fmt: skip
 
     def _subnets(self, plan: Plan) -> list[Subnet]:
@@ -190,7 +200,7 @@ class Controller:
         for route in _routes(plan):
             back = _backed(plan.namespace, route, ports)
             group = self.elb.groups[_name(plan, back)]
-            ends = _ends(plan.target_type, back, proxies(nodes, not plan.cloud))
+            ends = _ends(group.target_type, back, proxies(nodes, not plan.cloud))
             for target in self._keep(plan.place, group, ends):
                 opened += self._openings(target, _needs(plan, balancer, group, target))
         self._opened[plan.place] = opened

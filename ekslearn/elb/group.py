@@ -101,7 +101,7 @@ def health_check(kind: str, **given: Any) -> HealthCheck:
     known = ("HTTP", "HTTPS") if kind == ALB else ("TCP", "HTTP", "HTTPS")
     refuse(made.protocol not in known, "check protocol", ", ".join(known), made.protocol)
     within("HealthCheckIntervalSeconds", made.interval_s, 5, 300)
-    within("HealthCheckTimeoutSeconds", made.timeout_s, 2, 120)
+    within("HealthCheckTimeoutSeconds", made.timeout_s, 2, 60 if kind == CLB else 120)
     within("HealthyThresholdCount", made.healthy, 2, 10)
     within("UnhealthyThresholdCount", made.unhealthy, 2, 10)
     within("HealthCheckPort", 1 if made.port is None else made.port, 1, 65535)

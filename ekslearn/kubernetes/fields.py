@@ -56,4 +56,5 @@ def check_object(manifest: Node, kind: str) -> tuple[str, str]:
     name, namespace = (manifest.at("metadata", each) for each in ("name", "namespace"))
     if name is None:
         manifest.refuse(f"a {kind} needs metadata.name")
-    return namespace.name() if namespace else "default", name.name()
+    return (namespace.name() if namespace else "default",
+            name.name(dotted=kind not in ("Service", "Namespace")))  # fmt: skip

@@ -152,6 +152,7 @@ REFUSALS: dict[str, list[tuple[Callable[[Elb], object], str]]] = {
         (lambda elb: health_check("nlb", unhealthy=11), "2 to 10"),
         (lambda elb: health_check("nlb", port=70000), "HealthCheckPort"),
         (lambda elb: health_check("nlb", port=0), "HealthCheckPort"),
+        (lambda elb: health_check("clb", interval_s=90, timeout_s=61), "2 to 60: 61"),
         (lambda elb: health_check("nlb", matcher=(range(200, 601),)), "200 to 599: 600"),
         (lambda elb: health_check("alb", matcher=(range(200, 201), range(500, 501))), "499: 500"),
         (lambda elb: health_check("alb", matcher=(range(199, 201),)), "200 to 499: 199"),

@@ -46,9 +46,9 @@ LIMITS = {
     # The two programs that make load balancers out of objects: what an annotation may say, and
     # what is refused, is most of it. 440 was the plan; what targets' security groups are to let in,
     # and that it goes again with the balancer, took 20; that each of the two reads, opens and
-    # checks in its own way, and that an Ingress is judged as the API server does, 70; targets for
+    # checks in its own way, and that an Ingress is judged as the API server does, 80; targets for
     # groups that others made, and what all have in common, the rest.
-    ("controller",): 555,
+    ("controller",): 565,
     # Two more objects that the controllers and the scheduler heed, Nodes and TargetGroupBindings:
     # every field with its effect or its refusal. They stand within controller.
     ("binding",): 120,

@@ -352,3 +352,8 @@ def test_a_range_without_room_is_named_with_its_service() -> None:
     text = RUNNING.replace("172.20.0.0/16", "10.100.0.0/31").replace("  clusterIP", "  # ")
     with pytest.raises(EkslearnError, match=r"^\(text\):\d+: no address of 10\.100\.0\.0/31 is"):
         load(text)
+
+
+def test_what_is_no_name_of_dns_itself_may_have_dots() -> None:
+    assert "shop/web.example" in loaded(pod("web.example", "10.0.1.46")).pods
+    said(service("{ports: [{port: 80}]}", "web.example"), "'web.example' can't be a name")
