@@ -96,12 +96,11 @@ def read_pod(manifest: Node) -> Pod:
     namespace, name = check_object(manifest, "Pod")
     spec, ip = manifest.value["spec"], manifest.at("status", "podIP")
     host = spec.flag("hostNetwork")
-    sidecars = [one for one in spec.items("initContainers")
-                if one.text("restartPolicy") == "Always"]  # fmt: skip
+    beside = [one for one in spec.items("initContainers") if one.text("restartPolicy") == "Always"]
     said = {one.text("type"): one.text("status") for one in manifest.items("status", "conditions")}
     return Pod(
         name=name, namespace=namespace, node=spec.text("nodeName"), host_network=host,
-        containers=tuple(_container(one, host) for one in [*spec.items("containers"), *sidecars]),
+        containers=tuple(_container(one, host) for one in [*spec.items("containers"), *beside]),
         labels=manifest.texts("metadata", "labels"), ip=ip.address() if ip else None,
         annotations=manifest.texts("metadata", "annotations"), ready=said.get("Ready") != "False",
         terminating=manifest.at("metadata", "deletionTimestamp") is not None,
