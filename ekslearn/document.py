@@ -33,6 +33,7 @@ NOT_TEXT = re.compile(
     r"|0[xo][\da-f]+",
     re.ASCII | re.IGNORECASE,
 )
+NOTHING = "", "~", "null", "Null", "NULL"
 KINDS = {
     str: "text",
     list: "a list",
@@ -86,17 +87,30 @@ class Node:
                 self.refuse(f"the field {name} is missing")
         return found
 
+    @property
+    def absent(self) -> bool:
+        """Whether it says null, or nothing."""
+        return self.value is None and self.plain in NOTHING
+
     def at(self, *path: str) -> Node | None:
-        """The node some fields deeper, None if there is none; what stands beside it is let be."""
+        """The node some fields deeper, None if there is none; what stands beside it is let be.
+
+        A field that says null, or nothing, isn't there.
+        """
         here: Node | None = self
         for name in path:
             here = here.value.get(name) if here and isinstance(here.value, dict) else None
-        return here
+        return None if here and here.absent else here
 
     def text(self, *path: str, default: str = "") -> str:
         """The text some fields deeper, ``default`` if there is none."""
         found = self.at(*path)
         return str(found.expect(str)) if found else default
+
+    def flag(self, *path: str, default: bool = False) -> bool:
+        """The truth value some fields deeper, ``default`` if there is none."""
+        found = self.at(*path)
+        return found.truth() if found else default
 
     def items(self, *path: str) -> list[Node]:
         """The nodes of the list some fields deeper, none if there is no list."""
@@ -187,7 +201,7 @@ class Composer:
         self.anchors: dict[str, Node] = {}
 
     def documents(self) -> list[Node]:
-        """Every document of the text; raises EkslearnError for YAML that can't be read."""
+        """Every document of the text but empty ones; EkslearnError for YAML that can't be read."""
         line, found = 1, []
         try:
             for event in self.events:
@@ -195,6 +209,8 @@ class Composer:
                 if type(event).__name__ == "DocumentStartEvent":
                     self.anchors = {}
                     found.append(self.node(next(self.events), "", DEPTH))
+                    if found[-1].absent:
+                        found.pop()
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             why = " ".join(f"{error.problem or error.context}".split())
