@@ -12,18 +12,19 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ekslearn.draw.grammar import LABEL, PORT, SMALL, TITLE, width_of
+from ekslearn.draw.grammar import LABEL, PAGE, PORT, SMALL, TITLE, width_of
 from ekslearn.draw.layout import Box, Layout, Point, Port, Spot, Wire
 from ekslearn.draw.shown import GATEWAYS, Place, Row, Shown, count
 from ekslearn.draw.shown import Port as Link
 
 # Around all; inside a frame; between frames; length of a veth.
-MARGIN, PAD, GAP, CABLE = 8.0, 12.0, 8.0, 38.0
+MARGIN, PAD, GAP, CABLE = 4.0, 10.0, 8.0, 34.0
 HEAD, LINE = 28.0, 15.0  # a frame's title; from line to line
-INSET = 20.0  # from an ENI's middle to its label
+INSET = 16.0  # from an ENI's middle to its label
+NOTE = 184.0  # what an ENI has beyond its id is broken into lines of this width
 POD, ENI = 46.0, 55.0  # height of a pod with one interface; of an ENI with two lines
-FREE = 16.0  # half the width in which a packet is considered
-LANE, BAR = 30.0, 10.0  # room on either side of the router; its own width
+FREE = 14.0  # half the width in which a packet is considered
+LANE, BAR = 18.0, 10.0  # room on either side of the router; its own width
 PILL, SILL = (64.0, 26.0), 58.0  # a gateway; the height of the VPC's lower edge with gateways
 
 
@@ -80,12 +81,19 @@ class VpcLayout(Layout):
     outside: dict[str, Point] = field(default_factory=dict)
     gateways: dict[str, tuple[Point, ...]] = field(default_factory=dict)  # from it to the bar
     homes: dict[str, Spot] = field(default_factory=dict)  # an address: the ENI that has it
+    rooms: dict[Spot, str] = field(default_factory=dict)  # whose box isn't named after the place
+
+    def room(self, spot: Spot) -> str:
+        """The box that an interface is on."""
+        return self.rooms.get(spot, spot[0])
 
     def way(self, place: str, interface: str | None = None) -> tuple[Point, ...]:
-        """The points from the middle of a place out to an interface; AWS's spots are points."""
+        """The points from the middle of a box out to an interface; AWS's spots are points."""
         if not place and interface:
             return (self.point(interface),)
-        return Layout.way(self, place, interface)
+        port = self.ports.get((place, interface)) if interface else None
+        middle = self.boxes[self.room((place, interface))].middle
+        return (middle,) if port is None else (middle, port.inner, port.at)
 
     def point(self, what: str) -> Point:
         """Where AWS's part decides: a gateway, or ``route|acl|eni PLACE INTERFACE``."""
@@ -122,25 +130,29 @@ class VpcLayout(Layout):
 
 
 def lay_out_vpc(what: Shown, *, width: float = 0.0) -> VpcLayout:
-    """The picture of what is shown, at least ``width`` wide."""
-    return Builder(what, width).build()
+    """The picture of what is shown, at least ``width`` wide, and no wider than a page if it can."""
+    made = Builder(what, width).build()
+    return Builder(what, width, narrow=True).build() if made.width > max(PAGE, width) else made
 
 
 class Builder:
-    """Sets everything down from top to bottom."""
+    """Sets everything down from top to bottom; where it has to be ``narrow``, pods get lines."""
 
-    def __init__(self, what: Shown, width: float) -> None:
-        self.what = what
+    def __init__(self, what: Shown, width: float, *, narrow: bool = False) -> None:
+        self.what, self.narrow = what, narrow
         self.layout = VpcLayout(boxes={}, wires=[], cells={})
-        machines = [each for row in what.rows for each in (*row.nodes, *row.hosts)]
         nodes = [each for row in what.rows for each in row.nodes]
         pods = [pod for node in nodes for pod in node.pods]
-        self.pod = most(PAD + most(map(pod_breadth, pods)) + 2 * FREE - 4 for _ in pods[:1])
+        self.pod = most(
+            PAD + most(pod_breadth(pod, narrow) for pod in pods) + 2 * FREE - 4 for _ in pods[:1]
+        )
         title = most(head_breadth(node) for node in nodes) + 2 * PAD
         self.left = max(self.pod, title - CABLE - PAD) if nodes else 0.0
         self.veth = most(width_of(name, SMALL, mono=True) for node in nodes
                          for name in near_names(node))  # fmt: skip
-        self.eni = most(eni_breadth(port) for each in machines for port in each.ports if port.eni)
+        self.eni = most(eni_breadth(port) for each in nodes for port in each.ports if port.eni)
+        self.far = most(eni_breadth(port) for row in what.rows for each in row.hosts
+                        for port in each.ports)  # fmt: skip
         self.notes = most(width_of(n, SMALL) for node in nodes for n in node.notes)
         inner = PORT + 6 + self.veth + 2 * FREE + self.eni + INSET - PAD
         self.host = max(inner, self.notes + 2 * PAD)
@@ -245,7 +257,7 @@ class Builder:
         level = at + 24 if enis else start + body / 2  # level with the first ENI: fewer corners
         box.middle = (host_x + PORT + 6 + self.veth + FREE, level)
         for port in enis:
-            self.eni_port(row, node.name, port, x + width, at + 24)
+            self.eni_port(row, node, port, x + width, at + 24)
             at += eni_height(port)
         bottom = start + body + foot + PAD
         self.frame(f"node-{node.name}", "node", x, top, width, bottom - top)
@@ -254,17 +266,23 @@ class Builder:
     def place_pod(self, pod: Place, x: float, y: float, host_x: float) -> float:
         """A pod and its cables; returns where it ends."""
         ports = pod.ports or (Link(name="no interface", kind="none"),)
-        height = POD + (len(ports) - 1) * 34
+        below = LINE if self.narrow and pod.listens else 0.0  # a line for what listens
+        step = 34 + LINE * self.narrow
+        height = POD + (len(ports) - 1) * step + below + LINE * (self.narrow and bool(pod.ports))
         box = self.box(pod.name, "netns", x, y, self.pod, height)
         box.middle = (x + self.pod - FREE, y + POD / 2)
         title = self.text(f"ns-{pod.name}-title", x + PAD - 2, y + 18, pod.name, LABEL, bold=True)
-        self.text(f"ns-{pod.name}-listens", x + PAD + 4 + title, y + 18, listening(pod), muted=True)
+        aside = -2.0 if self.narrow else 4 + title
+        self.text(f"ns-{pod.name}-listens", x + PAD + aside, y + 18 + below, listening(pod),
+                  muted=True)  # fmt: skip
         for n, port in enumerate(ports):
-            at = y + POD / 2 + 34 * n
-            name = self.text(f"if-{pod.name}-{port.name}-label", x + PAD - 2, at + 13,
+            at = y + POD / 2 + step * n
+            down = at + 13 + below
+            name = self.text(f"if-{pod.name}-{port.name}-label", x + PAD - 2, down,
                              port.name, mono=True, bold=True)  # fmt: skip
-            self.text(f"if-{pod.name}-{port.name}-address", x + PAD + 4 + name, at + 13,
-                      pod_words(port), mono=True)  # fmt: skip
+            for m, words in enumerate(pod_words(port, self.narrow)):
+                self.text(f"if-{pod.name}-{port.name}-address" + (f"-{m}" if m else ""),
+                          x + PAD + 4 + name, down + LINE * m, words, mono=True)  # fmt: skip
             if port.kind == "none":
                 continue
             near = self.port(pod.name, port, (x + self.pod, at), "right")
@@ -287,8 +305,10 @@ class Builder:
         self.text(f"{made.id}-label", x + PORT + 5, y - 6, side_words(port), mono=True)
         return made
 
-    def eni_port(self, row: Row, place: str, port: Link, x: float, y: float) -> None:
+    def eni_port(self, row: Row, machine: Place, port: Link, x: float, y: float) -> None:
         """An ENI on the right edge of its machine, and its line to the router."""
+        place, room = machine.name, machine.room or machine.name
+        self.layout.rooms |= {(place, port.name): room} if room != place else {}
         made = self.port(place, port, (x, y), "right")
         end = x - INSET
         wide = width_of(port.address, SMALL, mono=True)
@@ -298,7 +318,7 @@ class Builder:
         for n, line in enumerate(eni_lines(port)):
             self.text(f"{made.id}-eni" + (f"-{n}" if n else ""), end, y + 17 + LINE * n, line,
                       mono=n == 0, muted=n > 0, align="right")  # fmt: skip
-        made.inner = (self.layout.boxes[place].middle[0], y)
+        made.inner = (self.layout.boxes[room].middle[0], y)
         self.layout.subnets[place, port.name] = (port.subnet or row.name, self.x + self.row)
         self.layout.homes |= dict.fromkeys(port.homes, (place, port.name))
         self.road(f"road-{place}-{port.name}", (x + PORT, y), (self.layout.bar - BAR / 2, y))
@@ -306,7 +326,7 @@ class Builder:
     def host_width(self, host: Place) -> float:
         """The width of a machine that is no node."""
         return 2 * PAD + most(width_of(t, s, bold=b) for t, s, b in host_words(host)) + (
-            2 * FREE + self.eni + INSET)  # fmt: skip
+            2 * FREE + self.far + INSET)  # fmt: skip
 
     def machine(self, row: Row, host: Place, y: float) -> float:
         """A machine of the VPC that is no node; returns where it ends."""
@@ -315,13 +335,13 @@ class Builder:
         height = max(
             sum(map(eni_height, host.ports)), PAD + LINE * (1 + len(host_words(host)[1:])) + 8
         )
-        box = self.box(host.name, "host", x, y, width, height)
+        box = self.box(host.room or host.name, "host", x, y, width, height)
         self.words(host, x + PAD, y + 20)
         at = y + 24 + max(0.0, height - sum(map(eni_height, host.ports))) / 2
         level = y + height / 2 if len(host.ports) < 2 else at  # beside the labels, not in them
-        box.middle = (x + width - INSET - self.eni - FREE, level)
+        box.middle = (x + width - INSET - self.far - FREE, level)
         for port in host.ports:
-            self.eni_port(row, host.name, port, x + width, at)
+            self.eni_port(row, host, port, x + width, at)
             at += eni_height(port)
         return y + height
 
@@ -393,7 +413,7 @@ class Builder:
     def words(self, host: Place, x: float, y: float) -> None:
         """The title of a machine that is no node, and what is to be said about it."""
         for n, (text, size, bold) in enumerate(host_words(host)):
-            name = f"ns-{host.name}-" + ("title" if not n else f"note-{n}")
+            name = f"ns-{host.room or host.name}-" + ("title" if not n else f"note-{n}")
             self.text(
                 name, x, y + LINE * n + (1 if n else 0), text, size, bold=bold, muted=not bold
             )
@@ -453,19 +473,20 @@ def listening(place: Place) -> str:
     return " ".join(f":{port}" for port in ports)
 
 
-def pod_words(port: Link) -> str:
-    """The address of a pod's interface, and whose it is."""
+def pod_words(port: Link, narrow: bool) -> list[str]:
+    """The address of a pod's interface, and whose it is: in one line, or in two."""
     owner = port.owner.removeprefix("branch ")  # its device's name says so: vlan.eth.1
-    return " ".join(filter(None, [
-        port.address.removesuffix("/32") + port.state, f"({owner})" if owner else "",
-        *port.notes]))  # fmt: skip
+    own = port.address.removesuffix("/32") + port.state
+    rest = " ".join(filter(None, [f"({owner})" if owner else "", *port.notes]))
+    return [own, rest] if narrow else [f"{own} {rest}".rstrip()]
 
 
-def pod_breadth(pod: Place) -> float:
+def pod_breadth(pod: Place, narrow: bool) -> float:
     """The width of a pod's words."""
-    title = width_of(pod.name, LABEL, bold=True) + 6 + width_of(listening(pod), SMALL)
-    return most([title, *(width_of(f"{p.name} {pod_words(p)}", SMALL, mono=True) + 6
-                          for p in pod.ports)])  # fmt: skip
+    title, listens = width_of(pod.name, LABEL, bold=True), width_of(listening(pod), SMALL)
+    lines = [title, listens] if narrow else [title + 6 + listens]
+    return most([*lines, *(width_of(f"{p.name} {words}", SMALL, mono=True) + 6
+                           for p in pod.ports for words in pod_words(p, narrow))])  # fmt: skip
 
 
 def head_breadth(node: Place) -> float:
@@ -491,11 +512,21 @@ def eni_lines(port: Link) -> list[str]:
     """The lines under an ENI's name: its id and device index, and what else is to be known."""
     first = f"{port.short} \N{MIDDLE DOT} {port.where}"
     lines: list[str] = []
-    for note in port.notes:  # as many in a line as are no longer than the first
+    for note in port.notes:  # as many in a line as fit, and a long one in several
         both = f"{lines[-1]}, {note}" if lines else note
         fits = lines and width_of(both, SMALL) <= width_of(first, SMALL, mono=True) + 20
         lines[-1 if fits else len(lines) :] = [both if fits else note]
-    return [first, *lines]
+    return [first, *(part for line in lines for part in broken(line))]
+
+
+def broken(line: str) -> list[str]:
+    """A line as several, none wider than NOTE if it has spaces to break at."""
+    made: list[str] = []
+    for word in line.split(" "):
+        both = f"{made[-1]} {word}" if made else word
+        fits = made and width_of(both, SMALL) <= NOTE
+        made[-1 if fits else len(made) :] = [both if fits else word]
+    return made
 
 
 def eni_height(port: Link) -> float:
@@ -513,7 +544,8 @@ def eni_breadth(port: Link) -> float:
 def host_words(host: Place) -> list[tuple[str, float, bool]]:
     """A machine's title and notes: text, size, bold."""
     listens = [f"listens: {one}" for one in host.listens]
-    return [(host.name, TITLE, True), *((text, SMALL, False) for text in (*listens, *host.notes))]
+    notes = [*([host.kind] if host.kind else []), *listens, *host.notes]
+    return [(host.name, TITLE, True), *((text, SMALL, False) for text in notes)]
 
 
 def row_heads(row: Row) -> list[str]:
