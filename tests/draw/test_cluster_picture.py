@@ -307,7 +307,7 @@ def test_a_load_balancer_stands_in_each_of_its_subnets() -> None:
             x, y = layout.ports[wire.place, wire.interface].at
             assert (round(x), box.contains(box.x0 + 1, layout.height - y)) == (round(box.x1), True)
     assert drawing.words.count("Application Load Balancer lb/shop/site") == 2
-    assert "2 pods, 1 host, 2 load balancers" in drawing.words
+    assert "2 pods, 2 hosts, 2 load balancers" in drawing.words
     assert "lb/shop/web; also in public-b" in drawing.words
 
 
