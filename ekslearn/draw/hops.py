@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from ekslearn.trace import Sighting, Step
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ekslearn.trace import Trace
 
 ARROW = "\N{RIGHTWARDS ARROW}"
+COLUMNS = 76  # what a page of 800 pixels shows of a line of text
 SENT, CAME = "from", "to"  # a wire of which one end alone shows this header
 GATES = {"vpc igw": "internet gateway, one to one", "vpc nat": "NAT gateway"}
 
@@ -144,6 +146,7 @@ def header_table(trace: Trace) -> str:
         far = max((len(hop.dst) for hop in mine), default=0)
         lines += [f"{leg}:"] if mine else []
         for hop in mine:
-            lines += [f"    {change}" for change in hop.by]
-            lines.append(f"  {hop.src:{width}} -> {hop.dst:{far}}  {hop.wire}")
+            for change in hop.by:
+                lines += wrap(str(change), COLUMNS, initial_indent="  ", subsequent_indent="    ")
+            lines.append(f"{hop.src:{width}} -> {hop.dst:{far}}  {hop.wire}")
     return "\n".join([*lines, f"{trace.verdict}: {trace.reason}"])

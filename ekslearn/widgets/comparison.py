@@ -12,18 +12,12 @@ from ekslearn.draw.display import show
 from ekslearn.ingress_table import Row
 from ekslearn.widgets.modes import NAMES, Way, some, translated
 
-HEADS = (
-    "way in",
-    "policy",
-    "pod sees",
-    "can read",
-    "DNAT by",
-    "SNAT by",
-    "nodes passed",
-    "who must admit",
-)
+HEADS = ("way in", "policy", "pod sees", "application reads", "DNAT by", "SNAT by", "nodes passed")
 # Written on each cell: a page of lessons has styles of its own for tables.
-CELL = "text-align:left;vertical-align:top;padding:3px 6px;border-bottom:1px solid #c9c9c9"
+CELL = "text-align:left;vertical-align:top;padding:3px 5px;background:#fff"
+RULED = CELL + ";border-bottom:1px solid #c9c9c9"
+QUIET = RULED + ";color:#5c5c5c"
+WHOLE = "white-space:nowrap"  # a name isn't broken at its hyphens
 KEPT = {"": "", "true": ", client preserved", "false": ", client not preserved"}
 
 
@@ -52,9 +46,10 @@ class Comparison:
 
     def html(self) -> str:
         """The page as one table."""
-        heads = "".join(f'<th scope="col" style="{CELL}">{head}</th>' for head in HEADS)
+        heads = "".join(f'<th scope="col" style="{RULED}">{head}</th>' for head in HEADS)
         body = "".join(
             "<tr>" + "".join(f'<td style="{CELL}">{cell}</td>' for cell in cells(*line)) + "</tr>"
+            f'<tr><td colspan="{len(HEADS)}" style="{QUIET}">{under(line[2])}</td></tr>'
             for line in self.lines
         )
         return (
@@ -100,7 +95,15 @@ def rule_of(said: str) -> str:
 
 def cells(name: str, policy: str, row: Row) -> list[str]:
     """A line as HTML."""
-    came = row.pod_sees or f"{row.verdict}: {row.reason}"
-    lines = [name, policy, came, row.reads or "–", some(row.dnat), some(row.snat), some(row.nodes)]
-    admits = "<br>".join(html.escape(rule_of(each)) for each in row.admits)
-    return [*map(html.escape, lines), admits]
+    lines = [name, policy, row.pod_sees or row.verdict, row.reads.replace("nothing", "") or "–", some(row.dnat),
+             some(row.snat), some(row.nodes)]  # fmt: skip
+    told = [" ".join(f'<span style="{WHOLE}">{html.escape(word)}</span>' for word in line.split())
+            for line in lines]  # fmt: skip
+    return [f"<b>{told[0]}</b>", *told[1:]]
+
+
+def under(row: Row) -> str:
+    """Who has to admit whom, and why nothing came, as HTML: broken between rules, if it can be."""
+    told = [*map(rule_of, row.admits), *([row.reason] if row.reason else [])]
+    return "; ".join(f'<span style="display:inline-block">{html.escape(each)}</span>'
+                     for each in told)  # fmt: skip
