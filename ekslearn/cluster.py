@@ -58,7 +58,6 @@ class Lab:
         self.lines: list[str] = []
         self.notes: list[str] = []  # what its scenario holds to no effect
         self.aliases: dict[str, str] = {}  # a pod on its node's network: the node
-        self._listeners: list[tuple[str, str]] = []
         self._world = World(seed)
         for place in places:
             NetworkNamespace(self._world, place)
@@ -109,11 +108,12 @@ class Lab:
             self.namespace(place).sockets.listen(address, port, protocol, process, serve)
         except KernelError as error:
             raise EkslearnError(f"bind {socket} in {place}: {error}") from error
-        self._listeners.append((self.aliases.get(place, place), socket.strip()))
 
     def listeners(self) -> list[tuple[str, str]]:
-        """Who listens: (place, "0.0.0.0:80/tcp") pairs, in the order they were made."""
-        return list(self._listeners)
+        """Who listens: (place, "0.0.0.0:80/tcp") pairs; not what load balancers listen on."""
+        return [(place, f"{one.address}:{one.port}/{one.protocol}") for place in self.places
+                if place.count("/") < 2
+                for one in self.namespace(place).sockets.listeners]  # fmt: skip
 
     def address(self, place: str) -> str:
         """The first address of a place that isn't on ``lo``; EkslearnError if it has none."""
@@ -352,7 +352,6 @@ class Cluster(Lab):
         pod = self.pods.pop(place, None)
         if pod is None:
             raise EkslearnError(f"there is no pod {place}")
-        self._listeners = [one for one in self._listeners if one[0] != place]
         self.network_policy.stopped(place)
         if self.pending.pop(place, None) or self.aliases.pop(place, None):
             return

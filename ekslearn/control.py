@@ -12,7 +12,7 @@ from typing import Protocol
 
 from .cni.settings import Settings
 from .controller import Controller, Ingress, plan_of_ingress, plan_of_service
-from .controller.plan import INGRESS, SERVICE, unread
+from .controller.plan import unread
 from .document import Node
 from .elb import Elb, LoadBalancer
 from .elb.service import Site as Account
@@ -45,9 +45,8 @@ class Site(Account, Protocol):
     def delete_pod(self, place: str) -> None:
         """Take a pod away."""
 
-    def listen(
-        self, place: str, socket: str, *, process: str = "", serve: Serve | None = None
-    ) -> None:  # fmt: skip
+    def listen(self, place: str, socket: str, *, process: str = "",
+               serve: Serve | None = None) -> None:  # fmt: skip
         """Let a process listen."""
 
 
@@ -70,16 +69,16 @@ class ControlPlane:
         """
         plan = plan_of_service(service, at)
         self.services.add(service, at)
-        return unread(SERVICE, service.annotations, at, plan)
+        return unread(service, at, plan)
 
     def add_ingress(self, ingress: Ingress, at: Node | None = None) -> list[str]:
         """The same for an Ingress."""
         plan = plan_of_ingress(ingress, at)
+        if plan and any(plan_of_service(one) for one in self.services if one.key == ingress.key):
+            why = f"a Service has {plan.place} already; give the Ingress another name"
+            raise EkslearnError(f"{at.file}:{at.line}: metadata.name: {why}" if at else why)
         self.controller.ingresses[ingress.key] = ingress
-        if plan is None:
-            return [f"Ingress {ingress.key} is of class {ingress.class_name or 'none'}: only alb is"
-                    " modelled"]  # fmt: skip
-        return unread(INGRESS, ingress.annotations, at, plan)
+        return unread(ingress, at, plan)
 
     def act(self) -> None:
         """Let everybody do what follows from how things are now."""
@@ -90,7 +89,8 @@ class ControlPlane:
                      for place in site.pods if place not in site.pending}  # fmt: skip
         self._ports = self.services.backed(site.pods, addresses)
         for node in site.machines:
-            site.wire(self.proxy.lines(node, self._ports, site.shows(node, "iptables-save -t nat")))
+            nat = partial(site.shows, node, "iptables-save -t nat")
+            site.wire(self.proxy.lines(node, self._ports, nat))
         self._answer_checks()
         self.controller.reconcile(self._ports, site.machines)
 
@@ -98,9 +98,8 @@ class ControlPlane:
         """Let new targets be checked until each is known to be healthy or not."""
         self.elb.settle()
 
-    def terminate_pod(
-        self, place: str, *, prestop_s: float = 0.0, work_s: float = 0.0, grace_s: float = 30.0
-    ) -> None:  # fmt: skip
+    def terminate_pod(self, place: str, *, prestop_s: float = 0.0, work_s: float = 0.0,
+                      grace_s: float = 30.0) -> None:  # fmt: skip
         """Delete a pod as ``kubectl delete pod`` does: not at once, but as time passes.
 
         At once it is terminating, and everybody hears of that: its Services, kube-proxy, the
@@ -146,19 +145,24 @@ class ControlPlane:
                     self.site.delete_pod(place)
 
     def _answer_checks(self) -> None:
-        """kube-proxy's health check server, on every node, for every Service that has its port."""
-        for service in self.services:
-            port = service.health_check_node_port
-            for node in self.site.machines if port else ():
-                sockets = self.site.namespace(node).sockets
-                if not any(one.port == port for one in sockets.listeners):
-                    self.site.listen(node, f"0.0.0.0:{port}/tcp", process="kube-proxy",
-                                     serve=partial(self._health, node, service.key))  # fmt: skip
+        """kube-proxy's health check server, on every node, on the port of every Service with one.
 
-    def _health(self, node: str, key: str, packet: Packet) -> tuple[str, str]:
-        """200 if a ready endpoint of the Service is on the node, else 503."""
+        It stops to listen once the Service has gone.
+        """
+        wanted = {one.health_check_node_port for one in self.services} - {0}
+        for node in self.site.machines:
+            listeners = self.site.namespace(node).sockets.listeners
+            for one in [each for each in listeners if each.serve and each.port not in wanted]:
+                listeners.remove(one)
+            for port in sorted(wanted - {one.port for one in listeners}):
+                self.site.listen(node, f"0.0.0.0:{port}/tcp", process="kube-proxy",
+                                 serve=partial(self._health, node, port))  # fmt: skip
+
+    def _health(self, node: str, port: int, packet: Packet) -> tuple[str, str]:
+        """200 if a ready endpoint of the Service with this port is on the node, else 503."""
         here = any(one.node == node and one.ready for back in self._ports
-                   if back.service.key == key for one in back.endpoints)  # fmt: skip
+                   if back.service.health_check_node_port == port
+                   for one in back.endpoints)  # fmt: skip
         return GOOD if here else BAD, ""
 
     def named(self, destination: str) -> tuple[str, str]:
@@ -183,7 +187,7 @@ class ControlPlane:
                 there = ", ".join(self.controller.ingresses) or "none"
                 raise EkslearnError(f"there is no Ingress {namespace}/{name}; there are {there}")
             host = next(filter(None, (one.host for one in found.routes)), name)
-            asked = f"GET http://{host}/{''.join(path)}"
+            asked = f"GET http://{host.replace('*', 'www')}/{''.join(path)}"
             return self._door(self._balancer(found.key), ""), asked
         return destination, ""
 

@@ -150,6 +150,37 @@ def test_the_health_check_port_tells_where_endpoints_are() -> None:
     assert trace.answer == f"shop/cart-1 203.0.113.7 {trace.request[0].sport}"  # its own address
 
 
+def test_the_health_check_port_goes_with_its_service() -> None:
+    cluster = doors(SERVICE.format("cart", "LoadBalancer", "",
+                                   NLB + ", externalTrafficPolicy: Local"))  # fmt: skip
+    check = f"0.0.0.0:{cluster.services['shop/cart'].health_check_node_port}/tcp"
+    assert [place for place, where in cluster.listeners() if where == check] == ["node-a", "node-b"]
+    cluster.services.remove("shop/cart")
+    cluster.sleep(1)
+    assert check not in [where for _, where in cluster.listeners()]
+    asked = f"{cluster.address('node-b')}:{check.partition(':')[2]}"
+    assert cluster.trace("node-a", asked).verdict == "refused"
+
+
+def test_nobody_lists_rules_where_nothing_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = doors(SERVICE.format("web", "ClusterIP", "", ""))
+    asked: list[str] = []
+    shows = cluster.shows
+
+    def counted(place: str, command: str) -> str:
+        asked.append(f"{place}$ {command}")
+        return shows(place, command)
+
+    monkeypatch.setattr(cluster, "shows", counted)
+    cluster.sleep(1)
+    assert not [one for one in asked if "nat" in one]
+    cluster.delete_pod("shop/web-1")
+    cluster.sleep(1)
+    assert [one for one in asked if "nat" in one] == [
+        f"node-{end}$ iptables-save -t nat" for end in "ab"
+    ]
+
+
 def test_a_security_group_of_the_nodes_lets_the_balancers_in() -> None:
     cluster = doors(SERVICE.format("web", "LoadBalancer", "", NLB))
     rules = cluster.vpc.security_groups["nodes"].rules["ingress"]
@@ -157,6 +188,33 @@ def test_a_security_group_of_the_nodes_lets_the_balancers_in() -> None:
     shut = doors(SERVICE.format("web", "LoadBalancer", f", {KEEP_OUT}: 'false'", NLB))
     assert set(states(shut, "lb/shop/web").values()) == {"unhealthy"}
     assert shut.trace("browser", "lb/shop/web:80").verdict == "dropped"
+
+
+@pytest.mark.parametrize("kind", ["nlb", "clb"])
+def test_what_nodes_let_in_goes_with_the_balancer(kind: str) -> None:
+    class_ = NLB if kind == "nlb" else ""
+    cluster = doors(SERVICE.format("web", "LoadBalancer", "", class_),
+                    SERVICE.format("cart", "LoadBalancer", "", class_))  # fmt: skip
+    rules = cluster.vpc.security_groups["nodes"].rules["ingress"]
+    before = [str(one) for one in rules]
+    assert len(before) == 3
+    cluster.services.remove("shop/web")
+    cluster.sleep(1)
+    assert len(rules) == 2
+    assert cluster.trace("browser", "lb/shop/cart:80").verdict == "delivered"
+    cluster.services.remove("shop/cart")
+    cluster.sleep(1)
+    assert [str(one) for one in rules] == before[:1] == ["all nodes"]
+
+
+def test_a_rule_that_was_there_before_stays() -> None:
+    mine = HEAD.replace("[{group: nodes}]", "[{group: nodes}, {group: k8s-elb-shop-web}]")
+    cluster = load(mine + PODS + SERVICE.format("web", "LoadBalancer", "", ""))
+    assert isinstance(cluster, Cluster)
+    cluster.services.remove("shop/web")
+    cluster.sleep(1)
+    rules = cluster.vpc.security_groups["nodes"].rules["ingress"]
+    assert [str(one) for one in rules] == ["all nodes", "all k8s-elb-shop-web"]
 
 
 EVENTS = {

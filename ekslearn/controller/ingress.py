@@ -5,25 +5,41 @@ Source: Kubernetes API reference, "Ingress networking.k8s.io/v1".
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
-from ..document import Node
+from ..document import Node, short
+from ..errors import EkslearnError
 
-CLASS = "alb"  # the ingress class of the AWS Load Balancer Controller
+CLASS, OLD = "alb", "kubernetes.io/ingress.class"  # the AWS controller's class, and its old place
+KINDS = ("Exact", "Prefix", "ImplementationSpecific")  # of a path; tried in this order
+LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+HOST = re.compile(rf"(?!(\d+\.){{3}}\d+$)(\*\.)?({LABEL}\.)*{LABEL}", re.ASCII)  # no address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """Where requests for a path go: a Service of the same namespace and its port.
 
-    ``host`` and ``path`` are empty for any; ``exact`` says that the path is all of it.
+    ``host`` is empty for any, ``path`` for what no other route takes. ``kind`` is its pathType.
     """
 
     service: str
     port: int | str
     host: str = ""
     path: str = ""
-    exact: bool = False
+    kind: str = "Prefix"
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The path as a balancer's rule has it; EkslearnError for a wildcard out of place."""
+        if self.kind == "ImplementationSpecific":
+            return (self.path,)
+        if set(self.path) & set("*?"):
+            kind = self.kind.lower()
+            raise EkslearnError(f"{kind} path shouldn't contain wildcards: {self.path}")
+        own = self.path.removesuffix("/")
+        return (self.path,) if self.kind == "Exact" else (own, f"{own}/*") if own else ("/*",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,28 +65,44 @@ def read_ingress(manifest: Node) -> Ingress:
     if name is None or spec is None:
         manifest.refuse("an Ingress needs metadata.name and a spec")
     notes = manifest.texts("metadata", "annotations")
+    spec.fields(optional=("ingressClassName", "rules", "defaultBackend", "tls"))
     routes = []
     for rule in spec.items("rules"):
-        for path in rule.items("http", "paths"):
-            kind = path.choice("Prefix", "Exact", "ImplementationSpecific", path=("pathType",))
-            routes.append(_route(path, host=rule.text("host"), path=path.text("path", default="/"),
-                                 exact=kind == "Exact"))  # fmt: skip
+        if http := rule.fields(optional=("host", "http")).get("http"):
+            http.fields("paths")
+        if (host := rule.text("host")) and not HOST.fullmatch(host):
+            rule.value["host"].refuse(f"{short(host)} is no host such as example.com or"
+                                      " *.example.com")  # fmt: skip
+        paths = [_path(one, host) for one in rule.items("http", "paths")]
+        routes += sorted(paths, key=lambda one: (
+            KINDS.index(one.kind), -len(one.path) if one.kind == "Prefix" else 0
+        ))  # fmt: skip
     default = spec.at("defaultBackend")
     if not routes and default is None:
         spec.refuse("an Ingress needs rules or a defaultBackend")
+    if (old := manifest.at("metadata", "annotations", OLD)) and spec.at("ingressClassName"):
+        old.refuse("it can't be set where spec.ingressClassName is")
     namespace = manifest.at("metadata", "namespace")
     return Ingress(
         name=name.name(), namespace=namespace.name() if namespace else "default",
-        class_name=spec.text("ingressClassName") or notes.get("kubernetes.io/ingress.class", ""),
+        class_name=spec.text("ingressClassName") or notes.get(OLD, ""),
         routes=tuple(routes), annotations=notes,
-        default=_route(spec, "defaultBackend") if default else None,
+        default=_route(default) if default else None,
     )  # fmt: skip
 
 
-def _route(node: Node, backend: str = "backend", **more: str | bool) -> Route:
-    service = node.at(backend, "service", "name")
-    number, name = (node.at(backend, "service", "port", each) for each in ("number", "name"))
-    if service is None or (number is None) == (name is None):
-        node.refuse(f"{backend} needs service.name and service.port with a number or a name")
-    port = number.whole(1, 65535) if number else name.name() if name else 0
-    return Route(service=service.name(), port=port, **more)  # type: ignore[arg-type]
+def _path(node: Node, host: str) -> Route:
+    given = node.fields("backend", "pathType", optional=("path",))
+    kind, path = given["pathType"].known(KINDS, "pathType"), node.text("path")
+    if not path.startswith("/") and (path or kind != KINDS[-1]):
+        node.refuse(f"{short(path)} is no path: it should begin with /")
+    return _route(given["backend"], host=host, path=path or "/*", kind=kind)
+
+
+def _route(backend: Node, **more: str) -> Route:
+    service = backend.fields("service")["service"].fields("name", "port")
+    port = service["port"].fields(optional=("name", "number"))
+    if len(port) != 1:
+        service["port"].refuse("a port has a number or a name")
+    said = port["number"].whole(1, 65535) if "number" in port else port["name"].name()
+    return Route(service=service["name"].name(), port=said, **more)

@@ -8,6 +8,7 @@ cloud provider makes, kubernetes/cloud-provider-aws, docs/service_controller.md.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
@@ -41,37 +42,45 @@ CHECKS = {
               "unhealthy-threshold-count": "unhealthy", "success-codes": "matcher"},
 }  # fmt: skip
 NUMBERS = ("interval_s", "timeout_s", "healthy", "unhealthy")
-# What the controllers ask for where nothing is said: interval, timeout, thresholds. The ones of the
-# last two are for a Service with externalTrafficPolicy Local, and for a Classic Load Balancer.
+# What the controllers ask for where nothing is said: interval, timeout, thresholds; "local" is for
+# a Service with externalTrafficPolicy Local, "cloud" for what the cloud provider makes.
 USUAL = {
-    "alb": dict(zip(NUMBERS, (15, 5, 2, 2), strict=True)),
-    "nlb": dict(zip(NUMBERS, (10, 10, 3, 3), strict=True)),
-    "local": dict(zip(NUMBERS, (10, 6, 2, 2), strict=True)),
-    "clb": dict(zip(NUMBERS, (10, 5, 2, 6), strict=True)),
-}
+    "alb": (15, 5, 2, 2), "nlb": (10, 10, 3, 3), "nlb local": (10, 6, 2, 2),
+    "cloud nlb": (30, 10, 3, 3), "cloud nlb local": (10, 10, 2, 2),
+    "cloud clb": (10, 5, 2, 6), "cloud clb local": (10, 5, 2, 6),
+}  # fmt: skip
+RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"  # spec's comes before it
 OTHERS = {  # read besides those of the check
     SERVICE: ("type", "nlb-target-type", "scheme", "internal", "subnets", "security-groups",
               "attributes", "target-group-attributes", "proxy-protocol", "backend-protocol",
               "cross-zone-load-balancing-enabled", "ssl-cert", "ssl-ports",
-              "manage-backend-security-group-rules"),
+              "manage-backend-security-group-rules", RANGES),
     INGRESS: ("scheme", "target-type", "subnets", "security-groups", "listen-ports",
               "certificate-arn", "target-group-attributes", "inbound-cidrs",
               "backend-protocol", "manage-backend-security-group-rules"),
 }  # fmt: skip
+# Of those, what the cloud provider doesn't read.
+NOT_CLOUD = {"scheme", "attributes", "nlb-target-type", "manage-backend-security-group-rules",
+             "healthcheck-success-codes"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """A listener to be: its protocol and port, and where what comes goes, the last for the rest."""
+    """A listener to be: its protocol and port, and where what comes goes, the last for the rest.
+
+    ``backend`` is the protocol of its target groups.
+    """
 
     protocol: str
+    backend: str
     port: int
     routes: tuple[Route, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A load balancer to be, at ``place``: kind "alb", "nlb" or "clb".
+    """A load balancer to be, at ``place``: kind "alb", "nlb" or "clb". ``cloud`` says that the
+    cloud provider makes it.
 
     ``subnets`` and ``security_groups`` are empty where the controller is to find them. ``group``
     and ``check`` are what ``elb`` takes for each target group, as far as it is asked for.
@@ -83,7 +92,7 @@ class Plan:
     scheme: str
     target_type: str
     doors: tuple[Door, ...]
-    backend_protocol: str
+    cloud: bool = False
     subnets: tuple[str, ...] = ()
     security_groups: tuple[str, ...] = ()
     inbound: tuple[IPv4Network, ...] = ()
@@ -99,14 +108,15 @@ class Annotations:
     def __init__(self, prefix: str, given: Mapping[str, str], manifest: Node | None) -> None:
         self.prefix, self._node = prefix, manifest
         self.given = {name.removeprefix(prefix): value for name, value in given.items()
-                      if name.startswith(prefix)}  # fmt: skip
+                      if "/" in name}  # fmt: skip
 
     def refuse(self, name: str, why: str) -> NoReturn:
         """Refuse a value."""
-        node = self._node and self._node.at("metadata", "annotations", self.prefix + name)
+        full = name if "/" in name else self.prefix + name
+        node = self._node and self._node.at("metadata", "annotations", full)
         if node:
             node.refuse(why)
-        raise EkslearnError(f"{self.prefix}{name}: {why}")
+        raise EkslearnError(f"{full}: {why}")
 
     def choice(self, name: str, *known: str) -> str:
         """One of some words; the first of them where nothing is said."""
@@ -119,6 +129,16 @@ class Annotations:
         """Words with commas between."""
         return tuple(filter(None, (one.strip() for one in self.given.get(name, "").split(","))))
 
+    def networks(self, name: str) -> tuple[IPv4Network, ...]:
+        """Networks with commas between."""
+        found = []
+        for one in self.some(name):
+            try:
+                found.append(IPv4Network(one))
+            except ValueError:
+                self.refuse(name, f"{short(one)} isn't a network such as 203.0.113.0/24")
+        return tuple(found)
+
     def truth(self, name: str, value: str) -> bool:
         """What "true" or "false" says."""
         if value not in ("true", "false"):
@@ -127,9 +147,16 @@ class Annotations:
 
     def whole(self, name: str, value: str) -> int:
         """What a number says; AWS judges its range."""
-        if not value.isdecimal() or len(value) > 9:
+        if not re.fullmatch(r"[0-9]{1,9}", value):
             self.refuse(name, f"expected a whole number, found {short(value)}")
         return int(value)
+
+    def opens(self) -> bool:
+        """Whether the controller opens the targets' security groups: not for groups of yours,
+        unless it is asked to.
+        """
+        usual = ("false", "true") if self.given.get("security-groups") else ("true", "false")
+        return self.choice("manage-backend-security-group-rules", *usual) == "true"
 
     def attributes(self, name: str) -> dict[str, Any]:
         """Attributes "NAME=VALUE,…" of a target group, as ``elb`` calls them."""
@@ -143,16 +170,21 @@ class Annotations:
             found[own] = (self.truth if kind is bool else self.whole)(name, value)
         return found
 
-    def check(self, usual: Mapping[str, Any]) -> dict[str, Any]:
-        """The health check that is asked for, on top of the usual one."""
-        found = dict(usual)
+    def check(self, usual: str, **given: Any) -> dict[str, Any]:
+        """The health check that is asked for, on top of the usual one, some of it ``given``."""
+        found: dict[str, Any] = dict(zip(NUMBERS, USUAL[usual], strict=True)) | given
         for name, own in CHECKS[self.prefix].items():
             value = self.given.get(name)
-            if value is None or (own == "port" and value == "traffic-port"):
+            if value is None:
                 continue
-            if own == "matcher":
-                low, _, high = value.partition("-")
-                found[own] = range(self.whole(name, low), self.whole(name, high or low) + 1)
+            if own == "port" and value == "traffic-port":
+                found[own] = None
+            elif own == "matcher":
+                spans = [one.partition("-")[::2] for one in value.split(",")]
+                found[own] = tuple(range(self.whole(name, low), self.whole(name, high or low) + 1)
+                                   for low, high in spans)  # fmt: skip
+                if not all(found[own]):
+                    self.refuse(name, f"{short(value)} should read like 200, 200-299 or 200,202")
             elif own in ("path", "protocol"):
                 found[own] = value if own == "path" else value.upper()
             else:
@@ -160,53 +192,71 @@ class Annotations:
         return found
 
 
-def unread(
-    prefix: str, given: Mapping[str, str], manifest: Node | None, plan: Plan | None
-) -> list[str]:
-    """A sentence for each annotation that means nothing here: without a ``plan``, for all."""
+def unread(item: Service | Ingress, manifest: Node | None, plan: Plan | None) -> list[str]:
+    """A sentence for whatever an object says to no effect."""
+    prefix, class_name, modelled = (
+        (INGRESS, item.class_name or "none", CLASS) if isinstance(item, Ingress)
+        else (SERVICE, item.load_balancer_class or NLB_CLASS, NLB_CLASS)
+    )  # fmt: skip
+    if not plan and class_name != modelled:
+        kind = type(item).__name__
+        return [f"{kind} {item.key} is of class {class_name}: only {modelled} is modelled"]
     known = {*OTHERS[prefix], *CHECKS[prefix]} if plan else set()
-    where = f"{manifest.file}:{manifest.line}: " if manifest else ""
-    why = "which isn't modelled" if plan else "since the object asks for no load balancer"
-    return [f"{where}ignored: the annotation {name}, {why}" for name in given
-            if name.startswith(prefix) and name.removeprefix(prefix) not in known]  # fmt: skip
+    where, found = f"{manifest.file}:{manifest.line}: " if manifest else "", []
+    if prefix == INGRESS and manifest and manifest.at("spec", "tls"):
+        found.append(f"{where}ignored: spec.tls, which isn't modelled: name a certificate by"
+                     f" {INGRESS}certificate-arn")  # fmt: skip
+    for name in item.annotations:
+        own = name.removeprefix(prefix)
+        why = "which isn't modelled" if plan else "since the object asks for no load balancer"
+        if plan and plan.cloud and own in NOT_CLOUD:
+            why = "which the cloud provider doesn't read"
+        elif own in known or not name.startswith((SERVICE, INGRESS, RANGES)):
+            continue
+        elif own == name and (prefix, name) != (SERVICE, RANGES):
+            why = "which isn't modelled on this kind of object"
+        found.append(f"{where}ignored: the annotation {name}, {why}")
+    return found
 
 
 def plan_of_service(service: Service, manifest: Node | None = None) -> Plan | None:
-    """What a Service of type LoadBalancer asks for; None if it is of another type.
+    """What a Service of type LoadBalancer asks for; None if it is of another type, or of a class
+    that isn't modelled.
 
     Raises EkslearnError for an annotation with a value that the controller doesn't take.
     """
-    if service.kind != "LoadBalancer":
+    if service.kind != "LoadBalancer" or service.load_balancer_class not in ("", NLB_CLASS):
         return None
     said = Annotations(SERVICE, service.annotations, manifest)
     kind = said.choice("type", "", "external", "nlb", "nlb-ip")
-    ours = service.load_balancer_class == NLB_CLASS or kind in ("external", "nlb-ip")
+    cloud = not service.load_balancer_class and kind in ("", "nlb")
     target = said.choice("nlb-target-type", "instance", "ip", "nlb-ip")
     target = "ip" if "ip" in (target.removeprefix("nlb-"), kind.removeprefix("nlb-")) else target
-    if target == "ip" and not ours:
+    if target == "ip" and cloud:
         said.refuse("nlb-target-type", f"only the AWS Load Balancer Controller registers pods; set"
                     f" loadBalancerClass: {NLB_CLASS}")  # fmt: skip
-    inside = said.truth("internal", said.given.get("internal", "false"))
-    scheme = said.choice("scheme", "internal", "internet-facing")
-    balancer = "nlb" if ours or kind == "nlb" else "clb"
-    if not ours:
-        scheme = "internal" if inside else "internet-facing"
-    protocol = said.choice("backend-protocol", "tcp", "http", "https", "ssl").upper()
+    balancer = "clb" if cloud and not kind else "nlb"
+    for name in NOT_CLOUD if cloud else ():
+        said.given.pop(name, None)
+    inside = said.truth("internal", said.given.get("internal", str(not cloud).lower()))
+    schemes = "internal", "internet-facing"
+    scheme = said.choice("scheme", *(schemes if inside else schemes[::-1]))
+    words = ("tcp", "ssl") if balancer == "nlb" else ("tcp", "http", "https", "ssl")
+    backend = said.choice("backend-protocol", *words).upper()
     there = {text for one in service.ports for text in (str(one.port), one.name) if text}
-    tls = [one for one in said.some("ssl-ports") if ours or one != "*"] or there
+    tls = [one for one in said.some("ssl-ports") if not cloud or one != "*"] or there
     if strange := set(tls) - there:
         said.refuse("ssl-ports", f"the Service has no port {short(min(strange))}")
-    doors = tuple(
-        Door(protocol=_listens(one.protocol, balancer, protocol, "ssl-cert" in said.given
-                               and (str(one.port) in tls or one.name in tls)), port=one.port,
-             routes=(Route(service=service.name, port=one.port),))
-        for one in service.ports
-    )  # fmt: skip
-    local = service.external_policy == "Local" and target == "instance"
-    usual: dict[str, Any] = USUAL[balancer]
-    if local:
-        usual = {**USUAL["local" if balancer == "nlb" else "clb"], "protocol": "HTTP",
-                 "port": service.health_check_node_port, "path": "/healthz"}  # fmt: skip
+    doors = []
+    for one in service.ports:
+        secure = "ssl-cert" in said.given and (str(one.port) in tls or one.name in tls)
+        front, back = _protocols(one.protocol, balancer, backend, secure)
+        route = Route(service=service.name, port=one.port)
+        doors.append(Door(protocol=front, backend=back, port=one.port, routes=(route,)))
+    usual, given = f"{'cloud ' if cloud else ''}{balancer}", dict[str, Any]()
+    if service.external_policy == "Local" and target == "instance":
+        usual += " local"
+        given = {"protocol": "HTTP", "port": service.health_check_node_port, "path": "/healthz"}
     group = said.attributes("target-group-attributes")
     if group and balancer == "clb":
         said.refuse("target-group-attributes", "the annotation is only supported for NLB")
@@ -222,22 +272,21 @@ def plan_of_service(service: Service, manifest: Node | None = None) -> Plan | No
         cross, source = value, "attributes"
     return Plan(
         place=f"lb/{service.key}", namespace=service.namespace, kind=balancer, scheme=scheme,
-        target_type=target, doors=doors, subnets=said.some("subnets"), group=group,
-        backend_protocol=protocol if balancer == "clb" else "",
-        security_groups=said.some("security-groups"), inbound=service.source_ranges,
-        opens_backend=said.choice("manage-backend-security-group-rules", "true", "false") == "true",
+        target_type=target, doors=tuple(doors), cloud=cloud, subnets=said.some("subnets"),
+        group=group, security_groups=said.some("security-groups"),
+        inbound=service.source_ranges or said.networks(RANGES), opens_backend=said.opens(),
         cross_zone=None if cross is None else said.truth(source, cross),
-        check=said.check(usual),
+        check=said.check(usual, **given),
     )  # fmt: skip
 
 
-def _listens(protocol: str, kind: str, backend: str, secure: bool) -> str:
-    """The protocol of a listener for a port of a Service."""
+def _protocols(protocol: str, kind: str, backend: str, secure: bool) -> tuple[str, str]:
+    """The protocols of a listener for a port of a Service and of its target group."""
     if protocol == "udp":
-        return "UDP"
+        return "UDP", "UDP"
     if kind == "nlb":
-        return "TLS" if secure else "TCP"
-    return {"HTTP": "HTTPS", "TCP": "SSL"}.get(backend, backend) if secure else backend
+        return ("TLS", "TLS" if backend == "SSL" else "TCP") if secure else ("TCP", "TCP")
+    return {"HTTP": "HTTPS", "TCP": "SSL"}.get(backend, backend) if secure else backend, backend
 
 
 def plan_of_ingress(ingress: Ingress, manifest: Node | None = None) -> Plan | None:
@@ -252,28 +301,22 @@ def plan_of_ingress(ingress: Ingress, manifest: Node | None = None) -> Plan | No
     text = said.given.get("listen-ports", '[{"HTTPS": 443}]' if secure else '[{"HTTP": 80}]')
     try:
         ports = [(name, port) for one in json.loads(text) for name, port in one.items()]
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         ports = []
-    good = all(name in ("HTTP", "HTTPS") and isinstance(port, int) for name, port in ports)
+    good = all(name in ("HTTP", "HTTPS") and type(port) is int for name, port in ports)
     if not ports or not good:
         said.refuse("listen-ports", f'{short(text)} should read like [{{"HTTP": 80}}]')
     if not secure and any(name == "HTTPS" for name, _ in ports):
         said.refuse("listen-ports", "HTTPS needs certificate-arn")
     last = (ingress.default,) if ingress.default else ()
-    inbound = []
-    for one in said.some("inbound-cidrs"):
-        try:
-            inbound.append(IPv4Network(one))
-        except ValueError:
-            said.refuse("inbound-cidrs", f"{short(one)} isn't a network such as 203.0.113.0/24")
+    backend = said.choice("backend-protocol", "HTTP", "HTTPS")
     return Plan(
-        place=f"lb/{ingress.key}", namespace=ingress.namespace, kind="alb", inbound=tuple(inbound),
+        place=f"lb/{ingress.key}", namespace=ingress.namespace, kind="alb",
+        inbound=said.networks("inbound-cidrs"), opens_backend=said.opens(),
         scheme=said.choice("scheme", "internal", "internet-facing"),
         target_type=said.choice("target-type", "instance", "ip"), subnets=said.some("subnets"),
-        security_groups=said.some("security-groups"),
-        backend_protocol=said.choice("backend-protocol", "HTTP", "HTTPS"),
-        opens_backend=said.choice("manage-backend-security-group-rules", "true", "false") == "true",
-        group=said.attributes("target-group-attributes"), check=said.check(USUAL["alb"]),
-        doors=tuple(Door(protocol=name, port=port, routes=(*ingress.routes, *last))
-                    for name, port in ports),
+        security_groups=said.some("security-groups"), check=said.check("alb"),
+        group=said.attributes("target-group-attributes"),
+        doors=tuple(Door(protocol=name, backend=backend, port=port,
+                         routes=(*ingress.routes, *last)) for name, port in ports),
     )  # fmt: skip

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network
+from itertools import product
 
-from ..elb import Elb, LoadBalancer, Rule, TargetGroup
+from ..elb import Elb, LoadBalancer, Rule, Target, TargetGroup
 from ..elb.group import health_check
 from ..errors import EkslearnError
 from ..kubernetes import Backed
-from ..vpc.model import Eni, Vpc
+from ..vpc.model import Vpc
 from ..vpc.security import ANYWHERE, SecurityGroup, SecurityRule
 from ..vpc.subnet import Subnet
 from .ingress import Ingress, Route
@@ -25,6 +26,7 @@ from .plan import Door, Plan, plan_of_ingress, plan_of_service
 ROLES = {"internet-facing": "kubernetes.io/role/elb", "internal": "kubernetes.io/role/internal-elb"}
 LEAST_FREE = 8  # addresses a subnet must have left to be discovered
 BACKEND = "k8s-traffic"  # the security group that all balancers of a cluster share
+Opening = tuple[SecurityGroup, SecurityRule]
 
 
 class Controller:
@@ -38,6 +40,8 @@ class Controller:
         self.elb, self.vpc = elb, vpc
         self.ingresses: dict[str, Ingress] = {}
         self.events: dict[str, str] = {}
+        self._opened: dict[str, list[Opening]] = {}  # what each balancer's targets are to let in
+        self._written: dict[Opening, None] = {}
 
     def reconcile(self, ports: Sequence[Backed], nodes: Iterable[str]) -> None:
         """Make, change and delete balancers, register and deregister targets.
@@ -57,6 +61,7 @@ class Controller:
                 self._register(plan, balancer, ports, list(nodes))
             except EkslearnError as error:
                 self.events[place] = str(error)
+        self._let_in()
 
     # Making
 
@@ -65,8 +70,11 @@ class Controller:
         backs = {route: _backed(plan, route, ports) for door in plan.doors for route in door.routes}
         for back in backs.values():
             if plan.target_type == "instance" and not back.port.node_port:
-                raise EkslearnError(f"service type must be either 'NodePort' or 'LoadBalancer' for"
-                                    f" target type instance: {back.service.key}")  # fmt: skip
+                why = "unable to support instance target type with an unallocated NodePort"
+                if not back.service.external:
+                    why = ("service type must be either 'NodePort' or 'LoadBalancer' for target"
+                           " type instance")  # fmt: skip
+                raise EkslearnError(f"{why}: {back.service.key}")
         subnets = self._subnets(plan)
         groups = self._groups(plan)
         made = self.elb.create_load_balancer(
@@ -87,10 +95,9 @@ class Controller:
         groups = {route: self._group(plan, door, backs[route]) for route in door.routes}
         last = door.routes[-1]
         rules = [
-            Rule(group=groups[one], path=one.path, host=one.host, exact=one.exact)
-            for one in sorted(door.routes, key=lambda one: (not one.exact, -len(one.path)))
-            if one.path
-        ]
+            Rule(group=groups[one], paths=one.patterns, host=one.host)
+            for one in door.routes if one.path
+        ]  # fmt: skip
         made.add_listener(door.protocol, door.port, groups[last], rules,
                           answers_404=bool(last.path))  # fmt: skip
 
@@ -99,10 +106,9 @@ class Controller:
         name = _name(plan, back)
         if name in self.elb.groups:
             return self.elb.groups[name]
-        protocol = plan.backend_protocol or door.protocol
         port = back.port.node_port if plan.target_type == "instance" else back.port.target
         return self.elb.create_target_group(
-            name, plan.kind, target_type=plan.target_type, protocol=protocol,
+            name, plan.kind, target_type=plan.target_type, protocol=door.backend,
             port=port if isinstance(port, int) else 1,  # as the controller does for a name
             check=health_check(plan.kind, **plan.check), **plan.group,
         )  # fmt: skip
@@ -130,7 +136,8 @@ class Controller:
     def _groups(self, plan: Plan) -> list[SecurityGroup]:
         """A group of its own that lets clients in, and the one that targets let in.
 
-        Nodes let all in that comes from the own group of a Classic one.
+        Nodes let all in that comes from the own group of a Classic one; a Network one of the cloud
+        provider has none.
         """
         held = self.vpc.security_groups
         if plan.security_groups:
@@ -138,7 +145,10 @@ class Controller:
                 if name not in held:
                     raise EkslearnError(f"there is no security group {name!r}; there are"
                                         f" {', '.join(held) or 'none'}")  # fmt: skip
-            return [held[name] for name in plan.security_groups]
+            named = [held[name] for name in plan.security_groups]
+            return [*named, self._backend()] if plan.opens_backend and not plan.cloud else named
+        if plan.cloud and plan.kind == "nlb":
+            return []
         prefix = "k8s-elb-" if plan.kind == "clb" else "k8s-"
         own = prefix + plan.place.removeprefix("lb/").replace("/", "-")
         if own not in held:
@@ -150,6 +160,7 @@ class Controller:
         return held.get(BACKEND) or self.vpc.add_security_group(SecurityGroup(BACKEND))
 
     def _delete(self, place: str) -> None:
+        self._opened.pop(place, None)
         listeners = self.elb.balancers[place].listeners
         names = {group.name for one in listeners for group in one.groups}
         self.elb.delete_load_balancer(place)
@@ -163,6 +174,7 @@ class Controller:
     def _register(
         self, plan: Plan, balancer: LoadBalancer, ports: Sequence[Backed], nodes: Sequence[str]
     ) -> None:
+        opened = []
         for route in dict.fromkeys(route for door in plan.doors for route in door.routes):
             back = _backed(plan, route, ports)
             group = self.elb.groups[_name(plan, back)]
@@ -174,26 +186,47 @@ class Controller:
             for target in list(group.targets):
                 if target not in wanted and target.state != "draining":
                     group.deregister(target.address, target.port)
-            if plan.kind == "clb":
-                for target in group.targets:
-                    rule = SecurityRule(group=balancer.security_groups[0].name)
-                    self._admit(self.vpc.owner(target.address), rule)
-            elif plan.opens_backend:
-                self._open(plan, group)
+            for target in wanted:
+                opened += self._openings(target, _needs(plan, balancer, group, target))
+        self._opened[plan.place] = opened
 
-    def _open(self, plan: Plan, group: TargetGroup) -> None:
-        """Let the balancers' shared group in at the targets' ENIs, if these have groups at all."""
-        checked = {group.check.port} if group.check.port else set()
-        for target in group.targets:
-            eni = self.vpc.owner(target.address)
-            for port in {target.port, *checked}:
-                for protocol in group.carries:
-                    self._admit(eni, SecurityRule(protocol=protocol, from_port=port, group=BACKEND))
+    def _openings(self, target: Target, rules: Iterable[SecurityRule]) -> list[Opening]:
+        """Rules for the first security group of the target's ENI, if it has any."""
+        eni = self.vpc.owner(target.address)
+        return [(one, rule) for one in (eni.security_groups if eni else [])[:1] for rule in rules]
 
-    def _admit(self, eni: Eni | None, rule: SecurityRule) -> None:
-        for group in (eni.security_groups if eni else [])[:1]:
+    def _let_in(self) -> None:
+        """Write what is needed into the targets' groups, and take out what no longer is."""
+        wanted = dict.fromkeys(one for each in self._opened.values() for one in each)
+        for group, rule in wanted:
             if rule not in group.rules["ingress"]:
                 group.rules["ingress"].append(rule)
+                self._written[group, rule] = None
+        for group, rule in [one for one in self._written if one not in wanted]:
+            del self._written[group, rule]
+            if rule in group.rules["ingress"]:
+                group.rules["ingress"].remove(rule)
+
+
+def _needs(
+    plan: Plan, balancer: LoadBalancer, group: TargetGroup, target: Target
+) -> Iterator[SecurityRule]:
+    """What a target has to let in: a Classic one's own group, else what all balancers share.
+
+    The cloud provider's Network one has no group: its clients, and checks from its subnets.
+    """
+    traffic = [(one, target.port) for one in group.carries]
+    checks = [("tcp", group.check.port or target.port)]
+    if plan.kind == "clb":
+        yield SecurityRule(group=balancer.security_groups[0].name)
+    elif plan.cloud:
+        subnets = [eni.subnet.cidr for eni in balancer.enis.values()]
+        for ways, networks in (traffic, plan.inbound or (ANYWHERE,)), (checks, subnets):
+            for (protocol, port), cidr in product(ways, networks):
+                yield SecurityRule(protocol=protocol, from_port=port, cidr=cidr)
+    elif plan.opens_backend:
+        for protocol, port in sorted({*traffic, *checks}):
+            yield SecurityRule(protocol=protocol, from_port=port, group=BACKEND)
 
 
 def _admitted(plan: Plan) -> Iterator[SecurityRule]:

@@ -16,8 +16,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from hashlib import sha256
 from ipaddress import IPv4Address
+from itertools import takewhile
 
 from ..fabric import VpcRow
 from ..linux import Decision, Link, NetworkNamespace, Packet
@@ -39,22 +41,21 @@ BAD_GATEWAY, UNAVAILABLE, LATE, NO_RULE = (
 class Rule:
     """Of an Application Load Balancer's listener: requests for a path go to a target group.
 
-    ``host`` is empty for any; ``exact`` means the path alone, not what stands below it.
+    ``host`` and each of ``paths`` is a pattern: * is any text, ? one character. An empty ``host``
+    is any; capitals count in a path alone.
     """
 
     group: TargetGroup
-    path: str = "/"
+    paths: tuple[str, ...] = ("/*",)
     host: str = ""
-    exact: bool = False
 
     def takes(self, host: str, path: str) -> bool:
         """Whether a request is for it."""
-        own = self.path.rstrip("/*")
-        below = not self.exact and (path + "/").startswith(own + "/")
-        return self.host in ("", host) and (path == self.path or below)
+        named = _fits(self.host.lower() or "*", host.lower())
+        return named and any(_fits(one, path) for one in self.paths)
 
     def __str__(self) -> str:
-        return f"{self.host}{self.path}{'' if self.exact else '*'} -> {self.group.name}"
+        return f"{self.host}{' '.join(self.paths)} -> {self.group.name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +76,15 @@ class Listener:
         """Every group it may forward to."""
         return list(dict.fromkeys([self.group, *(rule.group for rule in self.rules)]))
 
+    def rule(self, request: str) -> Rule | None:
+        """The rule that takes a request ("GET http://HOST/PATH")."""
+        host, _, path = request.removeprefix("GET http://").partition("?")[0].partition("/")
+        return next((rule for rule in self.rules if rule.takes(host, f"/{path}")), None)
+
     def goal(self, request: str) -> TargetGroup | None:
-        """The group for a request ("GET http://HOST/PATH"); None if it answers 404."""
-        host, _, path = request.removeprefix("GET http://").partition("/")
-        found = (rule.group for rule in self.rules if rule.takes(host, f"/{path}"))
-        return next(found, None if self.answers_404 else self.group)
+        """The group for a request; None if it answers 404."""
+        rule = self.rule(request)
+        return rule.group if rule else None if self.answers_404 else self.group
 
     @property
     def carries(self) -> tuple[str, ...]:
@@ -152,8 +157,7 @@ class LoadBalancer:
         made = Listener(protocol=protocol, port=port, group=group, rules=tuple(rules),
                         answers_404=answers_404)  # fmt: skip
         for other in self.listeners:
-            twice = other.port == port and set(other.carries) & set(made.carries)
-            refuse(twice, "listener twice", self.place, port)
+            refuse(other.port == port, "listener twice", self.place, port)
         for each in made.groups:
             refuse(each.kind != self.kind, "other kind", each.name, each.kind)
             taken = each.balancer not in ("", self.place)
@@ -236,12 +240,14 @@ class LoadBalancer:
     def _pick(self, packet: Packet, eni: Eni, listener: Listener) -> Target | None:
         """The target for a new connection, told as steps."""
         passed = tuple(f"{each} — another port" for each in self.listeners if each is not listener)
-        group = listener.goal(packet.data)
-        chosen = next((str(one) for one in listener.rules if one.group is group), str(listener))
-        passed += tuple(f"{one} — {packet.data} is another" for one in listener.rules
-                        if one.group is not group)  # fmt: skip
+        group, rule = listener.goal(packet.data), listener.rule(packet.data)
+        passed += tuple(
+            f"{one} — {packet.data} is another"
+            for one in takewhile(lambda one: one is not rule, listener.rules)
+        )
         said = f"a new connection for {group.name}" if group else "no rule takes the request"
-        self._tell("listener", said, packet, VpcRow(chosen if group else NO_RULE, passed))
+        chosen = str(rule or listener) if group else NO_RULE
+        self._tell("listener", said, packet, VpcRow(chosen, passed))
         if group is None:
             return None
         target, row = self.choose(eni, group, tuple_of(packet))
@@ -355,6 +361,11 @@ class LoadBalancer:
             self._tell("route", f"no way to {packet.dst}", packet, lost=True)
         else:
             self._ns.neighbors.send(Skb(packet, link), route.dev, route.gateway or packet.dst)
+
+
+def _fits(pattern: str, text: str) -> bool:
+    """Whether a rule's pattern takes a text: * and ? are special there, brackets aren't."""
+    return fnmatchcase(text, pattern.replace("[", "[[]"))
 
 
 def _header(listener: Listener, packet: Packet) -> str:

@@ -29,7 +29,8 @@ DATAGRAMS = ("UDP", "TCP_UDP")
 # Seconds and counts: interval, timeout, healthy, unhealthy threshold.
 CHECKS = {ALB: (30, 5, 5, 2), NLB: (30, 10, 5, 2), CLB: (30, 5, 10, 2)}
 HTTP_TIMEOUT_S = 6  # of a Network Load Balancer's HTTP checks, where TCP and HTTPS have 10
-MATCHERS = {ALB: range(200, 201), NLB: range(200, 400), CLB: range(200, 201)}
+MATCHERS = {ALB: (range(200, 201),), NLB: (range(200, 400),), CLB: (range(200, 201),)}
+LAST_CODE = {ALB: 499, NLB: 599, CLB: 599}  # that an HTTP check may take for a success
 # Seconds till every node of a balancer acts on a change of its targets. [model]: AWS publishes
 # none; those who measured tell of seconds, and of more for a Network Load Balancer.
 PROPAGATION_S = {ALB: 4.0, NLB: 30.0, CLB: 4.0}
@@ -58,7 +59,8 @@ class HealthCheck:
     """What a balancer asks its targets, and when it believes the answer.
 
     ``port`` None is the traffic port. A TCP check passes if the connection is made; an HTTP check
-    if the answer's status is in ``matcher``, too. ``healthy`` and ``unhealthy`` are thresholds.
+    if the answer's status is in one of ``matcher``, too. ``healthy`` and ``unhealthy`` are
+    thresholds.
     """
 
     protocol: str
@@ -68,7 +70,7 @@ class HealthCheck:
     timeout_s: int
     healthy: int
     unhealthy: int
-    matcher: range
+    matcher: tuple[range, ...]
 
     def __str__(self) -> str:
         where = f"{self.protocol}:{self.port or 'traffic-port'}"
@@ -96,7 +98,10 @@ def health_check(kind: str, **given: Any) -> HealthCheck:
     within("HealthCheckTimeoutSeconds", made.timeout_s, 2, 120)
     within("HealthyThresholdCount", made.healthy, 2, 10)
     within("UnhealthyThresholdCount", made.unhealthy, 2, 10)
-    within("HealthCheckPort", made.port or 1, 1, 65535)
+    within("HealthCheckPort", 1 if made.port is None else made.port, 1, 65535)
+    for code in [one[end] for one in made.matcher for end in (0, -1)]:
+        within("Matcher.HttpCode", code, 200, LAST_CODE[kind])
+    refuse(not made.path.startswith("/"), "check path", made.path)
     most = made.interval_s - (kind != NLB)  # a Network one may take all of the interval
     refuse(made.timeout_s > most, "timeout", made.timeout_s, made.interval_s)
     return made

@@ -142,21 +142,6 @@ class Elb:
         made = self.groups[name] = target_group(name, kind, clock=self.now, **given)
         return made
 
-    def target(self, text: str) -> str:
-        """ADDRESS:PORT/PROTOCOL for "lb/NAMESPACE/NAME:PORT"; other words as they are.
-
-        The address is the first that its name stands for.
-        """
-        place, colon, rest = text.partition(":")
-        if not colon:
-            return text
-        refuse(place not in self.balancers, "no balancer", place)
-        balancer, (port, _, protocol) = self.balancers[place], rest.partition("/")
-        carried = [each for one in balancer.listeners if str(one.port) == port
-                   for each in one.carries]  # fmt: skip
-        protocol = protocol or next(iter(carried), "tcp")
-        return f"{balancer.addresses()[0]}:{port}/{protocol}"
-
     # Targets
 
     def register(self, group: TargetGroup, target: str | IPv4Address,
@@ -212,11 +197,14 @@ class Elb:
             group.expire(now)
 
     def settle(self) -> None:
-        """Check new targets until each is healthy or isn't: as if all had been there for long."""
+        """Check new targets until each is healthy or isn't: as if all had been there for long.
+
+        Each is checked again an interval after its last check; the others as they were to be.
+        """
         for group, target in list(self._checked()):
             while target.state == "initial":
                 self.check(group, target)
-            target.due = max(target.due, self.now()) + group.check.interval_s
+                target.due = self.now() + group.check.interval_s
 
     def _checked(self) -> Iterator[tuple[TargetGroup, Target]]:
         for group in self.groups.values():
@@ -241,9 +229,10 @@ class Elb:
         if answer is None:
             fault = "Target.FailedHealthChecks" if client.answers else "Target.Timeout"
         elif check.protocol.startswith("HTTP"):
-            status = re.match(r"(\d{3})\b", answer.data)
+            status = re.match(r"(\d{3}) ", answer.data)
             code = int(status[1]) if status else 200
-            fault = "" if code in check.matcher else "Target.ResponseCodeMismatch"
+            good = any(code in codes for codes in check.matcher)
+            fault = "" if good else "Target.ResponseCodeMismatch"
         target.checked(check, fault)
         return fault
 

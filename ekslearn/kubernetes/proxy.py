@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from base64 import b32encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -267,12 +267,15 @@ class KubeProxy:
     def __init__(self) -> None:
         self.written: dict[str, str] = {}
 
-    def lines(self, node: str, ports: Sequence[Backed], nat: str) -> list[str]:
-        """What it does now, ``nat`` being what iptables-save shows: nothing, if nothing changed."""
+    def lines(self, node: str, ports: Sequence[Backed], nat: Callable[[], str]) -> list[str]:
+        """What it does now: nothing, if nothing changed.
+
+        ``nat`` lists that table as iptables-save does; it is asked only where there is work to do.
+        """
         wanted = rule_set(ports, node)
         if self.written.get(node) == wanted:
             return []
         first = [] if node in self.written else start_lines(node)
         self.written[node] = wanted
-        text = rule_set(ports, node, nat)
+        text = rule_set(ports, node, nat())
         return [*first, f"{node}$ iptables-restore --noflush <<'EOF'\n{text}EOF"]

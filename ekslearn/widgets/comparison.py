@@ -95,7 +95,8 @@ def rule_of(said: str) -> str:
 
 def cells(name: str, policy: str, row: Row) -> list[str]:
     """A line as HTML."""
-    lines = [name, policy, row.pod_sees or row.verdict, row.reads.replace("nothing", "") or "–", some(row.dnat),
+    reads = row.reads if row.reads != "nothing" else ""
+    lines = [name, policy, row.pod_sees or row.verdict, reads or "–", some(row.dnat),
              some(row.snat), some(row.nodes)]  # fmt: skip
     told = [" ".join(f'<span style="{WHOLE}">{html.escape(word)}</span>' for word in line.split())
             for line in lines]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ekslearn.cluster import Cluster
-from ekslearn.controller.plan import CHECKS, INGRESS, OTHERS, SERVICE
+from ekslearn.controller.plan import CHECKS, INGRESS, OTHERS, RANGES, SERVICE
 from ekslearn.errors import EkslearnError
 from ekslearn.scenario import load
 from tests.matrix.cells import CLUSTER, POD
@@ -76,6 +76,11 @@ BOTH: list[Case] = [
      "unknown backend-protocol 'ftp'; there are tcp, http, https, ssl"),
     ("clb", "cross-zone-load-balancing-enabled", "true", "cross_zone", True, "1",
      "expected true or false, found '1'"),
+    ("nlb", "backend-protocol", "ssl", "listener", "TCP", "http",
+     "unknown backend-protocol 'http'; there are tcp, ssl"),
+    ("nlb-tls", "backend-protocol", "tcp", "group.protocol", "TCP", "https",
+     "unknown backend-protocol 'https'; there are tcp, ssl"),
+    ("nlb-tls", "backend-protocol", "ssl", "group.protocol", "TLS", "", ""),
     ("nlb", "ssl-cert", "arn:aws:acm:x", "listener", "TLS", "", ""),
     ("nlb-tls", "ssl-ports", "more", "listener", "TCP", "8443", "the Service has no port '8443'"),
     ("nlb", "manage-backend-security-group-rules", "false", "opened", [], "no",
@@ -84,7 +89,11 @@ BOTH: list[Case] = [
      "!a health check's protocol is TCP, HTTP, HTTPS, not 'FTP'"),
     ("nlb", "healthcheck-port", "8081", "check.port", 8081, "http",
      "expected a whole number, found 'http'"),
-    ("nlb", "healthcheck-path", "/live", "check.path", "/live", "", ""),
+    ("nlb", "healthcheck-path", "/live", "check.path", "/live", "live",
+     "!Health check path 'live' must begin with a '/' character"),
+    ("nlb", RANGES, "203.0.113.0/24", "admitted",
+     ["tcp 443 203.0.113.0/24", "tcp 80 203.0.113.0/24"], "all",
+     "'all' isn't a network such as 203.0.113.0/24"),
     ("nlb", "healthcheck-interval", "20", "check.interval_s", 20, "4",
      "!HealthCheckIntervalSeconds must be 5 to 300: 4"),
     ("nlb", "healthcheck-timeout", "5", "check.timeout_s", 5, "5s",
@@ -93,7 +102,8 @@ BOTH: list[Case] = [
      "!HealthyThresholdCount must be 2 to 10: 1"),
     ("nlb", "healthcheck-unhealthy-threshold", "4", "check.unhealthy", 4, "11",
      "!UnhealthyThresholdCount must be 2 to 10: 11"),
-    ("nlb", "healthcheck-success-codes", "200-299", "check.matcher", range(200, 300), "2xx",
+    ("nlb", "healthcheck-success-codes", "200,202-299", "check.matcher",
+     (range(200, 201), range(202, 300)), "2xx",
      "expected a whole number, found '2xx'"),
     ("alb", "scheme", "internet-facing", "scheme", "internet-facing", "public",
      "unknown scheme 'public'; there are internal, internet-facing"),
@@ -107,6 +117,10 @@ BOTH: list[Case] = [
      "'8000' should read like [{\"HTTP\": 80}]"),
     ("alb", "listen-ports", '[{"HTTP": 8000}]', "port", 8000, '[{"HTTPS": 443}]',
      "HTTPS needs certificate-arn"),
+    ("alb", "listen-ports", '[{"HTTP": 8000}]', "port", 8000, '[{"HTTP": true}]',
+     "'[{\"HTTP\": true}]' should read like "),
+    ("alb", "listen-ports", '[{"HTTP": 8000}]', "port", 8000, "[" * 9000,
+     f"'{'[' * 57}...' should read like "),
     ("alb", "certificate-arn", "arn:aws:acm:x", "listener", "HTTPS", "", ""),
     ("alb", "target-group-attributes", "deregistration_delay.timeout_seconds=30",
      "group.deregistration_delay_s", 30, "load_balancing.algorithm.type=weighted",
@@ -121,17 +135,22 @@ BOTH: list[Case] = [
      "!a health check's protocol is HTTP, HTTPS, not 'TCP'"),
     ("alb", "healthcheck-port", "8081", "check.port", 8081, "http",
      "expected a whole number, found 'http'"),
-    ("alb", "healthcheck-path", "/live", "check.path", "/live", "", ""),
+    ("alb", "healthcheck-path", "/live", "check.path", "/live", "",
+     "!Health check path '' must begin with a '/' character"),
     ("alb", "healthcheck-interval-seconds", "20", "check.interval_s", 20, "301",
      "!HealthCheckIntervalSeconds must be 5 to 300: 301"),
     ("alb", "healthcheck-timeout-seconds", "6", "check.timeout_s", 6, "15",
      "!the timeout (15 s) is too long for an interval of 15 s"),
     ("alb", "healthy-threshold-count", "4", "check.healthy", 4, "two",
      "expected a whole number, found 'two'"),
+    ("alb", "healthy-threshold-count", "4", "check.healthy", 4, "\uff14",
+     "expected a whole number, found '\uff14'"),
     ("alb", "unhealthy-threshold-count", "4", "check.unhealthy", 4, "11",
      "!UnhealthyThresholdCount must be 2 to 10: 11"),
-    ("alb", "success-codes", "200-299", "check.matcher", range(200, 300), "ok",
-     "expected a whole number, found 'ok'"),
+    ("alb", "success-codes", "200-299", "check.matcher", (range(200, 300),), "299-200",
+     "'299-200' should read like 200, 200-299 or 200,202"),
+    ("alb", "success-codes", "200", "check.matcher", (range(200, 201),), "200,500",
+     "!Matcher.HttpCode must be 200 to 499: 500"),
 ]  # fmt: skip
 
 
@@ -140,7 +159,8 @@ def made(folder: Path, kind: str, name: str, value: str) -> tuple[Cluster, str]:
     prefix, object_ = (INGRESS, "Ingress") if kind == "alb" else (SERVICE, "Service")
     inside = "internal" in (name, value)
     scheme = "internal" if inside or name == "subnets" else "internet-facing"
-    notes = {f"{prefix}scheme": scheme, f"{prefix}{name}": value}
+    said = name if "/" in name else f"{prefix}{name}"
+    notes = {f"{prefix}scheme": scheme, said: value}
     if kind == "nlb-tls":
         notes[f"{prefix}ssl-cert"] = "arn:aws:acm:x"
     lines = "\n".join(f"    {key}: '{one}'" for key, one in notes.items())
@@ -151,7 +171,7 @@ def made(folder: Path, kind: str, name: str, value: str) -> tuple[Cluster, str]:
     text += POD_TEXT + KINDS[object_].format(notes=lines, class_=class_)
     path = folder / "one.yaml"
     path.write_text(text, encoding="utf-8")
-    at = next(n for n, line in enumerate(text.splitlines(), 1) if f"{prefix}{name}:" in line)
+    at = next(n for n, line in enumerate(text.splitlines(), 1) if f"{said}:" in line)
     try:
         lab = load(path)
     except EkslearnError as error:

@@ -46,7 +46,8 @@ def test_health_checks_by_default(kind: str, given: Any, expected: tuple[Any, ..
     assert expected == (
         made.protocol, made.interval_s, made.timeout_s, made.healthy, made.unhealthy
     )  # fmt: skip
-    assert (399 in made.matcher) is (kind == "nlb") and 200 in made.matcher
+    [codes] = made.matcher
+    assert (399 in codes) is (kind == "nlb") and 200 in codes
 
 
 @pytest.mark.parametrize(("kind", "on"), [("alb", True), ("nlb", False), ("clb", False)])
@@ -133,7 +134,8 @@ REFUSALS: dict[str, list[tuple[Callable[[Elb], object], str]]] = {
         (lambda elb: balancer(elb, "alb").add_listener("UDP", 80, group(elb, "alb")), "'UDP'"),
     ],
     "listener twice": [(port_twice, "port 80"),
-                       (lambda elb: port_twice(elb, "UDP", "TCP_UDP"), "port 80")],
+                       (lambda elb: port_twice(elb, "UDP", "TCP_UDP"), "port 80"),
+                       (lambda elb: port_twice(elb, "TCP", "UDP"), "port 80")],
     "other kind": [(lambda elb: balancer(elb, "alb").add_listener("HTTP", 80, group(elb)), "nlb")],
     "other balancer": [(used_twice, "one balancer is all")],
     "other protocol": [
@@ -149,11 +151,17 @@ REFUSALS: dict[str, list[tuple[Callable[[Elb], object], str]]] = {
         (lambda elb: health_check("nlb", healthy=1), "2 to 10"),
         (lambda elb: health_check("nlb", unhealthy=11), "2 to 10"),
         (lambda elb: health_check("nlb", port=70000), "HealthCheckPort"),
+        (lambda elb: health_check("nlb", port=0), "HealthCheckPort"),
+        (lambda elb: health_check("nlb", matcher=(range(200, 601),)), "200 to 599: 600"),
+        (lambda elb: health_check("alb", matcher=(range(200, 201), range(500, 501))), "499: 500"),
+        (lambda elb: health_check("alb", matcher=(range(199, 201),)), "200 to 499: 199"),
     ],
     "timeout": [(lambda elb: health_check("alb", interval_s=5, timeout_s=5), "too long"),
                 (lambda elb: health_check("nlb", interval_s=9), "(10 s) is too long")],
     "check protocol": [(lambda elb: health_check("alb", protocol="TCP"), "HTTP, HTTPS"),
                        (lambda elb: health_check("nlb", protocol="UDP"), "TCP, HTTP, HTTPS")],
+    "check path": [(lambda elb: health_check("alb", path="live"), "'live'"),
+                   (lambda elb: health_check("clb", path=""), "''")],
     "group protocol": [(lambda elb: group(elb, "alb", protocol="TCP"), "HTTP, HTTPS, not 'TCP'")],
     "target type": [(lambda elb: group(elb, "clb", target_type="ip"), "instance, not 'ip'"),
                     (lambda elb: group(elb, "nlb", target_type="alb"), "aren't modelled")],
@@ -185,6 +193,35 @@ def test_each_refusal(row: dict[str, str]) -> None:
             act(elb)
         said = str(caught.value)
         assert said.startswith(f"{row['code']}: ") and word in said and "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("rule", "takes", "leaves"),
+    [
+        ({}, ["a/", "/", "a/b?c"], []),
+        ({"paths": ("/foo", "/foo/*")}, ["/foo", "/foo/", "/foo/bar"], ["/foobar", "/", "/Foo"]),
+        ({"paths": ("/foo",)}, ["/foo"], ["/foo/", "/foo/bar"]),
+        ({"paths": ("/img*.pn?",)}, ["/img/a.png", "/img.pn1"], ["/img.pn", "/img.pngs"]),
+        ({"paths": ("/[a]",)}, ["/[a]"], ["/a"]),
+        ({"host": "*.Example.com"}, ["a.example.COM/", "a.b.example.com/"], ["example.com/", "/"]),
+        ({"host": "example.com"}, ["EXAMPLE.com/x"], ["a.example.com/"]),
+    ],
+)
+def test_what_a_rule_takes(rule: dict[str, Any], takes: list[str], leaves: list[str]) -> None:
+    """As the guide of Application Load Balancers has it, "Condition types for listener rules"."""
+    made = Rule(group=group(Elb(cluster()), "alb"), **rule)
+    for wanted, urls in (True, takes), (False, leaves):
+        for url in urls:
+            host, _, path = url.partition("/")
+            assert made.takes(host, f"/{path}") is wanted, url
+
+
+def test_what_is_asked_for_is_no_part_of_the_path() -> None:
+    elb = Elb(cluster())
+    rule = Rule(group=group(elb, "alb"), paths=("/foo",))
+    made = balancer(elb, "alb").add_listener("HTTP", 80, group(elb, "alb"), [rule])
+    assert made.goal("GET http://x/foo?a=/b") is rule.group
+    assert made.goal("GET http://x/foo/b") is made.group
 
 
 def test_nothing_is_left_of_a_refused_balancer() -> None:

@@ -49,6 +49,20 @@ def test_one_success_makes_a_new_target_healthy_and_failures_take_the_threshold(
     assert site.elb.next_event() == site.elb.now() + 10
 
 
+def test_settling_makes_no_check_late() -> None:
+    """A new target is checked at once, then every interval, whenever one waits for it."""
+    site = Site()
+    site.balancer("alb", [P1, P2], check=health_check("alb", **QUICK), settle=False)
+    began = site.elb.now()
+    wait(site, 0)  # checked, and healthy
+    wait(site, 4)
+    site.elb.settle()
+    assert [one.due for one in group_of(site).targets] == [began + 10, began + 10]
+    late = site.elb.register(group_of(site), P0)
+    site.elb.settle()
+    assert (late.state, late.due) == ("healthy", began + 14)
+
+
 def test_requests_are_lost_till_the_check_has_noticed() -> None:
     """Interval times threshold: the window the facts give for an endpoint that moved away."""
     site = Site(*node_port("n1", P1), *node_port("n2", P2))

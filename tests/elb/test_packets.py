@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from ekslearn import EkslearnError
 from ekslearn.vpc.security import SecurityGroup, SecurityRule
 from tests.elb.site import N1, N2, NODEPORT, P0, P1, P2, PLACE, Site, node_port, rows, steps
 
@@ -370,14 +369,3 @@ def test_a_copy_is_independent() -> None:
     twin = site.cluster.copy()
     assert twin.trace("client", VIP).answer.split()[0] == "shop/p1"
     assert site.trace().answer.split()[0] == "shop/p1"
-
-
-def test_its_name_as_a_destination() -> None:
-    """The first address its name stands for, and the protocol of its listener."""
-    site = Site()
-    made = site.balancer("nlb", [P2], protocol="UDP", port=53, target_type="ip")
-    assert site.elb.target(f"{PLACE}:53") == f"{made.enis['eth1'].public_ip}:53/udp"
-    assert site.elb.target(f"{PLACE}:80/tcp") == f"{made.enis['eth1'].public_ip}:80/tcp"
-    assert site.elb.target(PLACE) == PLACE
-    with pytest.raises(EkslearnError, match="there is no lb/shop/other"):
-        site.elb.target("lb/shop/other:80")
