@@ -198,13 +198,16 @@ class Modes:
     def node_ports(self) -> Iterator[tuple[str, str, Row]]:
         """A node's port called without a balancer, by a machine in the VPC that the nodes admit.
 
-        Each has its policy and which node is called. None, if the VPC has no such machine.
+        Each has its policy and which node is called. None, if the VPC has no such machine, or
+        another node than the first no pod.
         """
         bare = self.bare
         known = {*bare.pods, *bare.machines}
         inside = [each for each in bare.places if each not in known
                   and not bare.fabric.outside(each)]  # fmt: skip
-        for policy in CHOICES["policy"] if inside else ():
+        far = [pod for pod in bare.pods.values()
+               if self.service.selects(pod) and pod.node != self.entry]  # fmt: skip
+        for policy in CHOICES["policy"] if inside and far else ():
             lab = cast("Cluster", bare.copy())
             service = replace(self.service, kind="NodePort", external_policy=policy,
                               annotations={}, load_balancer_class="", source_ranges=())  # fmt: skip
@@ -212,8 +215,7 @@ class Modes:
             lab.control.add_service(service)
             lab.settle()
             port = lab.services[service.key].ports[0].node_port
-            (pod,) = (pod for pod in lab.pods.values() if service.selects(pod))
-            for node, which in ((pod.node, "the pod's node"), (self.entry, "another node")):
+            for node, which in ((far[0].node, "the pod's node"), (self.entry, "another node")):
                 called = lab.address(node)
                 eni = lab.vpc.owner(IPv4Address(called))
                 rule = SecurityRule(protocol="tcp", from_port=port, to_port=port,
