@@ -20,6 +20,7 @@ from . import tools
 from .cni import node as host
 from .cni.settings import Settings
 from .control import ControlPlane
+from .controller import KubeNode
 from .errors import EkslearnError, KernelError
 from .fabric import PATH_MTU, Fabric
 from .ipamd.daemon import INTERFACE, NoAddress
@@ -28,11 +29,12 @@ from .kubernetes import SERVICE_CIDR, Pod, SecurityGroupPolicy
 from .linux import NetworkNamespace, World
 from .linux.link import invented_mac
 from .linux.socket import Serve
-from .machine import Machine, PinnedEni
+from .machine import Machine
 from .tools import Done
 from .vpc.ec2 import Ec2
 from .vpc.instance import InstanceType, instance_type
 from .vpc.model import Eni, Vpc
+from .vpc.reading import PinnedEni
 from .vpc.security import SecurityGroup
 
 if TYPE_CHECKING:
@@ -73,9 +75,8 @@ class Lab:
             return self._world.namespaces[self.aliases.get(place, place)]
         except KeyError:
             there = ", ".join(self.places)
-            raise EkslearnError(
-                f"there is no place {place!r} in {self.name}; there are {there}"
-            ) from None
+            raise EkslearnError(f"there is no place {place!r} in {self.name}; there are {there}"
+                                ) from None  # fmt: skip
 
     def run(self, place: str, command: str | Sequence[str]) -> Done:
         """Run one command line in a place as the real tool would; note a change in ``lines``."""
@@ -271,27 +272,31 @@ class Cluster(Lab):
 
     def add_node(
         self, name: str, kind: InstanceType, subnet: str, *, interfaces: Sequence[str] = (),
-        enis: Sequence[PinnedEni] = (), pods: int | None = None,
-        labels: Mapping[str, str] | None = None, groups: Sequence[SecurityGroup] = (),
+        enis: Sequence[PinnedEni] = (), pods: int | None = None, address: IPv4Address | None = None,
+        labels: Mapping[str, str] | None = None, annotations: Mapping[str, str] | None = None,
+        groups: Sequence[SecurityGroup] = (),
     ) -> Machine:  # fmt: skip
         """Launch a node and let the CNI set it up; EkslearnError if AWS or the CNI refuses.
 
         ``enis`` pins what ipamd would otherwise ask EC2 for: then nothing more is asked for.
+        ``address`` pins no more than the node's own.
         """
-        machine = Machine(self, name, kind, interfaces=interfaces, pods=pods)
-        self.machines[name] = machine
-        own = next((one.primary for one in enis if not one.device), None)
+        machine = self.machines[name] = Machine(self, name, kind, interfaces=interfaces, pods=pods)
+        self.control.nodes[name] = KubeNode(name=name, labels=labels or {})
+        own = next((one.primary for one in enis if not one.device), address)
         eni = self._launch(name, kind, subnet, own, machine.interface(0), groups)
-        config = self._eniconfig(labels or {})
+        config = self._eniconfig(labels or {}, annotations or {})
         self._act(machine, machine.start, eni, enis, config)
         return machine
 
-    def _eniconfig(self, labels: Mapping[str, str]) -> EniConfig | None:
-        """The ENIConfig that a node's labels choose, if custom networking is on."""
+    def _eniconfig(
+        self, labels: Mapping[str, str], annotations: Mapping[str, str]
+    ) -> EniConfig | None:
+        """The ENIConfig that a node's annotations or labels choose, with custom networking."""
         if not self.settings.custom_networking:
             return None
         return eniconfig_for(
-            self.eniconfigs, labels=labels, annotations={},
+            self.eniconfigs, labels=labels, annotations=annotations,
             label_key=self.settings.eni_config_label,
             annotation_key=self.settings.eni_config_annotation,
         )  # fmt: skip
@@ -338,13 +343,10 @@ class Cluster(Lab):
             raise EkslearnError(f"there is a pod {pod.place} already")
         machine = self._schedule(pod)
         self.pods[pod.place] = replace(pod, node=machine.name if machine else "")
-        if machine is None:
-            count = len(self.machines)
-            self.pending[pod.place] = f"0/{count} nodes are available: {count} Too many pods."
-        elif pod.host_network:
+        if machine and pod.host_network:
             self.aliases[pod.place] = machine.name
             self._start(self.pods[pod.place])
-        else:
+        elif machine:
             self._address(machine, self.pods[pod.place])
 
     def delete_pod(self, place: str) -> None:
@@ -360,22 +362,29 @@ class Cluster(Lab):
         del self.world.namespaces[place]
 
     def _schedule(self, pod: Pod) -> Machine | None:
-        """The pod's own node, else the one with the fewest pods of those that take one more."""
+        """The pod's own node, else the one with the fewest pods of those that take one more.
+
+        If none does the pod is pending, in the scheduler's words.
+        """
         if pod.node in self.machines:
             return self.machines[pod.node]
         if pod.node:
             raise EkslearnError(f"{pod.place}: there is no node {pod.node!r}; there are"
                                 f" {', '.join(self.machines) or 'none'}")  # fmt: skip
         count = Counter(each.node for each in self.pods.values())
-        room = [each for each in self.machines.values() if count[each.name] < each.max_pods]
+        full = [one for one, each in self.machines.items() if count[one] >= each.max_pods]
+        why = {one: self.control.nodes[one].repels or ("Too many pods" if one in full else "")
+               for one in self.machines}  # fmt: skip
+        room = [self.machines[one] for one, said in why.items() if not said]
+        if not room:
+            said = sorted(f"{n} {text}" for text, n in Counter(why.values()).items())
+            self.pending[pod.place] = f"0/{len(why)} nodes are available: {', '.join(said)}."
         return min(room, key=lambda each: count[each.name], default=None)
 
     def _address(self, machine: Machine, pod: Pod) -> None:
         """Have a pod wired; kubelet asks again and again, so one without address waits."""
-        groups = [
-            self.vpc.security_groups[name] for policy in self.policies if policy.selects(pod)
-            for name in policy.groups
-        ]  # fmt: skip
+        groups = [self.vpc.security_groups[name] for policy in self.policies if policy.selects(pod)
+                  for name in policy.groups]  # fmt: skip
         self.pending.pop(pod.place, None)
         try:
             self._act(machine, machine.connect, pod, groups)
@@ -416,10 +425,8 @@ class Cluster(Lab):
 
     def _pass(self, until: float) -> None:
         self.world.clock = until
-        while machine := min(
-            (each for each in self.machines.values() if each.time < self.world.clock),
-            key=lambda each: each.time, default=None,
-        ):  # fmt: skip
+        while machine := min((each for each in self.machines.values() if each.time < until),
+                             key=lambda each: each.time, default=None):  # fmt: skip
             self._act(machine, machine.ipamd.tick)
             for place in [one for one in self.pending if self.pods[one].node == machine.name]:
                 self._address(machine, self.pods[place])

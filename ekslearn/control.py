@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol
 
 from .cni.settings import Settings
-from .controller import Controller, Ingress, plan_of_ingress, plan_of_service
+from .controller import Controller, Ingress, KubeNode, plan_of_ingress, plan_of_service
 from .controller.plan import unread
 from .document import Node
 from .elb import Elb, LoadBalancer
@@ -59,6 +59,7 @@ class ControlPlane:
         self.policies = PolicyAgent(site.world, mode, services=self.services)
         self.elb = Elb(site)
         self.controller = Controller(self.elb, site.vpc)
+        self.nodes: dict[str, KubeNode] = {}
         self._ports: list[Backed] = []
         self._due: list[tuple[float, int, str]] = []  # what becomes of pods that leave
 
@@ -82,17 +83,16 @@ class ControlPlane:
 
     def act(self) -> None:
         """Let everybody do what follows from how things are now."""
-        if not self.services and not self.proxy.written:
-            return  # a cluster without Services is one without kube-proxy
         site = self.site
         addresses = {place: IPv4Address(site.address(place))
                      for place in site.pods if place not in site.pending}  # fmt: skip
         self._ports = self.services.backed(site.pods, addresses)
-        for node in site.machines:
+        # A cluster without Services is one without kube-proxy.
+        for node in site.machines if self.services or self.proxy.written else ():
             nat = partial(site.shows, node, "iptables-save -t nat")
             site.wire(self.proxy.lines(node, self._ports, nat))
         self._answer_checks()
-        self.controller.reconcile(self._ports, site.machines)
+        self.controller.reconcile(self._ports, [*self.nodes.values()])
 
     def settle(self) -> None:
         """Let new targets be checked until each is known to be healthy or not."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol
 
 from . import data_path
@@ -23,21 +22,11 @@ from .linux.link import invented_mac
 from .vpc.ec2 import Ec2
 from .vpc.instance import InstanceType, max_pods
 from .vpc.model import Eni, Vpc
+from .vpc.reading import PinnedEni
 from .vpc.security import SecurityGroup
 
 RULES, ROUTES = "ip rule show", "ip route show table all"
 CONTROLLER = "aws-k8s-trunk-eni"  # what the VPC resource controller calls a trunk
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PinnedEni:
-    """An ENI with the addresses it has on a real node; ``subnet`` empty is the node's own."""
-
-    device: int
-    primary: IPv4Address
-    subnet: str = ""
-    secondary: tuple[IPv4Address, ...] = ()
-    prefixes: tuple[IPv4Network, ...] = ()
 
 
 class Site(Protocol):

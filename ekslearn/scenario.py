@@ -14,15 +14,15 @@ from ruamel.yaml import YAML
 
 from .cluster import Cluster, Lab, socket_of
 from .cni.settings import read as read_settings
-from .controller import read_ingress
+from .controller import add_binding, internal_ip, read_ingress, read_node
+from .controller.reconcile import BINDING
 from .document import LIMIT, Composer, Node, files, read, short
+from .elb import read_load_balancer
 from .errors import EkslearnError, NotModelled
-from .ipamd.pool import EniConfig
+from .ipamd.pool import read_eniconfig
 from .kubernetes import SERVICE_CIDR, read_manifests
-from .machine import PinnedEni
 from .vpc.instance import instance_type
-from .vpc.reading import read_vpc
-from .vpc.security import SecurityGroup
+from .vpc.reading import read_enis, read_groups, read_vpc
 
 API = "ekslearn/v1"
 HEAD = f"apiVersion: {API} and kind: Lab or Cluster"
@@ -90,10 +90,8 @@ def build(document: Node) -> Lab:
     places: dict[str, int] = {}
     for node in spec["namespaces"].expect(list):
         if node.name() in places:
-            node.refuse(
-                f"the namespace {node.value} is here twice; the first is on line"
-                f" {places[node.value]}"
-            )
+            first = places[node.value]
+            node.refuse(f"the namespace {node.value} is here twice; the first is on line {first}")
         places[node.value] = node.line
     if not places:
         spec["namespaces"].refuse("the list is empty; a lab needs at least one namespace")
@@ -111,7 +109,8 @@ def cluster(document: Node, manifests: list[Node]) -> Cluster:
     """The cluster of one document and the Kubernetes objects beside it."""
     top = document.fields("apiVersion", "kind", "metadata", "spec")
     spec = top["spec"]
-    spec.fields("vpc", "nodes", optional=("cni", "connmark", "serviceCIDR", "hosts", "commands"))
+    spec.fields("vpc", "nodes", optional=(
+        "cni", "connmark", "serviceCIDR", "hosts", "loadBalancers", "commands"))  # fmt: skip
     with (spec.at("cni") or spec).placed():
         settings = read_settings(spec.texts("cni"))
     objects = read_manifests(manifests)
@@ -122,17 +121,18 @@ def cluster(document: Node, manifests: list[Node]) -> Cluster:
     made = Cluster(
         top["metadata"].fields("name")["name"].name(), vpc, settings,
         connmark=spec.choice("nft", "iptables", path=("connmark",)),
-        eniconfigs=[EniConfig(
-            name=one.text("metadata", "name"), subnet=one.text("spec", "subnet"),
-            security_groups=tuple(each.expect(str) for each in one.items("spec", "securityGroups")),
-        ) for one in objects.eniconfigs],
+        eniconfigs=[read_eniconfig(one) for one in objects.eniconfigs],
         policies=[policy for _, policy in objects.policies],
         service_cidr=(cidr.network() if (cidr := spec.at("serviceCIDR")) else SERVICE_CIDR),
     )  # fmt: skip
+    names = [node.text("name") for node in spec.items("nodes")]
+    told = {(one.at("metadata", "name") or one).known(names, "node"): one for one in objects.nodes}
     for node in spec.items("nodes"):
-        add_node(made, node)
+        add_node(made, node, told.get(node.text("name")))
     for node in spec.items("hosts"):
         add_host(made, node)
+    for node in spec.items("loadBalancers"):
+        read_load_balancer(made.elb, node)
     for manifest, pod in objects.pods:
         with manifest.placed():
             made.add_pod(pod)
@@ -140,6 +140,8 @@ def cluster(document: Node, manifests: list[Node]) -> Cluster:
         made.notes += made.control.add_service(service, manifest)
     for manifest in objects.ingresses:
         made.notes += made.control.add_ingress(read_ingress(manifest), manifest)
+    for manifest in objects.bindings:
+        made.notes += add_binding(manifest, made.control.controller.bindings)
     made.services.slices += objects.slices
     made.network_policy.namespaces |= objects.namespaces
     for policy in objects.network_policies:
@@ -148,45 +150,36 @@ def cluster(document: Node, manifests: list[Node]) -> Cluster:
         made.notes.append("NETWORK_POLICY_ENFORCING_MODE is none: no NetworkPolicy has effect")
     made.settle()
     made.notes += objects.notes
+    made.notes += [f"{name}: {why}" for name, why in made.control.controller.events.items()
+                   if name.startswith(BINDING)]  # fmt: skip
     for line in spec.items("commands"):
         command(made, line)
     return made
 
 
-def groups_of(made: Cluster, node: Node) -> list[SecurityGroup]:
-    """The security groups that a machine names."""
-    there = made.vpc.security_groups
-    return [there[one.known(there, "security group")] for one in node.items("securityGroups")]
-
-
-def add_node(made: Cluster, node: Node) -> None:
-    """Launch one of ``spec.nodes``."""
+def add_node(made: Cluster, node: Node, manifest: Node | None) -> None:
+    """Launch one of ``spec.nodes``; ``manifest`` is what Kubernetes holds of it."""
     spec = node.fields("name", "instanceType", "subnet", optional=(
         "interfaces", "enis", "maxPods", "labels", "securityGroups",
     ))  # fmt: skip
     name, subnet = free_name(made, spec["name"]), spec["subnet"].known(made.vpc.subnets, "subnet")
     with spec["instanceType"].placed():
         kind = instance_type(spec["instanceType"].expect(str))
-    with node.placed():
+    about = {each: manifest.texts("metadata", each) if manifest else {}
+             for each in ("labels", "annotations")}  # fmt: skip
+    about["labels"] = node.texts("labels") | about["labels"]
+    enis, own = read_enis(made.vpc, node), internal_ip(manifest)
+    with (own if own and not enis else node).placed():
         made.add_node(
             name, kind, subnet, interfaces=[one.expect(str) for one in node.items("interfaces")],
-            enis=[pinned(made, one) for one in node.items("enis")],
-            pods=spec["maxPods"].whole(1, 10000) if "maxPods" in spec else None,
-            labels=node.texts("labels"), groups=groups_of(made, node),
+            enis=enis, pods=spec["maxPods"].whole(1, 10000) if "maxPods" in spec else None,
+            address=own.address() if own else None, groups=read_groups(made.vpc, node), **about,
         )  # fmt: skip
-
-
-def pinned(made: Cluster, node: Node) -> PinnedEni:
-    """One of a node's ``enis:``: an ENI with the addresses it has on a real node."""
-    spec = node.fields("deviceIndex", "primaryAddress", optional=(
-        "subnet", "addresses", "prefixes",
-    ))  # fmt: skip
-    return PinnedEni(
-        device=spec["deviceIndex"].whole(0, 99), primary=spec["primaryAddress"].address(),
-        subnet=spec["subnet"].known(made.vpc.subnets, "subnet") if "subnet" in spec else "",
-        secondary=tuple(one.address() for one in node.items("addresses")),
-        prefixes=tuple(one.network() for one in node.items("prefixes")),
-    )  # fmt: skip
+    if manifest:
+        made.control.nodes[name] = read_node(
+            manifest, about["labels"], address=made.address(name), kind=kind.name,
+            zone=made.vpc.subnets[subnet].zone,
+        )  # fmt: skip
 
 
 def add_host(made: Cluster, node: Node) -> None:
@@ -201,7 +194,7 @@ def add_host(made: Cluster, node: Node) -> None:
     subnet = spec["subnet"].known(made.vpc.subnets, "subnet") if "subnet" in spec else ""
     with node.placed():
         addresses = [one.address() for one in found]
-        made.add_host(name, addresses, subnet, groups_of(made, node))
+        made.add_host(name, addresses, subnet, read_groups(made.vpc, node))
     for one in node.items("listen"):
         with one.placed():
             made.listen(name, f"0.0.0.0:{one.expect(str)}")
@@ -229,10 +222,8 @@ def socket(lab: Lab, node: Node) -> Socket:
         case [place, what, *process] if len(process) < 2:
             pass
         case _:
-            node.refuse(
-                f"{short(node.value)} should read PLACE ADDRESS:PORT/PROTOCOL, as in"
-                " blue 0.0.0.0:80/tcp"
-            )
+            node.refuse(f"{short(node.value)} should read PLACE ADDRESS:PORT/PROTOCOL, as in blue"
+                        " 0.0.0.0:80/tcp")  # fmt: skip
     if place not in lab.places:
         node.refuse(f"there is no namespace {short(place)}; this lab has {', '.join(lab.places)}")
     try:

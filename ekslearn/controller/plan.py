@@ -15,6 +15,7 @@ from ipaddress import IPv4Network
 from typing import Any, NoReturn
 
 from ..document import Node, short
+from ..elb.group import ATTRIBUTES
 from ..errors import EkslearnError
 from ..kubernetes.service import CLASS as NLB_CLASS
 from ..kubernetes.service import Service
@@ -22,13 +23,6 @@ from .ingress import CLASS, Ingress, Route
 
 SERVICE = "service.beta.kubernetes.io/aws-load-balancer-"
 INGRESS = "alb.ingress.kubernetes.io/"
-ATTRIBUTES = {  # of a target group: the name AWS has for it, ours, and how it is read
-    "preserve_client_ip.enabled": ("preserve_client_ip", bool),
-    "proxy_protocol_v2.enabled": ("proxy_protocol", bool),
-    "stickiness.enabled": ("sticky", bool),
-    "deregistration_delay.timeout_seconds": ("deregistration_delay_s", int),
-    "load_balancing.cross_zone.enabled": ("cross_zone", bool),
-}
 # Each annotation of a health check, and its field of elb.HealthCheck, by who reads it.
 CHECKS = {
     SERVICE: {"healthcheck-protocol": "protocol", "healthcheck-port": "port",
@@ -59,7 +53,10 @@ OTHERS = {  # read besides those of the check
               "certificate-arn", "target-group-attributes", "inbound-cidrs",
               "backend-protocol", "manage-backend-security-group-rules"),
 }  # fmt: skip
-# Of those, what the cloud provider doesn't read.
+# Of those for an Ingress, what may stand on its Service, too, and comes first there.
+SHARED = {INGRESS + name for name in ("target-type", "target-group-attributes", "backend-protocol",
+                                      *CHECKS[INGRESS])}  # fmt: skip
+# Of those for a Service, what the cloud provider doesn't read.
 NOT_CLOUD = {"scheme", "attributes", "nlb-target-type", "manage-backend-security-group-rules",
              "healthcheck-success-codes"}  # fmt: skip
 
@@ -201,11 +198,12 @@ def unread(item: Service | Ingress, manifest: Node | None, plan: Plan | None) ->
     if not plan and class_name != modelled:
         kind = type(item).__name__
         return [f"{kind} {item.key} is of class {class_name}: only {modelled} is modelled"]
-    known = {*OTHERS[prefix], *CHECKS[prefix]} if plan else set()
-    where, found = f"{manifest.file}:{manifest.line}: " if manifest else "", []
+    known = {*OTHERS[prefix], *CHECKS[prefix]} if plan else set[str]()
+    known |= SHARED if prefix == SERVICE else set()
+    found = dict[tuple[str, ...], str]()  # by where it stands
     if prefix == INGRESS and manifest and manifest.at("spec", "tls"):
-        found.append(f"{where}ignored: spec.tls, which isn't modelled: name a certificate by"
-                     f" {INGRESS}certificate-arn")  # fmt: skip
+        found["spec", "tls"] = (f"spec.tls, which isn't modelled: name a certificate by"
+                                f" {INGRESS}certificate-arn")  # fmt: skip
     for name in item.annotations:
         own = name.removeprefix(prefix)
         why = "which isn't modelled" if plan else "since the object asks for no load balancer"
@@ -215,8 +213,10 @@ def unread(item: Service | Ingress, manifest: Node | None, plan: Plan | None) ->
             continue
         elif own == name and (prefix, name) != (SERVICE, RANGES):
             why = "which isn't modelled on this kind of object"
-        found.append(f"{where}ignored: the annotation {name}, {why}")
-    return found
+        found["metadata", "annotations", name] = f"the annotation {name}, {why}"
+    nodes = [manifest and manifest.at(*path) for path in found]
+    return [f"{at.file}:{at.line}: ignored: {one}" if at else f"ignored: {one}"
+            for at, one in zip(nodes, found.values(), strict=True)]  # fmt: skip
 
 
 def plan_of_service(service: Service, manifest: Node | None = None) -> Plan | None:

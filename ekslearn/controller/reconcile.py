@@ -10,6 +10,8 @@ kubernetes/cloud-provider-aws, pkg/providers/v1/aws.go (a Classic one's security
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Network
 from itertools import product
 
@@ -18,32 +20,38 @@ from ..elb.group import health_check
 from ..errors import EkslearnError
 from ..kubernetes import Backed
 from ..vpc.model import Vpc
-from ..vpc.security import ANYWHERE, SecurityGroup, SecurityRule
+from ..vpc.security import ANYWHERE, KeptRules, SecurityGroup, SecurityRule
 from ..vpc.subnet import Subnet
+from .binding import ALL, Binding
 from .ingress import Ingress, Route
+from .node import KubeNode, proxies
 from .plan import Door, Plan, plan_of_ingress, plan_of_service
 
 ROLES = {"internet-facing": "kubernetes.io/role/elb", "internal": "kubernetes.io/role/internal-elb"}
 LEAST_FREE = 8  # addresses a subnet must have left to be discovered
 BACKEND = "k8s-traffic"  # the security group that all balancers of a cluster share
+BINDING = "targetgroupbinding/"  # what their events stand under, before NAMESPACE/NAME
 Opening = tuple[SecurityGroup, SecurityRule]
 
 
 class Controller:
-    """Both controllers; ``nodes`` are those that are eligible for instance targets.
+    """Both controllers.
 
-    ``ingresses`` are those it knows of by NAMESPACE/NAME, ``events`` what it complained about, by
-    the balancer's place, as ``kubectl describe`` would show it.
+    ``ingresses`` and ``bindings`` are those they know of by NAMESPACE/NAME, ``events`` what they
+    complained about, by the balancer's place or the binding's, as ``kubectl describe`` would show.
     """
 
     def __init__(self, elb: Elb, vpc: Vpc) -> None:
         self.elb, self.vpc = elb, vpc
         self.ingresses: dict[str, Ingress] = {}
+        self.bindings: dict[str, Binding] = {}
         self.events: dict[str, str] = {}
-        self._opened: dict[str, list[Opening]] = {}  # what each balancer's targets are to let in
-        self._written: dict[Opening, None] = {}
+        self._made: list[str] = []  # the places of balancers that are theirs
+        self._bound: dict[str, TargetGroup] = {}
+        self._opened: dict[str, list[Opening]] = {}  # what the targets of each are to let in
+        self._rules = KeptRules()
 
-    def reconcile(self, ports: Sequence[Backed], nodes: Iterable[str]) -> None:
+    def reconcile(self, ports: Sequence[Backed], nodes: Sequence[KubeNode]) -> None:
         """Make, change and delete balancers, register and deregister targets.
 
         What AWS or the controller refuses becomes an event, and is tried again the next time.
@@ -51,36 +59,35 @@ class Controller:
         services = {one.service.key: one.service for one in ports}
         plans = [plan_of_service(one) for one in services.values()]
         plans += [plan_of_ingress(one) for one in self.ingresses.values()]
-        wanted = {plan.place: plan for plan in plans if plan}
-        for gone in [place for place in self.elb.balancers if place not in wanted]:
+        wanted = {plan.place: partial(self._serve, plan, ports, nodes) for plan in plans if plan}
+        for gone in [place for place in self._made if place not in wanted]:
             self._delete(gone)
+        bound = {BINDING + key: partial(self._bind, one, ports, nodes)
+                 for key, one in self.bindings.items()}  # fmt: skip
+        for gone in [place for place in self._bound if place not in bound]:
+            self._keep(gone, self._bound.pop(gone), ())
         self.events.clear()
-        for place, plan in wanted.items():
+        for place, act in (wanted | bound).items():
             try:
-                balancer = self.elb.balancers.get(place) or self._make(plan, ports)
-                self._register(plan, balancer, ports, list(nodes))
+                act()
             except EkslearnError as error:
                 self.events[place] = str(error)
-        self._let_in()
+        self._rules.keep(one for each in self._opened.values() for one in each)
 
     # Making
 
     def _make(self, plan: Plan, ports: Sequence[Backed]) -> LoadBalancer:
         """Make a balancer with its listeners, groups and security groups, or nothing at all."""
-        backs = {route: _backed(plan, route, ports) for door in plan.doors for route in door.routes}
+        backs = {route: _backed(plan.namespace, route, ports) for route in _routes(plan)}
         for back in backs.values():
-            if plan.target_type == "instance" and not back.port.node_port:
-                why = "unable to support instance target type with an unallocated NodePort"
-                if not back.service.external:
-                    why = ("service type must be either 'NodePort' or 'LoadBalancer' for target"
-                           " type instance")  # fmt: skip
-                raise EkslearnError(f"{why}: {back.service.key}")
+            _ends(self._own(plan, back).target_type, back, ())  # refuses what can't be one
         subnets = self._subnets(plan)
         groups = self._groups(plan)
         made = self.elb.create_load_balancer(
             plan.place, plan.kind, [one.name for one in subnets], scheme=plan.scheme, groups=groups,
             cross_zone=plan.cross_zone,
         )  # fmt: skip
+        self._made.append(plan.place)
         try:
             for door in plan.doors:
                 self._listen(plan, made, door, backs)
@@ -101,16 +108,25 @@ class Controller:
         made.add_listener(door.protocol, door.port, groups[last], rules,
                           answers_404=bool(last.path))  # fmt: skip
 
+    def _own(self, plan: Plan, back: Backed) -> Plan:
+        """The plan for one Service: what its annotations say comes before the Ingress's."""
+        ingress = self.ingresses.get(plan.place.removeprefix("lb/"))
+        if plan.kind != "alb" or ingress is None:
+            return plan
+        notes = ingress.annotations | back.service.annotations
+        return plan_of_ingress(replace(ingress, annotations=notes)) or plan
+
     def _group(self, plan: Plan, door: Door, back: Backed) -> TargetGroup:
         """The target group for one port of a Service, made where it isn't there yet."""
-        name = _name(plan, back)
+        name, own = _name(plan, back), self._own(plan, back)
         if name in self.elb.groups:
             return self.elb.groups[name]
-        port = back.port.node_port if plan.target_type == "instance" else back.port.target
+        port = back.port.node_port if own.target_type == "instance" else back.port.target
         return self.elb.create_target_group(
-            name, plan.kind, target_type=plan.target_type, protocol=door.backend,
+            name, plan.kind, target_type=own.target_type,
+            protocol=own.doors[0].backend if own.kind == "alb" else door.backend,
             port=port if isinstance(port, int) else 1,  # as the controller does for a name
-            check=health_check(plan.kind, **plan.check), **plan.group,
+            check=health_check(plan.kind, **own.check), **own.group,
         )  # fmt: skip
 
     def _subnets(self, plan: Plan) -> list[Subnet]:
@@ -141,11 +157,7 @@ class Controller:
         """
         held = self.vpc.security_groups
         if plan.security_groups:
-            for name in plan.security_groups:
-                if name not in held:
-                    raise EkslearnError(f"there is no security group {name!r}; there are"
-                                        f" {', '.join(held) or 'none'}")  # fmt: skip
-            named = [held[name] for name in plan.security_groups]
+            named = self._named(plan.security_groups)
             return [*named, self._backend()] if plan.opens_backend and not plan.cloud else named
         if plan.cloud and plan.kind == "nlb":
             return []
@@ -155,12 +167,21 @@ class Controller:
             self.vpc.add_security_group(SecurityGroup(own, _admitted(plan)))
         return [held[own]] if plan.kind == "clb" else [held[own], self._backend()]
 
+    def _named(self, names: Iterable[str]) -> list[SecurityGroup]:
+        held, found = self.vpc.security_groups, list(names)
+        for name in found:
+            if name not in held:
+                raise EkslearnError(f"there is no security group {name!r}; there are"
+                                    f" {', '.join(held) or 'none'}")  # fmt: skip
+        return [held[name] for name in found]
+
     def _backend(self) -> SecurityGroup:
         held = self.vpc.security_groups
         return held.get(BACKEND) or self.vpc.add_security_group(SecurityGroup(BACKEND))
 
     def _delete(self, place: str) -> None:
         self._opened.pop(place, None)
+        self._made.remove(place)
         listeners = self.elb.balancers[place].listeners
         names = {group.name for one in listeners for group in one.groups}
         self.elb.delete_load_balancer(place)
@@ -171,41 +192,53 @@ class Controller:
 
     # Targets
 
-    def _register(
-        self, plan: Plan, balancer: LoadBalancer, ports: Sequence[Backed], nodes: Sequence[str]
-    ) -> None:
-        opened = []
-        for route in dict.fromkeys(route for door in plan.doors for route in door.routes):
-            back = _backed(plan, route, ports)
+    def _serve(self, plan: Plan, ports: Sequence[Backed], nodes: Sequence[KubeNode]) -> None:
+        """Have a balancer as planned, and its targets."""
+        made = plan.place in self._made
+        balancer = self.elb.balancers[plan.place] if made else self._make(plan, ports)
+        opened = list[Opening]()
+        for route in _routes(plan):
+            back = _backed(plan.namespace, route, ports)
             group = self.elb.groups[_name(plan, back)]
-            if plan.target_type == "instance":
-                wanted = [self.elb.register(group, node) for node in nodes]
-            else:
-                wanted = [self.elb.register(group, str(one.ip), one.port)
-                          for one in back.endpoints if one.ready]  # fmt: skip
-            for target in list(group.targets):
-                if target not in wanted and target.state != "draining":
-                    group.deregister(target.address, target.port)
-            for target in wanted:
+            ends = _ends(group.target_type, back, proxies(nodes, not plan.cloud))
+            for target in self._keep(plan.place, group, ends):
                 opened += self._openings(target, _needs(plan, balancer, group, target))
         self._opened[plan.place] = opened
+
+    def _bind(self, one: Binding, ports: Sequence[Backed], nodes: Sequence[KubeNode]) -> None:
+        """Keep the targets of a group that is in AWS already."""
+        place = BINDING + one.key
+        group = self._bound[place] = self.elb.target_group(one.group)
+        try:
+            back = _backed(one.key.partition("/")[0], one.route, ports)
+        except EkslearnError as error:
+            self._keep(place, group, ())
+            raise EkslearnError(f"backend not found: {error}") from None
+        kind = one.target_type or group.target_type
+        if kind == "ip" and one.nodes != ALL:
+            raise EkslearnError("TargetGroupBinding cannot set NodeSelector when TargetType is ip")
+        chosen = proxies(each for each in nodes if one.nodes.selects(each.labels))
+        ends = _ends(kind, back, chosen)
+        self._named(rule.group for rule in one.ingress if rule.group)
+        self._opened[place] = [opening for each in self._keep(place, group, ends)
+                               for opening in self._openings(each, one.ingress)]  # fmt: skip
+
+    def _keep(
+        self, place: str, group: TargetGroup, ends: Sequence[tuple[str, int]]
+    ) -> list[Target]:
+        """Have these registered in a group, and nobody else; without any, nothing is let in."""
+        wanted = [self.elb.register(group, *one) for one in ends]
+        for target in list(group.targets):
+            if target not in wanted and target.state != "draining":
+                group.deregister(target.address, target.port)
+        if not wanted:
+            self._opened.pop(place, None)
+        return wanted
 
     def _openings(self, target: Target, rules: Iterable[SecurityRule]) -> list[Opening]:
         """Rules for the first security group of the target's ENI, if it has any."""
         eni = self.vpc.owner(target.address)
         return [(one, rule) for one in (eni.security_groups if eni else [])[:1] for rule in rules]
-
-    def _let_in(self) -> None:
-        """Write what is needed into the targets' groups, and take out what no longer is."""
-        wanted = dict.fromkeys(one for each in self._opened.values() for one in each)
-        for group, rule in wanted:
-            if rule not in group.rules["ingress"]:
-                group.rules["ingress"].append(rule)
-                self._written[group, rule] = None
-        for group, rule in [one for one in self._written if one not in wanted]:
-            del self._written[group, rule]
-            if rule in group.rules["ingress"]:
-                group.rules["ingress"].remove(rule)
 
 
 def _needs(
@@ -237,9 +270,13 @@ def _admitted(plan: Plan) -> Iterator[SecurityRule]:
             yield SecurityRule(protocol=protocol, from_port=door.port, cidr=IPv4Network(cidr))
 
 
-def _backed(plan: Plan, route: Route, ports: Sequence[Backed]) -> Backed:
+def _routes(plan: Plan) -> list[Route]:
+    return list(dict.fromkeys(route for door in plan.doors for route in door.routes))
+
+
+def _backed(namespace: str, route: Route, ports: Sequence[Backed]) -> Backed:
     """The port of a Service that a route means."""
-    key = f"{plan.namespace}/{route.service}"
+    key = f"{namespace}/{route.service}"
     found = [one for one in ports if one.service.key == key]
     for one in found:
         if route.port in (one.port.port, one.port.name):
@@ -247,6 +284,18 @@ def _backed(plan: Plan, route: Route, ports: Sequence[Backed]) -> Backed:
     there = ", ".join(str(one.port.port) for one in found)
     raise EkslearnError(f"the Service {key} has no port {route.port}; it has {there}" if found
                         else f"there is no Service {key}")  # fmt: skip
+
+
+def _ends(kind: str, back: Backed, nodes: Iterable[str]) -> list[tuple[str, int]]:
+    """What is to be registered: pods that are ready, or the Service's port on nodes."""
+    if kind == "ip":
+        return [(str(one.ip), one.port) for one in back.endpoints if one.ready]
+    if not back.port.node_port:
+        why = ("unable to support instance target type with an unallocated NodePort"
+               if back.service.external else "service type must be either 'NodePort' or"
+               " 'LoadBalancer' for target type instance")  # fmt: skip
+        raise EkslearnError(f"{why}: {back.service.key}")
+    return [(node, back.port.node_port) for node in nodes]
 
 
 def _name(plan: Plan, back: Backed) -> str:

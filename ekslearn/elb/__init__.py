@@ -7,8 +7,10 @@ preserved flow comes back, how long a change takes to reach the balancer's nodes
 
 from .balancer import Flow, Listener, LoadBalancer, Rule
 from .group import HealthCheck, Target, TargetGroup
+from .reading import read_load_balancer
 from .service import Elb
 
 __all__ = [
     "Elb", "Flow", "HealthCheck", "Listener", "LoadBalancer", "Rule", "Target", "TargetGroup",
+    "read_load_balancer",
 ]  # fmt: skip

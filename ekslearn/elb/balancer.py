@@ -114,10 +114,8 @@ class LoadBalancer:
     ``enis`` are its ENIs by interface. ``Elb`` makes it, wires it and lets its time pass.
     """
 
-    def __init__(
-        self, namespace: NetworkNamespace, kind: str, scheme: str, enis: Mapping[str, Eni],
-        groups: Sequence[SecurityGroup], cross_zone: bool,
-    ) -> None:  # fmt: skip
+    def __init__(self, namespace: NetworkNamespace, kind: str, scheme: str, enis: Mapping[str, Eni],
+                 groups: Sequence[SecurityGroup], cross_zone: bool) -> None:  # fmt: skip
         self.place, self.kind, self.scheme = namespace.name, kind, scheme
         self.enis, self.cross_zone = dict(enis), cross_zone
         self.security_groups = list(groups)
@@ -145,10 +143,8 @@ class LoadBalancer:
         )]  # fmt: skip
         return [eni.public_ip or eni.primary for eni in fine or self.enis.values()]
 
-    def add_listener(
-        self, protocol: str, port: int, group: TargetGroup, rules: Sequence[Rule] = (), *,
-        answers_404: bool = False,
-    ) -> Listener:  # fmt: skip
+    def add_listener(self, protocol: str, port: int, group: TargetGroup, rules: Sequence[Rule] = (),
+                     *, answers_404: bool = False) -> Listener:  # fmt: skip
         """Listen; EkslearnError for what AWS refuses (CreateListener)."""
         spoken = PROTOCOLS[self.kind]
         refuse(protocol not in spoken, "listener protocol", self.place, ", ".join(spoken), protocol)
@@ -241,10 +237,8 @@ class LoadBalancer:
         """The target for a new connection, told as steps."""
         passed = tuple(f"{each} — another port" for each in self.listeners if each is not listener)
         group, rule = listener.goal(packet.data), listener.rule(packet.data)
-        passed += tuple(
-            f"{one} — {packet.data} is another"
-            for one in takewhile(lambda one: one is not rule, listener.rules)
-        )
+        before = takewhile(lambda one: one is not rule, listener.rules)
+        passed += tuple(f"{one} — {packet.data} is another" for one in before)
         said = f"a new connection for {group.name}" if group else "no rule takes the request"
         chosen = str(rule or listener) if group else NO_RULE
         self._tell("listener", said, packet, VpcRow(chosen, passed))
@@ -270,9 +264,8 @@ class LoadBalancer:
         words = f"to {target} from {eni.primary}:{self._ns.sockets.next_port}"
         added = VpcRow(f"it adds {header}" if header else "it adds nothing: the client is unseen")
         self._tell("connection", f"open a second connection, {words}", packet, added)
-        client = self._ns.sockets.ask(
-            "tcp", target.address, target.port, src=eni.primary, data=header
-        )
+        client = self._ns.sockets.ask("tcp", target.address, target.port, src=eni.primary,
+                                      data=header)  # fmt: skip
         answer = next((each for each in client.answers if each.flags == "SYN-ACK"), None)
         if answer:
             said = f"pass on what {target} answers"

@@ -26,6 +26,13 @@ PROTOCOLS = {
 }
 WIRE = {"UDP": ("udp",), "TCP_UDP": ("tcp", "udp")}
 DATAGRAMS = ("UDP", "TCP_UDP")
+ATTRIBUTES = {  # of a target group: the name AWS has for it, ours, and how it is read
+    "preserve_client_ip.enabled": ("preserve_client_ip", bool),
+    "proxy_protocol_v2.enabled": ("proxy_protocol", bool),
+    "stickiness.enabled": ("sticky", bool),
+    "deregistration_delay.timeout_seconds": ("deregistration_delay_s", int),
+    "load_balancing.cross_zone.enabled": ("cross_zone", bool),
+}
 # Seconds and counts: interval, timeout, healthy, unhealthy threshold.
 CHECKS = {ALB: (30, 5, 5, 2), NLB: (30, 10, 5, 2), CLB: (30, 5, 10, 2)}
 HTTP_TIMEOUT_S = 6  # of a Network Load Balancer's HTTP checks, where TCP and HTTPS have 10
@@ -85,9 +92,8 @@ def health_check(kind: str, **given: Any) -> HealthCheck:
     ('TCP:traffic-port', 5)
     """
     protocol = given.get("protocol", "HTTP" if kind == ALB else "TCP")
-    usual = dict(
-        zip(("interval_s", "timeout_s", "healthy", "unhealthy"), CHECKS[kind], strict=True)
-    )
+    numbers = ("interval_s", "timeout_s", "healthy", "unhealthy")
+    usual = dict(zip(numbers, CHECKS[kind], strict=True))
     if kind == NLB and protocol == "HTTP":
         usual["timeout_s"] = HTTP_TIMEOUT_S
     rest = {"protocol": protocol, "port": None, "path": "/", "matcher": MATCHERS[kind]}
@@ -95,7 +101,7 @@ def health_check(kind: str, **given: Any) -> HealthCheck:
     known = ("HTTP", "HTTPS") if kind == ALB else ("TCP", "HTTP", "HTTPS")
     refuse(made.protocol not in known, "check protocol", ", ".join(known), made.protocol)
     within("HealthCheckIntervalSeconds", made.interval_s, 5, 300)
-    within("HealthCheckTimeoutSeconds", made.timeout_s, 2, 120)
+    within("HealthCheckTimeoutSeconds", made.timeout_s, 2, 60 if kind == CLB else 120)
     within("HealthyThresholdCount", made.healthy, 2, 10)
     within("UnhealthyThresholdCount", made.unhealthy, 2, 10)
     within("HealthCheckPort", 1 if made.port is None else made.port, 1, 65535)
@@ -191,13 +197,11 @@ class TargetGroup:
                         or now < each.left + self.deregistration_delay_s]  # fmt: skip
 
 
-def target_group(
-    name: str, kind: str, *, clock: Callable[[], float], target_type: str = "instance",
-    protocol: str, port: int, check: HealthCheck | None = None,
-    preserve_client_ip: bool | None = None, proxy_protocol: bool = False,
-    deregistration_delay_s: int = DEREGISTRATION_S, cross_zone: bool | None = None,
-    sticky: bool = False,
-) -> TargetGroup:  # fmt: skip
+def target_group(name: str, kind: str, *, clock: Callable[[], float], protocol: str, port: int,
+                 target_type: str = "instance", check: HealthCheck | None = None,
+                 preserve_client_ip: bool | None = None, proxy_protocol: bool = False,
+                 deregistration_delay_s: int = DEREGISTRATION_S, cross_zone: bool | None = None,
+                 sticky: bool = False) -> TargetGroup:  # fmt: skip
     """A target group with AWS's defaults; EkslearnError for what AWS refuses or isn't modelled.
 
     A Classic Load Balancer has no target groups: its instances are kept in one all the same.

@@ -77,10 +77,9 @@ class Elb:
 
     # Making
 
-    def create_load_balancer(
-        self, place: str, kind: str, subnets: Sequence[str], *, scheme: str = "internet-facing",
-        groups: Sequence[SecurityGroup] = (), cross_zone: bool | None = None,
-    ) -> LoadBalancer:  # fmt: skip
+    def create_load_balancer(self, place: str, kind: str, subnets: Sequence[str], *,
+                             scheme: str = "internet-facing", cross_zone: bool | None = None,
+                             groups: Sequence[SecurityGroup] = ()) -> LoadBalancer:  # fmt: skip
         """Make a balancer at ``place`` ("lb/NAMESPACE/NAME"), with an ENI in each subnet.
 
         Raises EkslearnError where AWS refuses, with its code; nothing is made then.
@@ -99,8 +98,7 @@ class Elb:
         namespace = NetworkNamespace(self.site.world, place)
         for at, subnet in enumerate(where):
             eni = enis[f"eth{at}"] = self.site.ec2.create_network_interface(
-                subnet, groups, description=DESCRIBED[kind] + name
-            )
+                subnet, groups, description=DESCRIBED[kind] + name)  # fmt: skip
             eni.source_dest_check, eni.attachment_id = kind != NLB, f"ela-attach-{at}"
             if public:
                 self.site.vpc.give_public(eni)
@@ -141,6 +139,12 @@ class Elb:
         refuse(name in self.groups, "group twice", name)
         made = self.groups[name] = target_group(name, kind, clock=self.now, **given)
         return made
+
+    def target_group(self, name: str) -> TargetGroup:
+        """The target group of that name (DescribeTargetGroups); EkslearnError if there is none."""
+        found = [one for one in self.groups.values() if one.name == name and one.kind != CLB]
+        refuse(not found, "no group", name, ", ".join(self.groups) or "none")
+        return found[0]
 
     # Targets
 
@@ -187,10 +191,8 @@ class Elb:
         Each finds things as they are now: let time pass in steps where they change.
         """
         now = self.now()
-        while found := min(
-            ((group, target) for group, target in self._checked() if target.due <= now),
-            key=lambda pair: pair[1].due, default=None,
-        ):  # fmt: skip
+        while found := min((pair for pair in self._checked() if pair[1].due <= now),
+                           key=lambda pair: pair[1].due, default=None):  # fmt: skip
             self.check(*found)
             found[1].due += found[0].check.interval_s
         for group in self.groups.values():
@@ -221,9 +223,8 @@ class Elb:
         """
         balancer, check = self.balancers[group.balancer], group.check
         eni = balancer.zones[target.zone]
-        client = self.site.namespace(balancer.place).sockets.ask(
-            "tcp", target.address, check.port or target.port, src=eni.primary
-        )
+        sockets, port = self.site.namespace(balancer.place).sockets, check.port or target.port
+        client = sockets.ask("tcp", target.address, port, src=eni.primary)
         answer = next((each for each in client.answers if each.flags == "SYN-ACK"), None)
         fault = ""
         if answer is None:

@@ -39,7 +39,7 @@ INTRO = (
     " `externalTrafficPolicy: {policy}`) has a Network Load Balancer with instance targets and"
     " `{keeps}`. **browser** ({client}) connects to its address {door}, which leads to **{node}**"
 )
-ASK = f"{INTRO}; **{{pod}}** answers. "
+ASK = f"{INTRO}; **{{pod}}** answers."
 
 
 def doors(lab: Cluster) -> dict[str, str]:
@@ -67,6 +67,25 @@ def answered(lab: Lab, door: str, pod: str) -> Trace:
         if reaches(trace := lab.trace("browser", door), pod):
             break
     return trace
+
+
+def outcomes(lab: Cluster) -> str:
+    """What becomes of a call by each door that falls to each pod: a line each."""
+    lines = []
+    for node, door in doors(lab).items():
+        for pod in PODS_OF.values():
+            trace = answered(lab, door, pod)
+            lines.append(f"by {node} to {pod}: {trace.verdict} | {trace.reason}")
+    return "\n".join(lines)
+
+
+def health(lab: Cluster, seconds: int = 360, every: int = 30) -> str:
+    """How many of the balancer's targets are healthy, looked at again and again."""
+    targets, seen = lab.elb.balancers[BALANCER].listeners[0].group.targets, []
+    for _ in range(0, seconds, every):
+        lab.sleep(every)
+        seen.append(str(sum(each.state == "healthy" for each in targets)))
+    return " ".join(seen)
 
 
 def chains(trace: Trace, node: str) -> list[str]:
@@ -170,6 +189,7 @@ class OfTheCall(Look):
     """A question about the learner's one call."""
 
     place = "end"
+    situation = ASK
 
     def vary(self, dice: Dice) -> Variant:
         """The learner's own cluster: the same in all ten questions."""
@@ -179,10 +199,6 @@ class OfTheCall(Look):
     def vary_from(self, dice: Dice, own: Variant) -> Variant:
         """What else is drawn for this question alone."""
         return own
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (ASK + self.question).format_map(words)
 
     def trace(self, variant: Variant) -> Trace:
         """The call."""
@@ -204,8 +220,9 @@ class WhoIsSeen(OfTheCall):
 
     name = "capstone/who-is-seen"
     place = "easy"
-    beat = "a node without kube-proxy's rules"
-    question = "Which source address does {pod} see? Answer with an address."
+    beat = "the second node"
+    situation = ""
+    question = f"{ASK} Which source address does {{pod}} see? Answer with an address."
     restated = (
         "Two machines may change the source: the balancer, and the node that is asked. Which of"
         " them does, with these settings?"
@@ -424,19 +441,20 @@ class WhoRewrites(OfTheCall, Letters):
         return "".join(sorted(found))
 
     def about(self, variant: Variant, wrong: str, *, chosen: bool) -> str:
-        """One of the four."""
+        """One of the four, taken for one that changes this end, or for one that doesn't."""
         words = variant.words
-        if wrong == "a":
-            return "About a: of a packet that comes in, which end is a public address of the VPC?"
-        if wrong == "b":
-            return (
-                f"About b: what does an NLB with `{words['keeps']}` leave as it is, and what not?"
-            )
-        if wrong == "c":
-            return f"About c: which rows of {words['node']}'s nat does this packet meet, under" \
-                f" {words['policy']}?"  # fmt: skip
-        return f"About d: is a packet to a pod's own address a matter for {words['other']}'s" \
-            " KUBE-SERVICES?"  # fmt: skip
+        asked = {
+            ("a", True): "which end of a packet that comes in is a public address of this VPC?",
+            ("a", False): f"has the packet that comes to the balancer still {words['door']} in it?",
+            ("b", True): f"what does an NLB with `{words['keeps']}` leave as it is?",
+            ("b", False): "from whom does a target get its packet, with `{keeps}`?"
+            if words["side"] == "source" else "does the browser know any target's address?",
+            ("c", True): f"whom does KUBE-EXT have masqueraded under {words['policy']}?",
+            ("c", False): "the mark 0x4000 is set under {policy}. Which row reads it, and when?"
+            if words["side"] == "source" else "does the packet leave it for the port it came to?",
+            ("d", True): "is a packet to a pod's own address a matter for {other}'s KUBE-SERVICES?",
+        }  # fmt: skip
+        return f"About {wrong}: {asked[wrong, chosen].format_map(words)}"
 
     def why(self, variant: Variant) -> str:
         """Every change of that end."""

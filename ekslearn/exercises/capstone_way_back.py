@@ -19,7 +19,17 @@ from ekslearn.exercises.capstone import (
     grep,
     sighted,
 )
-from ekslearn.exercises.format import LETTERS, Dice, Exercise, Letters, Mend, Variant, fault, plain
+from ekslearn.exercises.format import (
+    LETTERS,
+    Dice,
+    Exercise,
+    Letters,
+    Mend,
+    Variant,
+    as_words,
+    fault,
+    plain,
+)
 from ekslearn.trace import Trace
 
 
@@ -202,19 +212,39 @@ class WhatItNeeds(OfTheCall, Letters):
         "The request needs {node}'s chains, then a way to {pod_ip}; the"
         " answer has to come back to {node}. Which of the four is on that way?"
     )
-    lines: ClassVar[tuple[str, ...]] = (
-        "{node}$ iptables -t mangle -D PREROUTING 1", "{node}$ ip rule del priority 1024",
-        "{home}$ ip rule del priority 1536", "{home}$ ip route flush table 2",
-        "{home}$ ip rule del priority 512", "{node}$ iptables -t nat -F KUBE-MARK-MASQ",
-        "{other}$ iptables -t nat -F KUBE-SERVICES", "{home}$ iptables -P FORWARD DROP",
-        "{node}$ iptables -t nat -F AWS-SNAT-CHAIN-0",
+    # A line; what is asked of who thinks that it stops the call; and of who overlooks that it does.
+    lines: ClassVar[tuple[tuple[str, str, str], ...]] = (
+        ("{node}$ iptables -t mangle -D PREROUTING 1",
+         "does {pod}'s answer come to {node} by a veth (`eni+`), where marks are restored?",
+         "which rule does {pod}'s answer meet on {node} if its connection isn't marked?"),
+        ("{node}$ ip rule del priority 1024",
+         "does {pod}'s answer bear a mark when {node} routes it?",
+         "what does a mark do by itself? Which rule is next for {pod}'s answer?"),
+        ("{home}$ ip rule del priority 1536",
+         "which rule does the answer meet before 1536 on {home}, with its connection's mark?",
+         "by which ENI does main lead, and does it own {pod_ip}?"),
+        ("{home}$ ip route flush table 2",
+         "is table 2 asked at all, if the answer's connection has a mark on {home}?",
+         "where does a lookup go on if a table has no row that fits, and by which ENI then?"),
+        ("{home}$ ip rule del priority 512",
+         "which table does 512 lead to, and does a later rule lead there, too?", ""),
+        ("{node}$ iptables -t nat -F KUBE-MARK-MASQ",
+         "has the packet to leave {node} again with a stranger's source, under {policy}?",
+         "with which source would the packet leave {node}'s eth0, if at all; who checks that?"),
+        ("{other}$ iptables -t nat -F KUBE-SERVICES",
+         "is {other} asked for its nodePort?", ""),
+        ("{home}$ iptables -P FORWARD DROP",
+         "which row of KUBE-FORWARD accepts a packet for the mark 0x4000 alone?",
+         "which row of KUBE-FORWARD would accept a first packet without a mark?"),
+        ("{node}$ iptables -t nat -F AWS-SNAT-CHAIN-0",
+         "which packets of this call are new to nat, and go out of the VPC?", ""),
     )  # fmt: skip
 
     def vary_from(self, dice: Dice, own: Variant) -> Variant:
-        """Four of the lines."""
-        chosen = [line.format_map(own.words) for line in dice.order("lines", self.lines)[:4]]
-        lines = {f"line_{x}": line for x, line in zip("abcd", chosen, strict=True)}
-        return Variant(lab=own.lab, words={**own.words, **lines})
+        """Four of the lines, with the question that stands behind each."""
+        chosen = [tuple(one.format_map(own.words) for one in row) for row in self.lines]
+        words = as_words(dice.lettered("lines", chosen), ("line", "why_not", "why"))
+        return Variant(lab=own.lab, words={**own.words, **words})
 
     def outcome(self, variant: Variant, letter: str) -> Trace:
         """The call, after one of the lines."""
@@ -227,26 +257,8 @@ class WhatItNeeds(OfTheCall, Letters):
     def about(self, variant: Variant, wrong: str, *, chosen: bool) -> str:
         """Chosen and harmless, or overlooked."""
         words = variant.words
-        line = words[f"line_{wrong}"]
-        near = words["home"] == words["node"]
-        said = f"About {wrong}, `{line}`:"
-        if "mangle" in line or "1024" in line:
-            return f"{said} does {words['pod']}'s answer come to {words['node']} by a veth" \
-                " (`eni+`), and would it leave by the wrong ENI without a mark?"  # fmt: skip
-        if "1536" in line or "table 2" in line:
-            return f"{said} which rule does the answer meet first on {words['home']}, and has its" \
-                " connection a mark there?"  # fmt: skip
-        if "512" in line:
-            return f"{said} which table does 512 lead to, and does a later rule lead there, too?"
-        if "MASQ" in line:
-            return f"{said} with which source would the packet to {words['pod']} leave" \
-                f" {words['node']}'s eth0, if at all, and who checks that?"  # fmt: skip
-        if "FORWARD" in line:
-            why = "the mark 0x4000 has there" if near else "accepts a first packet without a mark"
-            return f"{said} which row of KUBE-FORWARD matters: what {why}?"
-        if "KUBE-SERVICES" in line:
-            return f"{said} is {words['other']} asked for its nodePort?"
-        return f"{said} which packets of this call are new to nat, and go out of the VPC?"
+        asked = words[f"why_not_{wrong}" if chosen else f"why_{wrong}"]
+        return f"About {wrong}, `{words[f'line_{wrong}']}`: {asked}"
 
     def why(self, variant: Variant) -> str:
         """What becomes of each."""

@@ -6,19 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 from textwrap import dedent, indent
+from typing import ClassVar
 
 from ekslearn.cluster import Cluster
 from ekslearn.document import Composer
-from ekslearn.errors import EkslearnError
 from ekslearn.exercises.format import (
+    FLOWS,
     Dice,
     Exercise,
-    Letters,
+    Flows,
     Look,
     Variant,
     Verdict,
-    plain,
+    as_words,
+    cluster_of,
     renamed,
+    whole,
 )
 from ekslearn.kubernetes import read_network_policy
 from ekslearn.kubernetes.dns import CoreDns, Query, ResolvConf, queries, resolv_conf, service_names
@@ -94,12 +97,10 @@ def draw(dice: Dice) -> tuple[Cluster, dict[str, str]]:
     words = {"shop": dice.one("shop", SHOP), "bank": dice.one("bank", SPACE)}
     second = dice.number("net", 1, 250)
     words["listens"] = str(dice.number("listens", 8001, 8999))
-    lab = renamed(SCENARIO, {
+    lab = cluster_of(renamed(SCENARIO, {
         "10.0.0.0": f"10.{second}.0.0", "10.0.32.0": f"10.{second}.32.0", "shop": words["shop"],
         "bank": words["bank"], "8080": words["listens"],
-    })  # fmt: skip
-    if not isinstance(lab, Cluster):
-        raise EkslearnError(f"{SCENARIO} is no Cluster: nobody in it has a policy")
+    }))  # fmt: skip
     return lab, words | {"vpc": str(lab.vpc.cidrs[0]), "services": str(lab.services.cidr)}
 
 
@@ -111,14 +112,13 @@ def guard(lab: Cluster, words: Mapping[str, str], spec: str, name: str = "one") 
     lab.sleep(lab.network_policy.delay_s)
 
 
-def call(lab: Cluster, words: Mapping[str, str], source: str, target: str) -> Trace:
-    """One call, on a copy: the agent remembers what it has let through."""
+def ends(words: Mapping[str, str], source: str, target: str) -> tuple[str, str]:
+    """A call as ``Lab.trace`` takes it, by what its two ends are called in a question."""
     places = {"client": f"{words['shop']}/client", "audit": f"{words['bank']}/audit",
               "node-a": "node-a", "node-b": "node-b"}  # fmt: skip
     targets = {"web": f"{words['shop']}/web:{words['listens']}/tcp", "DNS": KUBE_DNS,
                "the Service web": f"service/{words['shop']}/web:80/tcp"}  # fmt: skip
-    twin = lab.copy()
-    return twin.trace(places[source], targets[target])
+    return places[source], targets[target]
 
 
 class HowManyQuestions(Look):
@@ -127,6 +127,16 @@ class HowManyQuestions(Look):
     name = "dns-and-network-policy/how-many-questions"
     place = "easy"
     beat = "one name, many questions"
+    question = (
+        INTRO + "In a container of client, whose /etc/resolv.conf says `ndots:{ndots}` and"
+        " names four endings to search, a program looks up **{name}**. How many questions does"
+        " it ask, A and AAAA counted apart, until the name is found? Answer with a number."
+    )
+    restated = (
+        "A name with fewer dots than ndots gets each ending before it is tried as it stands;"
+        " the first one found ends the search."
+    )
+    first_step = "Write the names down in order for {name} and ndots {ndots}; which of them exist?"
 
     def vary(self, dice: Dice) -> Variant:
         """A name of the cluster's or an outside one, with or without a last dot."""
@@ -136,19 +146,9 @@ class HowManyQuestions(Look):
         name = dice.one("name", (*inside, *OUTSIDE, *OUTSIDE, "api.github.com.", "example.com."))
         return Variant(lab=lab, words=words | {"name": name, "ndots": dice.one("ndots", "5525")})
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "In a container of client, whose /etc/resolv.conf says `ndots:{ndots}` and"
-            " names four endings to search, a program looks up **{name}**. How many questions does"
-            " it ask, A and AAAA counted apart, until the name is found? Answer with a number."
-        ).format_map(words)
-
     def asked(self, variant: Variant) -> list[Query]:
         """The questions, in order."""
-        lab, words = variant.lab, variant.words
-        if not isinstance(lab, Cluster):
-            raise EkslearnError("only a Cluster has Services")
+        lab, words = cluster_of(variant.lab), variant.words
         known = service_names(lab.services) | set(OUTSIDE)
         conf = resolv_conf(words["shop"], IPv4Address("172.20.0.10"), "eu-west-1")
         return queries(words["name"], replace(conf, ndots=int(words["ndots"])), known.__contains__)
@@ -159,10 +159,7 @@ class HowManyQuestions(Look):
 
     def read(self, variant: Variant, answer: str) -> str:
         """A number."""
-        text = plain(answer)
-        if not text.isdecimal() or len(text) > 4:
-            raise EkslearnError(f"{answer[:40]!r} is no number of questions")
-        return text
+        return whole(answer, "questions")
 
     def back(self, variant: Variant, answer: str) -> str:
         """One kind alone, the last dot overlooked, all endings tried, or none."""
@@ -180,15 +177,6 @@ class HowManyQuestions(Look):
         names = dict.fromkeys(query.name for query in self.asked(variant))
         return f"Asked for were, A and AAAA each: {', '.join(names)}."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A name with fewer dots than ndots gets each ending before it is tried as it stands;"
-            " the first one found ends the search.",
-            f"Write the names down in order for {words['name']} and ndots {words['ndots']}; which"
-            " of them exist?",
-        )
-
 
 WEB = "podSelector: {matchLabels: {app: web}}"
 SELECTS = "podSelector: {matchLabels: {app: client}}"
@@ -203,37 +191,24 @@ INGRESS = {
 }  # fmt: skip
 
 
-class Calls(Letters):
+class Calls(Flows):
     """Which of four calls are answered under a policy?"""
 
-    asked: str  # which program of a pod decides: "ingress of" or "egress of"
+    asked: ClassVar[str]  # which program of a pod decides: "ingress of" or "egress of"
+    question = (
+        INTRO + "{shop} has one NetworkPolicy, `{spec}`, and it is loaded. Which of these calls"
+        " are answered?\n\n" + FLOWS
+    )
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "{shop} has one NetworkPolicy, `{spec}`, and it is loaded. Which of these calls"
-            " are answered?\n\n"
-            "- a: from {from_a} to {to_a}\n- b: from {from_b} to {to_b}\n"
-            "- c: from {from_c} to {to_c}\n- d: from {from_d} to {to_d}\n\n"
-            "Answer with letters, as in `a c`, or `none`."
-        ).format_map(words)
-
-    def outcome(self, variant: Variant, letter: str) -> Trace:
-        """What becomes of one call."""
-        if not isinstance(variant.lab, Cluster):
-            raise EkslearnError("only a Cluster has policies")
-        words = variant.words
-        return call(variant.lab, words, words[f"from_{letter}"], words[f"to_{letter}"])
-
-    def truth(self, variant: Variant) -> str:
-        """Every call, made."""
-        return "".join(x for x in "abcd" if self.outcome(variant, x).verdict == "delivered")
+    def flow(self, words: Mapping[str, str], letter: str) -> tuple[str, str]:
+        """One call."""
+        return ends(words, words[f"from_{letter}"], words[f"to_{letter}"])
 
     def why(self, variant: Variant) -> str:
         """The row that decided about each."""
         told = []
-        for x in "abcd":
-            steps = [s for s in self.outcome(variant, x).steps if s.decision.startswith(self.asked)]
+        for x, trace in self.outcomes(variant):
+            steps = [step for step in trace.steps if step.decision.startswith(self.asked)]
             told.append(f"{x}: {steps[0].because if steps else 'not asked'}")
         return f"{'; '.join(told)}."
 
@@ -245,6 +220,13 @@ class WhoGetsThrough(Calls):
     place = "end"
     beat = "a policy at the pod's cable"
     asked = "ingress of"
+    restated = (
+        "The policy lets in what comes {peers}; everybody else is shut out, but for one who always"
+        " may."
+    )
+    first_step = (
+        "Write beside each caller its namespace, its labels, and whether it is web's own node."
+    )
 
     def vary(self, dice: Dice) -> Variant:
         """Another rule, with the pod's port, the Service's, or none."""
@@ -257,8 +239,7 @@ class WhoGetsThrough(Calls):
             spec = "podSelector: {}, policyTypes: [Ingress]"
         calls = [("client", "web"), ("client", "the Service web"), ("audit", "web"),
                  ("audit", "the Service web"), ("node-a", "web"), ("node-b", "web")]  # fmt: skip
-        for letter, (source, to) in zip("abcd", dice.order("calls", calls)[:4], strict=True):
-            words |= {f"from_{letter}": source, f"to_{letter}": to}
+        words |= as_words(dice.lettered("calls", calls))
         words |= {"spec": f"{{{spec}}}", "peers": peers, "port": port}
         guard(lab, words, words["spec"])
         return Variant(lab=lab, words=words)
@@ -278,14 +259,6 @@ class WhoGetsThrough(Calls):
             return f"{said} does one single entry of `from` hold for all that {source} bears?"
         return f"{said} which namespace does a podSelector alone mean, and which entries are there?"
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            f"The policy lets in what comes {words['peers']}; everybody else is shut out, but for"
-            " one who always may.",
-            "Write beside each caller its namespace, its labels, and whether it is web's own node.",
-        )
-
 
 EGRESS = {
     "to web pods": f"to: [{{{WEB}}}]",
@@ -304,6 +277,11 @@ class ServiceOrPod(Calls):
     place = "end"
     beat = "judged before kube-proxy"
     asked = "egress of"
+    restated = (
+        "client may send {peers}, by port {port}. A call of the Service is judged by the Service's"
+        " own address and port."
+    )
+    first_step = "Write beside each call the destination and port that leave the caller's cable."
 
     def vary(self, dice: Dice) -> Variant:
         """Another peer and port, and the four calls in another order."""
@@ -314,8 +292,7 @@ class ServiceOrPod(Calls):
         to = EGRESS[peers].replace("VPC", words["vpc"]).replace("SERVICES", words["services"])
         rule = ", ".join(filter(None, (to, f"ports: [{{port: {port}{kind}}}]")))
         spec = f"{{{SELECTS}, policyTypes: [Egress], egress: [{{{rule}}}]}}"
-        for letter, (source, target) in zip("abcd", dice.order("calls", CALLS), strict=True):
-            words |= {f"from_{letter}": source, f"to_{letter}": target}
+        words |= as_words(dice.lettered("calls", CALLS))
         words |= {"spec": spec, "peers": peers, "port": port}
         guard(lab, words, spec)
         return Variant(lab=lab, words=words)
@@ -334,14 +311,6 @@ class ServiceOrPod(Calls):
         said += " which address and port does it have *before* kube-proxy translates it, and"
         return f"{said} who could have put these into the agent's map?"
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            f"client may send {words['peers']}, by port {words['port']}. A call of the Service is"
-            " judged by the Service's own address and port.",
-            "Write beside each call the destination and port that leave the caller's cable.",
-        )
-
 
 class WriteThePolicy(Exercise):
     """Write the spec of a policy that lets exactly some calls out."""
@@ -350,6 +319,22 @@ class WriteThePolicy(Exercise):
     place = "open"
     beat = "break it on purpose, and mend it"
     wanted = ("DNS", "the Service web")
+    question = (
+        INTRO + "A policy *shut* isolates every pod of {shop} for egress and allows nothing."
+        " Write the `spec` of a second one, in YAML, such as `{{podSelector: {{}}, policyTypes:"
+        " [Egress], egress: []}}`: client is to look up names by **kube-dns** (UDP 53) and to"
+        " call the **Service web**, and to reach nothing else: not audit, not node-a's"
+        " kubelet on 10250, not CoreDNS on another port; and web stays shut in. The VPC is"
+        " {vpc}, Services are in {services}."
+    )
+    restated = (
+        "Policies add up: yours needs two egress rules, one for each call. A peer is best"
+        " chosen by labels, and a port is the pod's own."
+    )
+    first_step = (
+        "Begin with podSelector for client. A pod of another namespace needs a"
+        " namespaceSelector; each namespace bears the label `kubernetes.io/metadata.name`."
+    )
 
     def vary(self, dice: Dice) -> Variant:
         """A shop that nothing may leave."""
@@ -357,25 +342,12 @@ class WriteThePolicy(Exercise):
         guard(lab, words, "{podSelector: {}, policyTypes: [Egress]}", "shut")
         return Variant(lab=lab, words=words)
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "A policy *shut* isolates every pod of {shop} for egress and allows nothing."
-            " Write the `spec` of a second one, in YAML, such as `{{podSelector: {{}}, policyTypes:"
-            " [Egress], egress: []}}`: client is to look up names by **kube-dns** (UDP 53) and to"
-            " call the **Service web**, and to reach nothing else: not audit, not node-a's"
-            " kubelet on 10250, not CoreDNS on another port; and web stays shut in. The VPC is"
-            " {vpc}, Services are in {services}."
-        ).format_map(words)
-
     def judge(self, variant: Variant, answer: str) -> Verdict:
         """Apply the policy beside the other, then make every call."""
-        lab, words = variant.lab, variant.words
-        if not isinstance(lab, Cluster):
-            raise EkslearnError("only a Cluster has policies")
+        lab, words = cluster_of(variant.lab), variant.words
         guard(lab, words, answer.strip("`"), "yours")
         for target in self.wanted:
-            if call(lab, words, "client", target).verdict != "delivered":
+            if lab.copy().trace(*ends(words, "client", target)).verdict != "delivered":
                 return Verdict(right=False, message=self.shut_out(target))
         shop, dns = words["shop"], "kube-system/coredns-a"
         leaks = {
@@ -402,19 +374,7 @@ class WriteThePolicy(Exercise):
         return "client can't call the Service web. By which address and port is that call judged," \
                " and from which rule does the controller work these out?"  # fmt: skip
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Policies add up: yours needs two egress rules, one for each call. A peer is best"
-            " chosen by labels, and a port is the pod's own.",
-            "Begin with podSelector for client. A pod of another namespace needs a"
-            " namespaceSelector; each namespace bears the label `kubernetes.io/metadata.name`.",
-        )
-
 
 EXERCISES: Sequence[Exercise] = (
-    HowManyQuestions(),
-    WhoGetsThrough(),
-    ServiceOrPod(),
-    WriteThePolicy(),
-)
+    HowManyQuestions(), WhoGetsThrough(), ServiceOrPod(), WriteThePolicy(),
+)  # fmt: skip

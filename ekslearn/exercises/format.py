@@ -180,8 +180,8 @@ def letters(answer: str) -> str:
     text = plain(answer)
     if text in ("none", "-", "no", "nothing"):
         return ""
-    found = re.findall(r"\b[a-d]\b", text) or (list(text) if re.fullmatch("[a-d]+", text) else [])
-    if not found or re.search(r"[^\Wa-d]|\d", re.sub(r"\band\b", "", text)):
+    found = "".join(word for word in re.findall(r"\w+", text) if word != "and")
+    if not re.fullmatch("[a-d]+", found):
         raise EkslearnError(
             f"{answer[:40]!r} can't be read; answer with letters, as in a c, or none"
         )
@@ -227,13 +227,15 @@ class Exercise(ABC):
     ``place`` is easy (in the flow of the lesson), end (two of them) or open (several right
     answers); ``beat`` names the part of the lesson that the second hint points to. ``question``
     (in Markdown) and the first and the last hint, the question ``restated`` and the ``first_step``
-    towards the answer, have words of the variant for their {names}.
+    towards the answer, have words of the variant for their {names}. So has the ``situation``: what
+    another question has told already, and what stands behind this one, folded away.
     """
 
     name: ClassVar[str]
     place: ClassVar[str]
     beat: ClassVar[str]
     question: ClassVar[str]
+    situation: ClassVar[str] = ""
     restated: ClassVar[str]
     first_step: ClassVar[str]
 
@@ -427,6 +429,7 @@ class Question:
         variant = exercise.variant(learner)
         self.lab = variant.lab  # to look around in; a check builds its own
         self.text = exercise.ask(variant.words)
+        self.situation = exercise.situation.format_map(variant.words)
         restated, first_step = exercise.hints(variant.words)
         self.hints = (restated, f"Look again at the part *{exercise.beat}*.", first_step)
 
@@ -441,13 +444,18 @@ class Question:
 
     def __repr__(self) -> str:
         """The question as plain text."""
-        return self.text
+        return f"{self.text}\n\n{self.situation}".rstrip()
 
     def _repr_markdown_(self) -> str:
-        """The question, with its hints folded away one inside the other."""
-        folded = ""
+        """The question, with what is known folded away, and its hints one inside the other."""
+        hints = ""
         for number, hint in reversed(list(enumerate(self.hints, 1))):
-            folded = (
-                f"<details><summary>Hint {number}</summary>\n\n{hint}\n\n{folded}\n\n</details>"
-            )
-        return f"{self.text}\n\n{folded}"
+            hints = folded(f"Hint {number}", f"{hint}\n\n{hints}")
+        if self.situation:
+            hints = f"{folded('What you know already', self.situation)}\n\n{hints}"
+        return f"{self.text}\n\n{hints}"
+
+
+def folded(summary: str, text: str) -> str:
+    """Markdown that shows a line, and the rest once a reader opens it."""
+    return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"

@@ -7,19 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from ekslearn.cluster import Cluster, Lab
+from ekslearn.cluster import Cluster
 from ekslearn.elb import Target
 from ekslearn.elb.group import PROPAGATION_S as PROPAGATION_S
 from ekslearn.errors import EkslearnError
 from ekslearn.exercises.format import (
+    LETTERS,
     Dice,
     Exercise,
     Letters,
     Look,
     Variant,
     Verdict,
-    plain,
+    as_words,
+    cluster_of,
     renamed,
+    whole,
 )
 from ekslearn.linux.conntrack import Tuple
 from ekslearn.trace import Trace
@@ -35,13 +38,6 @@ INTRO = (
     " **local** (instance targets, Local, healthCheckNodePort {check}) and **pods** (ip targets)."
     " Cross-zone is on, and every node is a target of the first two. "
 )
-
-
-def cluster_of(lab: Lab) -> Cluster:
-    """The lab, if it is a Cluster; EkslearnError if it is not."""
-    if not isinstance(lab, Cluster):
-        raise EkslearnError(f"{lab.name} is no Cluster: it has no load balancers")
-    return lab
 
 
 def name_of(lab: Cluster, target: Target) -> str:
@@ -89,6 +85,14 @@ def told(things: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {each}" for name, each in things.items())
 
 
+def grouped(things: Mapping[str, str]) -> str:
+    """What is said, behind the names of those of whom it is said."""
+    names = dict[str, list[str]]()
+    for name, each in things.items():
+        names.setdefault(each, []).append(name)
+    return "; ".join(f"{', '.join(who)} {each}" for each, who in names.items())
+
+
 def table(lab: Cluster, *sources: str) -> str:
     """What becomes of a call from each source by each balancer to each of its targets."""
     return "\n".join(f"{source:11} {each:8} {told(verdicts(lab, source, f'shop/{each}'))}"
@@ -123,7 +127,7 @@ def checks(lab: Cluster, source: str) -> str:
         lines += [f"{each} {check} every {check.interval_s} s; {check.healthy} good ones count,"
                   f" or {check.unhealthy} bad ones",
                   f"  is told {told(asks(lab, source, f'shop/{each}'))}",
-                  f"  holds {told(states(lab, f'shop/{each}'))}"]  # fmt: skip
+                  f"  holds {grouped(states(lab, f'shop/{each}'))}"]  # fmt: skip
     return "\n".join(lines)
 
 
@@ -190,6 +194,22 @@ class WhichTimeOut(Letters):
     name = "hairpin-health-and-rollouts/which-time-out"
     place = "easy"
     beat = "who answers past the balancer"
+    question = (
+        INTRO + "Client-IP preservation is **{kept}** for all of them. A pod **client** runs on"
+        " {home}; **desk** is no node. Which of these calls get no answer?\n\n"
+        "- a: from {from_a} by {by_a}, which chooses {to_a}\n"
+        "- b: from {from_b} by {by_b}, which chooses {to_b}\n"
+        "- c: from {from_c} by {by_c}, which chooses {to_c}\n"
+        "- d: from {from_d} by {by_d}, which chooses {to_d}\n\n" + LETTERS
+    )  # fmt: skip
+    restated = (
+        "A call fails if its answer comes to the caller without passing the balancer, which"
+        " alone can turn the addresses back."
+    )
+    first_step = (
+        "Write the node of each caller and of each target. Preservation is {kept}: to which"
+        " address is the answer sent?"
+    )
 
     def vary(self, dice: Dice) -> Variant:
         """The client on any node, addresses preserved or not, four calls."""
@@ -209,22 +229,8 @@ class WhichTimeOut(Letters):
         near = [one for one in calls if at.get(one[0]) == at.get(one[2], one[2])]
         far = [one for one in calls if one not in near]
         drawn = dice.order("near", near)[:2] + dice.order("far", far)[:2]
-        for letter, call in zip("abcd", dice.order("calls", drawn), strict=True):
-            source, balancer, target = call
-            words |= {f"from_{letter}": source, f"by_{letter}": balancer, f"to_{letter}": target}
+        words |= as_words(dice.lettered("calls", drawn), ("from", "by", "to"))
         return Variant(lab=lab, words=words)
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        calls = "".join(
-            f"\n- {x}: from {words[f'from_{x}']} by {words[f'by_{x}']}, which chooses"
-            f" {words[f'to_{x}']}" for x in "abcd"
-        )  # fmt: skip
-        return (
-            INTRO + "Client-IP preservation is **{kept}** for all of them. A pod **client** runs on"
-            " {home}; **desk** is no node. Which of these calls get no answer?\n" + calls +
-            "\n\nAnswer with letters, as in `a c`, or `none`."
-        ).format_map(words)  # fmt: skip
 
     def truth(self, variant: Variant) -> str:
         """Every call, made."""
@@ -259,15 +265,6 @@ class WhichTimeOut(Letters):
                 f" {words['second']}: an answer that stays on its node passes no balancer."
                 )  # fmt: skip
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "A call fails if its answer comes to the caller without passing the balancer, which"
-            " alone can turn the addresses back.",
-            f"Write the node of each caller and of each target. Preservation is {words['kept']}:"
-            " to which address is the answer sent?",
-        )
-
 
 class WhoIsHealthy(Letters):
     """Which targets does a health check find healthy?"""
@@ -275,6 +272,20 @@ class WhoIsHealthy(Letters):
     name = "hairpin-health-and-rollouts/who-is-healthy"
     place = "end"
     beat = "what a health check asks"
+    question = (
+        INTRO + "any-node's node port is 31380, and its check opens a connection to it."
+        " {happened}A minute and a half passes. Which of these targets are healthy?\n\n"
+        "- a: {to_a}, target of {by_a}\n- b: {to_b}, target of {by_b}\n"
+        "- c: {to_c}, target of {by_c}\n- d: {to_d}, target of {by_d}\n\n" + LETTERS
+    )
+    restated = (
+        "Two checks: any-node's asks the node port, which any pod of the Service may answer;"
+        " local's asks kube-proxy for pods on that very node."
+    )
+    first_step = (
+        "Write below each node which pods are left there. To which port does each check go, and"
+        " does it arrive?"
+    )
 
     def vary(self, dice: Dice) -> Variant:
         """A pod gone or not, a node that drops what comes to a port or none, four targets."""
@@ -288,26 +299,14 @@ class WhoIsHealthy(Letters):
             # Before kube-proxy's translation: what INPUT and FORWARD drop comes later.
             lab.line(f"{node}$ iptables -t mangle -I PREROUTING -p tcp --dport {port} -j DROP")
         lab.sleep(90)
+        happened = "" if gone == "neither" else f"**{gone}** has been deleted. "
+        if port != "none":
+            happened += (f"On **{node}** a new rule drops every packet that comes in for TCP port"
+                         f" **{port}**. ")  # fmt: skip
         targets = [(by, each) for by in ("any-node", "local") for each in TARGETS["any-node"]]
-        for letter, (by, each) in zip("abcd", dice.order("targets", targets)[:4], strict=True):
-            words |= {f"by_{letter}": by, f"to_{letter}": each}
-        return Variant(lab=lab, words=words | {"gone": gone, "node": node, "port": port})
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        gone = "" if words["gone"] == "neither" else f"**{words['gone']}** has been deleted. "
-        blocked = "" if words["port"] == "none" else (
-            f"On **{words['node']}** a new rule drops every packet that comes in for TCP port"
-            f" **{words['port']}**. "
-        )  # fmt: skip
-        targets = "".join(
-            f"\n- {x}: {words[f'to_{x}']}, target of {words[f'by_{x}']}" for x in "abcd"
-        )
-        return INTRO.format_map(words) + (
-            "any-node's node port is 31380, and its check opens a connection to it."
-            f" {gone}{blocked}A minute and a half passes. Which of these targets are healthy?\n"
-            f"{targets}\n\nAnswer with letters, as in `a c`, or `none`."
-        )
+        words |= as_words(dice.lettered("targets", targets), ("by", "to"))
+        words |= {"gone": gone, "node": node, "port": port, "happened": happened}
+        return Variant(lab=lab, words=words)
 
     def truth(self, variant: Variant) -> str:
         """What the balancers hold of their targets."""
@@ -332,16 +331,8 @@ class WhoIsHealthy(Letters):
     def why(self, variant: Variant) -> str:
         """Each target's state."""
         lab = cluster_of(variant.lab)
-        return "; ".join(f"{by}: {told(states(lab, f'shop/{by}'))}"
+        return " | ".join(f"{by}: {grouped(states(lab, f'shop/{by}'))}"
                          for by in ("any-node", "local")) + "."  # fmt: skip
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Two checks: any-node's asks the node port, which any pod of the Service may answer;"
-            " local's asks kube-proxy for pods on that very node.",
-            f"Write below each node which pods are left there. Who hears of port {words['port']}?",
-        )
 
 
 class HowManyAreLost(Look):
@@ -350,6 +341,18 @@ class HowManyAreLost(Look):
     name = "hairpin-health-and-rollouts/how-many-are-lost"
     place = "end"
     beat = "three who must hear of it"
+    question = (
+        INTRO + "Now **web-2** is deleted; its preStop hook sleeps **{prestop} s**, and its"
+        " terminationGracePeriodSeconds is **{grace}**. It stops at once when it gets SIGTERM."
+        " From then on each second, the first at the moment of deletion, one new call goes by"
+        " **{by}** to each target that it still uses; a balancer uses a target for 30 s after"
+        " it is deregistered [model]. How many calls get no answer? Answer with a number."
+    )
+    restated = "Calls are lost while the balancer still uses web-2 and web-2 listens no more."
+    first_step = (
+        "Draw a line of time. When does a hook of {prestop} s end under a grace period of {grace}"
+        " s? And are pods the targets of {by}?"
+    )
 
     def vary(self, dice: Dice) -> Variant:
         """Another balancer, hook and grace period."""
@@ -360,16 +363,6 @@ class HowManyAreLost(Look):
             "grace": str(dice.one("grace", (10, 15, 25, 60, 60))),
         })  # fmt: skip
 
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "Now **web-2** is deleted; its preStop hook sleeps **{prestop} s**, and its"
-            " terminationGracePeriodSeconds is **{grace}**. It stops at once when it gets SIGTERM."
-            " From then on each second, the first at the moment of deletion, one new call goes by"
-            " **{by}** to each target that it still uses; a balancer uses a target for 30 s after"
-            " it is deregistered [model]. How many calls get no answer? Answer with a number."
-        ).format_map(words)
-
     def truth(self, variant: Variant) -> str:
         """The pod leaves, and the calls are made."""
         words = variant.words
@@ -379,10 +372,7 @@ class HowManyAreLost(Look):
 
     def read(self, variant: Variant, answer: str) -> str:
         """A number."""
-        text = plain(answer)
-        if not text.isdecimal() or len(text) > 4:
-            raise EkslearnError(f"{answer[:40]!r} is no number of calls")
-        return str(int(text))
+        return whole(answer, "calls")
 
     def back(self, variant: Variant, answer: str) -> str:
         """The grace period, the hook or the target's kind forgotten."""
@@ -406,14 +396,6 @@ class HowManyAreLost(Look):
         stops = min(int(words["prestop"]), int(words["grace"]))
         return f"web-2 stops listening after {stops} s; the balancer uses it for 30 s [model]."
 
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Calls are lost while the balancer still uses web-2 and web-2 listens no more.",
-            f"Draw a line of time. When does a hook of {words['prestop']} s end under a grace"
-            f" period of {words['grace']} s? And are pods the targets of {words['by']}?",
-        )
-
 
 class NoCallLost(Exercise):
     """Choose a hook and a grace period with which nothing is lost."""
@@ -421,6 +403,21 @@ class NoCallLost(Exercise):
     name = "hairpin-health-and-rollouts/no-call-lost"
     place = "open"
     beat = "three who must hear of it"
+    question = (
+        INTRO + "A rollout takes **web-2** away. Callers come by **pods**, which uses a target"
+        " for 30 s after it is deregistered [model]; the longest request takes **{work} s**."
+        " A node drain waits **{limit} s** for a pod at most. Which preStop sleep and which"
+        " terminationGracePeriodSeconds lose no new call and cut off no request? Answer with"
+        " two whole numbers, in that order, such as `5 30`."
+    )
+    restated = (
+        "Two inequalities: one for new calls, about the sleep alone; one for requests that have"
+        " begun, about the grace period."
+    )
+    first_step = (
+        "Until which second may a new call still come to web-2? Until which may that call's"
+        " request last?"
+    )
 
     def vary(self, dice: Dice) -> Variant:
         """Another longest request, and another patience."""
@@ -428,16 +425,6 @@ class NoCallLost(Exercise):
         work = dice.number("work", 3, 25)
         limit = 30 + work + dice.number("spare", 0, 12)
         return Variant(lab=lab, words=words | {"work": str(work), "limit": str(limit)})
-
-    def ask(self, words: Mapping[str, str]) -> str:
-        """The question."""
-        return (
-            INTRO + "A rollout takes **web-2** away. Callers come by **pods**, which uses a target"
-            " for 30 s after it is deregistered [model]; the longest request takes **{work} s**."
-            " A node drain waits **{limit} s** for a pod at most. Which preStop sleep and which"
-            " terminationGracePeriodSeconds lose no new call and cut off no request? Answer with"
-            " two whole numbers, in that order, such as `5 30`."
-        ).format_map(words)
 
     def judge(self, variant: Variant, answer: str) -> Verdict:
         """Let the pod leave with these numbers."""
@@ -464,15 +451,6 @@ class NoCallLost(Exercise):
                            )  # fmt: skip
         return Verdict(right=True, message=f"No call is lost in {WATCHED_S} s, and a request of"
                        f" {work} s ends in time.")  # fmt: skip
-
-    def hints(self, words: Mapping[str, str]) -> tuple[str, str]:
-        """Restated; first step."""
-        return (
-            "Two inequalities: one for new calls, about the sleep alone; one for requests that have"
-            " begun, about the grace period.",
-            "Until which second may a new call still come to web-2? Until which may that call's"
-            " request last?",
-        )
 
 
 EXERCISES: Sequence[Exercise] = (WhichTimeOut(), WhoIsHealthy(), HowManyAreLost(), NoCallLost())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
@@ -69,6 +70,33 @@ def draw(dice: Dice) -> tuple[Cluster, dict[str, str]]:
         "door": str(door), "host": lab.address(NODE),
         "svc": chain("SVC", name, "tcp"),
     }  # fmt: skip
+
+
+def cascade(lab: Cluster, node: str = NODE) -> list[tuple[str, float, str]]:
+    """A Service's dice in order: the endpoint's pod, its row's probability, and the row's end.
+
+    The end begins behind the words that all such rows share.
+    """
+    pods, found = {lab.address(place): place for place in lab.pods}, []
+    listing = lab.run(node, "iptables -t nat -S").stdout
+    ends = dict(re.findall(r"^-A (KUBE-SEP-\S+) .*--to-destination ([\d.]+)", listing, re.M))
+    for row in re.findall(r"^-A KUBE-SVC-.*? (--probability \S+ -j \S+|-j \S+)$", listing, re.M):
+        *chance, _, chain_of_end = row.removeprefix("--probability ").split()
+        found.append((pods[ends[chain_of_end]], float(chance[0]) if chance else 1.0, row))
+    return found
+
+
+def measured(lab: Lab, source: str, url: str, calls: int) -> dict[str, list[tuple[int, float]]]:
+    """Who answers so many curls, one after another: each pod's share in percent so far.
+
+    Noted ten times, at equal distances.
+    """
+    seen, points = Counter[str](), dict[str, list[tuple[int, float]]]()
+    for call in range(1, calls + 1):
+        seen[lab.run(source, f"curl {url}").stdout.split(" ")[0]] += 1
+        for pod in sorted(seen) if call % (calls // 10) == 0 else ():
+            points.setdefault(pod, []).append((call, round(100 * seen[pod] / call, 1)))
+    return points
 
 
 def called(lab: Lab, source: str, target: str, server: str) -> Trace:

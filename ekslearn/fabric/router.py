@@ -210,7 +210,10 @@ class Fabric(Wire):
         elif owner is None:
             self._drop(link, "vpc route", f"no ENI has {packet.dst}", packet)
         elif route is None or route.target not in ("tgw", "pcx"):
-            why = f"no route of {owner.subnet.name} leads to {packet.src} by tgw or pcx"
+            public = not any(packet.src in cidr for cidr in PRIVATE)
+            why = f"the internet carries nothing to {packet.dst}, an address of the VPC, and "
+            why = (why if public else "") + f"no route of {owner.subnet.name} leads to"
+            why += f" {packet.src} by tgw or pcx (transit gateway, peering)"
             row = _row(owner.subnet.table, route, packet.src)
             self._drop(link, "vpc route", why, packet, row)
         elif self._fits(link, packet, route.target, owner.subnet):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ekslearn.errors import EkslearnError
 
 from ..cni.settings import Settings
+from ..document import Node
 from .datastore import IPS_PER_PREFIX, Stats, div_ceil
 
 SUBNET_FULL_PAUSE_S = 120  # insufficientCidrErrorCooldown
@@ -273,6 +274,13 @@ class EniConfig:
     name: str
     subnet: str
     security_groups: tuple[str, ...] = ()
+
+
+def read_eniconfig(manifest: Node) -> EniConfig:
+    """The ENIConfig of one manifest."""
+    groups = manifest.items("spec", "securityGroups")
+    return EniConfig(name=manifest.text("metadata", "name"), subnet=manifest.text("spec", "subnet"),
+                     security_groups=tuple(one.expect(str) for one in groups))  # fmt: skip
 
 
 def eniconfig_for(

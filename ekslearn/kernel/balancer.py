@@ -154,11 +154,13 @@ def proxied(lab: Lab, trace: Trace) -> Proxied | None:
     """What a proxy on a trace's way did: its target, and what it says where that fails."""
     at = {each.place: each for each in balancers(lab) if each.kind != "nlb"}
     steps = [step for step in trace.steps if step.place in at]
+    stages = {step.stage for step in steps}
     for step in steps:
-        if step.stage == "elb target":
+        if step.stage == "elb listener":
             listener = at[step.place].listening(step.header["dport"])
             opened = next((one.decision for one in steps if one.stage == "elb connection"), "")
             found = re.search(r"to ([0-9.]+):(\d+) from [0-9.]+:(\d+)$", opened)
-            status = at[step.place].status(listener, "refused" if found else "none")
+            how = "refused" if found else "none" if "elb target" in stages else "no rule"
+            status = at[step.place].status(listener, how)
             return (found[1], int(found[2]), int(found[3]), status) if found else ("", 0, 0, status)
     return None

@@ -17,7 +17,8 @@ KINDS = {
     "Pod": "v1", "Service": "v1", "Deployment": "apps/v1", "ReplicaSet": "apps/v1",
     "EndpointSlice": "discovery.k8s.io/v1", "ENIConfig": "crd.k8s.amazonaws.com/v1alpha1",
     "SecurityGroupPolicy": "vpcresources.k8s.aws/v1beta1", "Namespace": "v1",
-    "NetworkPolicy": "networking.k8s.io/v1", "Ingress": "networking.k8s.io/v1",
+    "NetworkPolicy": "networking.k8s.io/v1", "Ingress": "networking.k8s.io/v1", "Node": "v1",
+    "TargetGroupBinding": "elbv2.k8s.aws/v1beta1",
 }  # fmt: skip
 ALIKE = 0.8  # how near a kind's name is to one that is read, to be taken for a slip
 
@@ -38,6 +39,8 @@ class Manifests:
     namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
     eniconfigs: list[Node] = field(default_factory=list)
     ingresses: list[Node] = field(default_factory=list)
+    bindings: list[Node] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -65,6 +68,10 @@ def read_manifests(manifests: Iterable[Node]) -> Manifests:
                 made.eniconfigs.append(one)
             case "Ingress":
                 made.ingresses.append(one)
+            case "TargetGroupBinding":
+                made.bindings.append(one)
+            case "Node":
+                made.nodes.append(one)
             case kind:
                 name = one.text("metadata", "name")
                 made.notes.append(f"{one.file}:{one.line}: ignored: {kind} {name}, which isn't"

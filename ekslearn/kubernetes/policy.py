@@ -134,7 +134,7 @@ def read_network_policy(manifest: Node) -> NetworkPolicy:
             for one in spec.items("policyTypes")]  # fmt: skip
     ways = ways or ["ingress"] + ["egress"] * bool(rules["egress"])
     return NetworkPolicy(name=name.name(), namespace=space, rules={way: rules[way] for way in ways},
-                         pods=_selector(found.get("podSelector")))  # fmt: skip
+                         pods=read_selector(found.get("podSelector")))  # fmt: skip
 
 
 def _rules(node: Node, side: str, namespace: str, origin: str) -> list[PolicyRule]:
@@ -150,8 +150,8 @@ def _peer(node: Node, rule: PolicyRule) -> PolicyRule:
         node.refuse("a peer is an ipBlock alone, or a podSelector, a namespaceSelector or both")
     if "ipBlock" not in found:
         spaces = found.get("namespaceSelector")
-        return replace(rule, block=None, pods=_selector(found.get("podSelector")),
-                       namespaces=_selector(spaces) if spaces else rule.namespaces)  # fmt: skip
+        return replace(rule, block=None, pods=read_selector(found.get("podSelector")),
+                       namespaces=read_selector(spaces) if spaces else rule.namespaces)  # fmt: skip
     block = found["ipBlock"].fields("cidr", optional=("except",))["cidr"].network()
     holes = found["ipBlock"].items("except")
     for hole in holes:
@@ -170,7 +170,8 @@ def _port(node: Node) -> PolicyPort:
     return PolicyPort(protocol(node), port, end.whole(port or 0, 65535) if end else 0)
 
 
-def _selector(node: Node | None) -> Selector:
+def read_selector(node: Node | None) -> Selector:
+    """A label selector; one that isn't there chooses all."""
     expressions = []
     for one in node.items("matchExpressions") if node else ():
         found = one.fields("key", "operator", optional=("values",))

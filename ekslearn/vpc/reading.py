@@ -1,11 +1,25 @@
-"""Reads what AWS holds out of a scenario: the VPC that ``spec.vpc`` describes."""
+"""Reads what AWS holds out of a scenario: the VPC, and what its machines say of their ENIs."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
 
 from ..document import Node
 from .model import Vpc
 from .security import ANYWHERE, SecurityGroup, SecurityRule
 from .subnet import Subnet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedEni:
+    """An ENI with the addresses it has on a real node; ``subnet`` empty is the node's own."""
+
+    device: int
+    primary: IPv4Address
+    subnet: str = ""
+    secondary: tuple[IPv4Address, ...] = ()
+    prefixes: tuple[IPv4Network, ...] = ()
 
 
 def read_vpc(node: Node) -> Vpc:
@@ -50,3 +64,25 @@ def rule(node: Node) -> SecurityRule:
             from_port=found["port"].whole(1, 65535) if "port" in found else None,
             cidr=found["cidr"].network() if "cidr" in found else ANYWHERE, group=node.text("group"),
         )  # fmt: skip
+
+
+def read_groups(vpc: Vpc, node: Node) -> list[SecurityGroup]:
+    """The security groups that something names."""
+    there = vpc.security_groups
+    return [there[one.known(there, "security group")] for one in node.items("securityGroups")]
+
+
+def read_enis(vpc: Vpc, node: Node) -> list[PinnedEni]:
+    """A node's ``enis:``, with the addresses they have on a real node."""
+    found = []
+    for one in node.items("enis"):
+        spec = one.fields("deviceIndex", "primaryAddress", optional=(
+            "subnet", "addresses", "prefixes",
+        ))  # fmt: skip
+        found.append(PinnedEni(
+            device=spec["deviceIndex"].whole(0, 99), primary=spec["primaryAddress"].address(),
+            subnet=spec["subnet"].known(vpc.subnets, "subnet") if "subnet" in spec else "",
+            secondary=tuple(each.address() for each in one.items("addresses")),
+            prefixes=tuple(each.network() for each in one.items("prefixes")),
+        ))  # fmt: skip
+    return found

@@ -103,6 +103,25 @@ class NetworkAcl(SecurityGroup):
                 ec2_refuses(numbers.count(number) > 1, "acl twice", number)
 
 
+class KeptRules:
+    """Ingress rules that a program keeps in the security groups of others: what it has written."""
+
+    def __init__(self) -> None:
+        self._written: dict[tuple[SecurityGroup, SecurityRule], None] = {}
+
+    def keep(self, wanted: Iterable[tuple[SecurityGroup, SecurityRule]]) -> None:
+        """Write what is wanted and isn't there; take out what was written and no longer is."""
+        found = dict.fromkeys(wanted)
+        for group, rule in found:
+            if rule not in group.rules["ingress"]:
+                group.rules["ingress"].append(rule)
+                self._written[group, rule] = None
+        for group, rule in [one for one in self._written if one not in found]:
+            del self._written[group, rule]
+            if rule in group.rules["ingress"]:
+                group.rules["ingress"].remove(rule)
+
+
 def judge(
     books: Sequence[SecurityGroup], way: str, packet: Packet, peer: Sequence[SecurityGroup] = ()
 ) -> VpcRow:

@@ -225,6 +225,8 @@ def test_a_good_value_and_a_wrong_one(case: Case, tmp_path: Path) -> None:
 def test_what_means_nothing_is_told(tmp_path: Path) -> None:
     lab, _ = made(tmp_path, "nlb", "name", "mine")
     [note] = [one for one in lab.notes if "annotation" in one]
+    text = (tmp_path / "one.yaml").read_text(encoding="utf-8").splitlines()
+    assert f"{SERVICE}name:" in text[int(note.split(":")[1]) - 1]
     assert note.endswith(f"ignored: the annotation {SERVICE}name, which isn't modelled")
 
 

@@ -155,13 +155,36 @@ def test_the_cloud_provider_reads_less(tmp_path: Path) -> None:
 
 
 def test_what_is_on_the_wrong_object(tmp_path: Path) -> None:
-    made = lab(tmp_path, service({INGRESS + "healthcheck-path": "/x"}, type="NodePort"),
+    made = lab(tmp_path, service({INGRESS + "scheme": "internal"}, type="NodePort"),
                ingress({RANGES: "10.0.0.0/8", SERVICE + "scheme": "internal"},
                        defaultBackend=to(), tls=[{"hosts": ["a.example.com"]}]))  # fmt: skip
-    for name in "healthcheck-path", "load-balancer-scheme", RANGES:
+    for name in INGRESS + "scheme", "load-balancer-scheme", RANGES:
         assert said(made, name) == ["which isn't modelled on this kind of object"]
     assert said(made, "spec.tls") == ["which isn't modelled: name a certificate by"
                                       f" {INGRESS}certificate-arn"]  # fmt: skip
+
+
+def test_a_services_own_word_comes_before_its_ingress(tmp_path: Path) -> None:
+    notes = {"target-type": "instance", "healthcheck-path": "/mine", "backend-protocol": "HTTPS",
+             "target-group-attributes": "deregistration_delay.timeout_seconds=9"}  # fmt: skip
+    mine = service({INGRESS + name: one for name, one in notes.items()}, type="NodePort")
+    ports = [{"name": "http", "port": 443, "targetPort": 8080}]
+    made = lab(tmp_path, mine, service(name="app", type="ClusterIP", ports=ports),
+               ingress({"healthcheck-path": "/all", "healthy-threshold-count": "5"},
+                       rules=[{"http": {"paths": [path("Prefix", "/app", "app")]}}],
+                       defaultBackend=to()))  # fmt: skip
+    assert not made.notes and not made.control.controller.events
+    own, other = made.elb.groups["shop/site web:443"], made.elb.groups["shop/site app:443"]
+    assert (own.target_type, own.check.path, own.protocol, own.deregistration_delay_s,
+            own.check.healthy) == ("instance", "/mine", "HTTPS", 9, 5)  # fmt: skip
+    assert (other.target_type, other.check.path, other.protocol) == ("ip", "/all", "HTTP")
+    assert [str(one) for one in own.targets] == ["10.0.1.10:31380", "10.0.2.10:31380"]
+    assert opened(made) == {"tcp 31380 k8s-traffic", "tcp 8080 k8s-traffic"}
+    wrong = service({INGRESS + "target-type": "pod"}, type="NodePort")
+    made = lab(tmp_path, wrong, ingress(defaultBackend=to()))
+    assert made.control.controller.events == {
+        "lb/shop/site": f"{INGRESS}target-type: unknown target-type 'pod'; there are instance, ip"
+    }
 
 
 def test_groups_of_ones_own(tmp_path: Path) -> None:

@@ -152,6 +152,7 @@ REFUSALS: dict[str, list[tuple[Callable[[Elb], object], str]]] = {
         (lambda elb: health_check("nlb", unhealthy=11), "2 to 10"),
         (lambda elb: health_check("nlb", port=70000), "HealthCheckPort"),
         (lambda elb: health_check("nlb", port=0), "HealthCheckPort"),
+        (lambda elb: health_check("clb", interval_s=90, timeout_s=61), "2 to 60: 61"),
         (lambda elb: health_check("nlb", matcher=(range(200, 601),)), "200 to 599: 600"),
         (lambda elb: health_check("alb", matcher=(range(200, 201), range(500, 501))), "499: 500"),
         (lambda elb: health_check("alb", matcher=(range(199, 201),)), "200 to 499: 199"),
@@ -178,6 +179,8 @@ REFUSALS: dict[str, list[tuple[Callable[[Elb], object], str]]] = {
     "no instance": [(lambda elb: elb.register(group(elb), "n9"), "'n9'")],
     "no address": [(lambda elb: elb.register(group(elb, target_type="ip"), "n1"), "'n1'")],
     "far address": [(lambda elb: elb.register(group(elb, target_type="ip"), "8.8.8.8"), "8.8.8.8")],
+    "no group": [(lambda elb: elb.target_group("web"), "there is no 'web'; there are none"),
+                 (lambda elb: [group(elb, "clb"), elb.target_group("g0")], "there is no 'g0'")],
     "rules": [(lambda elb: balancer(elb, "nlb", "lb-a").add_listener(
         "TCP", 80, (to := group(elb)), [Rule(group=to)]), "no Application Load Balancer")],
     "no target": [(lambda elb: group(elb).deregister("10.0.0.1"), "10.0.0.1:80")],

@@ -12,16 +12,12 @@ from ekslearn.exercises.format import Mend, Variant, cluster_of
 from ekslearn.kubernetes import proxy
 from tests.exercises.ways import (
     LEARNERS,
+    FourWays,
     Solver,
+    Suite,
     Words,
-    asks_back,
-    complete,
-    each_of,
     flipped,
     follows,
-    passes,
-    reads_kindly,
-    speaks,
     typed,
     with_fault,
     words_of,
@@ -111,6 +107,34 @@ AWRY = "{node}$ iptables -t nat -I PREROUTING 1 -p tcp --dport {node_port} -j DN
 NONSENSE = ("42 is it", "?", "<q>", "e", "{}", "ip route", "7.5.", "1.2.3.4/99")
 
 
+# Each line, by a part of it: what is asked of who thinks that it stops the call, or overlooks it.
+NEEDS = {
+    "PREROUTING 1": ("where marks are restored?", "if its connection isn't marked?"),
+    "priority 1024": ("bear a mark when", "what does a mark do by itself?"),
+    "priority 1536": ("meet before 1536", "by which ENI does main lead"),
+    "table 2": ("is table 2 asked at all", "where does a lookup go on"),
+    "priority 512": ("does a later rule lead there, too?", "nobody"),
+    "KUBE-MARK-MASQ": ("with a stranger's source, under", "who checks that?"),
+    "KUBE-SERVICES": ("asked for its nodePort?", "nobody"),
+    "FORWARD": ("for the mark 0x4000 alone?", "would accept a first packet without a mark?"),
+    "SNAT": ("new to nat, and go out of the VPC?", "nobody"),
+}
+
+
+def need_question(words: Words, right: str, letter: str) -> str:
+    part = next(part for part in NEEDS if part in words[f"line_{letter}"])
+    return NEEDS[part][letter in right.replace("none", "")]
+
+
+def rewrite_question(words: Words, right: str, letter: str) -> str:
+    source = words["side"] == "source"
+    overlooked = {"a": "still", "b": "get its packet" if source else "know any target's address?",
+                  "c": "Which row reads it" if source else "for the port it came to?"}  # fmt: skip
+    chosen = {"a": "a public address of this VPC?", "b": "leave as it is?",
+              "c": "have masqueraded under", "d": "a matter for"}  # fmt: skip
+    return (overlooked if letter in right.replace("none", "") else chosen)[letter]
+
+
 def slips(name: str, words: Words) -> Mapping[str, str]:
     right = SOLVERS[name](words)
     asked: dict[str, str] = {}
@@ -160,8 +184,7 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
                 "7": "is no rule's number",
             }
         case "who-rewrites":
-            said = ("public address", "leave as it is", "rows of", "a matter for")
-            asked = {flipped(right, x): each for x, each in zip("abcd", said, strict=True)}
+            asked = {flipped(right, x): rewrite_question(words, right, x) for x in "abcd"}
         case "way-out":
             asked = {
                 "eth1 1536": "answer of its nodePort",
@@ -190,7 +213,7 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
                 "seven": "is no mark",
             }
         case "what-it-needs":
-            asked = {flipped(right, x): f"About {x}, `{words[f'line_{x}']}`:" for x in "abcd"}
+            asked = {flipped(right, x): need_question(words, right, x) for x in "abcd"}
         case _:
             node = right.partition("$")[0]
             return {
@@ -206,29 +229,10 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
     return asked
 
 
-def test_every_exercise_has_a_solver_and_the_lesson_has_its_kinds() -> None:
-    complete((LESSON,), SOLVERS, end=8)
-    assert len(SOLVERS) == 10
-
-
-@each_of(SOLVERS)
-def test_the_solver_passes_for_every_learner(name: str) -> None:
-    passes(name, SOLVERS[name])
-
-
-@each_of(SOLVERS)
-def test_blank_and_nonsense_get_a_sentence(name: str) -> None:
-    speaks(name, NONSENSE)
-
-
-@each_of(SOLVERS)
-def test_answers_are_read_kindly(name: str) -> None:
-    reads_kindly(name, SOLVERS[name])
-
-
-@each_of(SOLVERS)
-def test_each_slip_is_asked_its_own_question_and_nothing_gives_the_answer_away(name: str) -> None:
-    asks_back(name, SOLVERS[name], slips, learners=12)
+class TestCapstone(FourWays):
+    suite = Suite(
+        lessons=(LESSON,), solvers=SOLVERS, slips=slips, nonsense=NONSENSE, end=8, asked=12
+    )
 
 
 def test_all_ten_are_about_one_cluster_and_one_call() -> None:
@@ -302,3 +306,15 @@ def test_the_balancers_choice_is_the_models() -> None:
 
     follows(f"{LESSON}/where-to-first", another_target, learners=3)
     follows(f"{LESSON}/looked-up-as", another_source, learners=3)
+
+
+def test_everybody_has_questions_of_an_own_kind_to_answer() -> None:
+    """Whichever way a learner errs about a machine or a line, there is somebody to be asked so."""
+    rewrites, needs = set(), set()
+    for learner in LEARNERS:
+        words = words_of(f"{LESSON}/who-rewrites", learner)
+        rewrites |= {rewrite_question(words, who_rewrites(words), x) for x in "abcd"}
+        words = words_of(f"{LESSON}/what-it-needs", learner)
+        needs |= {need_question(words, what_it_needs(words), x) for x in "abcd"}
+    assert len(rewrites) == 9
+    assert needs == {one for row in NEEDS.values() for one in row if one != "nobody"}

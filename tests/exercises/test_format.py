@@ -10,7 +10,7 @@ import pytest
 import ekslearn
 from ekslearn.errors import EkslearnError
 from ekslearn.exercises import EXERCISES, exercise, fault, pick, renamed
-from ekslearn.exercises.format import Dice, as_words, cluster_of, veth_name, whole
+from ekslearn.exercises.format import Dice, as_words, cluster_of, letters, veth_name, whole
 
 
 def test_pick_is_the_same_everywhere_and_covers_its_range() -> None:
@@ -91,6 +91,25 @@ def test_four_things_get_letters_and_words() -> None:
     assert (words["from_c"], words["to_c"]) == drawn[2][1]
 
 
+def test_letters_are_read_with_whatever_stands_between_them() -> None:
+    for answer in (
+        "a c d",
+        "d, c, a",
+        "A and C and D.",
+        "acd",
+        "ac d",
+        "`a` `cd`",
+        "a/c/d",
+        "a a cd",
+    ):
+        assert letters(answer) == "acd", answer
+    for answer in ("none", "None.", "-", "nothing"):
+        assert letters(answer) == ""
+    for answer in ("e", "a e", "a 1", "all", "and", "?", "a, bee", "á"):
+        with pytest.raises(EkslearnError, match="answer with letters, as in a c, or none"):
+            letters(answer)
+
+
 def test_whole_numbers_are_read_with_their_unit_or_without() -> None:
     said = ("1,472 bytes", "`1472`.", "1472 BYTES", "01472", "1472byte")
     assert {whole(each, "bytes") for each in said} == {"1472"}
@@ -115,14 +134,15 @@ def test_an_unknown_exercise_is_refused_with_the_nearest_name() -> None:
 def test_a_question_shows_itself_and_its_hints_fold(name: str) -> None:
     one = exercise(name, learner="ada")
     page = one._repr_markdown_()
-    assert repr(one) == one.text == exercise(name, learner="ada").text
-    assert page.startswith(one.text)
-    assert page.count("<details>") == page.count("</details>") == 3
-    assert not re.search(r"\{\w+\}", one.text), "a word is missing; YAML may have braces"
+    assert repr(one) == repr(exercise(name, learner="ada"))
+    assert repr(one).startswith(one.text) and repr(one).endswith(one.situation)
+    assert page.startswith(one.text) and one.situation in page
+    assert page.count("<details>") == page.count("</details>") == 3 + bool(one.situation)
+    assert not re.search(r"\{\w+\}", repr(one)), "a word is missing; YAML may have braces"
     assert [one.hint() for _ in range(5)] == [*one.hints, one.hints[-1], one.hints[-1]]
     assert len(set(one.hints)) == 3
     assert f"*{EXERCISES[name].beat}*" in one.hints[1]
-    assert one.text != exercise(name, learner="bob").text
+    assert repr(one) != repr(exercise(name, learner="bob"))
 
 
 @pytest.mark.parametrize("name", EXERCISES)
@@ -138,5 +158,5 @@ def test_no_answer_is_stored() -> None:
     for name in EXERCISES:
         one = exercise(name)
         kept = {key for key in vars(one) if not key.startswith("_")}
-        assert kept == {"exercise", "learner", "asked", "lab", "text", "hints"}
+        assert kept == {"exercise", "learner", "asked", "lab", "text", "situation", "hints"}
         assert not vars(EXERCISES[name])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
 import pytest
@@ -11,16 +10,7 @@ from ekslearn.cluster import Cluster
 from ekslearn.exercises import EXERCISES, exercise
 from ekslearn.exercises.dns_and_network_policy import Calls, guard
 from ekslearn.exercises.format import Look
-from tests.exercises.ways import (
-    LEARNERS,
-    Words,
-    asks_back,
-    flipped,
-    passes,
-    reads_kindly,
-    speaks,
-    words_of,
-)
+from tests.exercises.ways import LEARNERS, FourWays, Suite, Words, flipped, words_of
 
 LESSON = "dns-and-network-policy"
 
@@ -159,25 +149,10 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
             }  # fmt: skip
 
 
-def test_the_lesson_has_its_kinds() -> None:
-    assert set(SOLVERS) == {name for name in EXERCISES if name.startswith(LESSON)}
-    kinds = Counter(EXERCISES[name].place for name in SOLVERS)
-    assert kinds == {"easy": 1, "end": 2, "open": 1}
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-def test_the_solver_passes_for_every_learner(name: str) -> None:
-    passes(name, SOLVERS[name])
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-def test_blank_and_nonsense_get_a_sentence(name: str) -> None:
-    speaks(name, NONSENSE)
-
-
-@pytest.mark.parametrize("name", [name for name in SOLVERS if name != OPEN])
-def test_answers_are_read_kindly(name: str) -> None:
-    reads_kindly(name, SOLVERS[name])
+class TestNamesAndPolicies(FourWays):
+    suite = Suite(
+        lessons=(LESSON,), solvers=SOLVERS, slips=slips, nonsense=NONSENSE, strict=(OPEN,)
+    )
 
 
 def test_a_policy_may_be_written_in_blocks_and_by_other_means() -> None:
@@ -200,11 +175,6 @@ def test_a_policy_may_be_written_in_blocks_and_by_other_means() -> None:
 """
     for answer in (f"\n{blocks}", f"`{write_the_policy(words)}`"):
         assert exercise(OPEN, learner=learner).check(answer).right, answer
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-def test_each_slip_is_asked_its_own_question(name: str) -> None:
-    asks_back(name, SOLVERS[name], slips)
 
 
 @pytest.mark.parametrize("name", [f"{LESSON}/who-gets-through", f"{LESSON}/service-or-pod"])

@@ -8,18 +8,13 @@ import pytest
 
 from ekslearn.exercises.format import Variant, cluster_of
 from tests.exercises.ways import (
+    FourWaysAndFaults,
     Solver,
+    Suite,
     Words,
-    asks_back,
-    breaks_a_part,
-    complete,
     each_of,
     flipped,
     follows,
-    mends,
-    passes,
-    reads_kindly,
-    speaks,
     typed,
 )
 
@@ -222,33 +217,8 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
 # --- all of them ------------------------------------------------------------------------------
 
 
-def test_every_exercise_has_a_solver_and_a_lesson_has_its_kinds() -> None:
-    complete(LESSONS, SOLVERS)
-
-
-@each_of(SOLVERS)
-def test_the_solver_passes_for_every_learner(name: str) -> None:
-    passes(name, SOLVERS[name])
-
-
-@each_of(SOLVERS)
-def test_blank_and_nonsense_get_a_sentence(name: str) -> None:
-    speaks(name, NONSENSE)
-
-
-@each_of(SOLVERS)
-def test_answers_are_read_kindly(name: str) -> None:
-    reads_kindly(name, SOLVERS[name])
-
-
-@each_of(SOLVERS)
-def test_each_slip_is_asked_its_own_question_and_nothing_gives_the_answer_away(name: str) -> None:
-    asks_back(name, SOLVERS[name], slips)
-
-
-@each_of(mends(SOLVERS))
-def test_every_fault_is_drawn_and_breaks_a_part(name: str) -> None:
-    breaks_a_part(name)
+class TestNodesAndEnis(FourWaysAndFaults):
+    suite = Suite(lessons=LESSONS, solvers=SOLVERS, slips=slips, nonsense=NONSENSE)
 
 
 @pytest.mark.parametrize(

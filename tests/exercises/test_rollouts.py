@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
-import pytest
-
 from ekslearn.exercises import EXERCISES
-from ekslearn.exercises.format import Look
-from ekslearn.exercises.hairpin_health_and_rollouts import cluster_of
-from tests.exercises.ways import (
-    LEARNERS,
-    Words,
-    asks_back,
-    flipped,
-    passes,
-    reads_kindly,
-    speaks,
-    words_of,
-)
+from ekslearn.exercises.format import Look, cluster_of
+from tests.exercises.ways import LEARNERS, FourWays, Suite, Words, flipped, words_of
 
 LESSON = "hairpin-health-and-rollouts"
 OPEN = f"{LESSON}/no-call-lost"
@@ -32,7 +19,7 @@ def home(words: Words, who: str) -> str:
 
 
 def which_time_out(words: Words) -> str:
-    near = (x for x in "abcd" if home(words, words[f"from_{x}"]) == home(words, words[f"to_{x}"]))
+    near = [x for x in "abcd" if home(words, words[f"from_{x}"]) == home(words, words[f"to_{x}"])]
     return " ".join(near) if words["kept"] == "on" and near else "none"
 
 
@@ -122,30 +109,8 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
             }
 
 
-def test_the_lesson_has_its_kinds() -> None:
-    assert set(SOLVERS) == {name for name in EXERCISES if name.startswith(LESSON)}
-    kinds = Counter(EXERCISES[name].place for name in SOLVERS)
-    assert kinds == {"easy": 1, "end": 2, "open": 1}
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-def test_the_solver_passes_for_every_learner(name: str) -> None:
-    passes(name, SOLVERS[name])
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-def test_blank_and_nonsense_get_a_sentence(name: str) -> None:
-    speaks(name, NONSENSE)
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-def test_answers_are_read_kindly(name: str) -> None:
-    reads_kindly(name, SOLVERS[name])
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-def test_each_slip_is_asked_its_own_question(name: str) -> None:
-    asks_back(name, SOLVERS[name], slips)
+class TestRollouts(FourWays):
+    suite = Suite(lessons=(LESSON,), solvers=SOLVERS, slips=slips, nonsense=NONSENSE)
 
 
 def test_more_than_one_choice_loses_nothing() -> None:

@@ -12,16 +12,12 @@ from ekslearn.exercises import EXERCISES, exercise
 from ekslearn.exercises.format import Mend
 from tests.exercises.ways import (
     LEARNERS,
+    FourWays,
     Solver,
+    Suite,
     Words,
-    asks_back,
-    complete,
-    each_of,
     flipped,
     follows,
-    passes,
-    reads_kindly,
-    speaks,
     typed,
     with_fault,
     words_of,
@@ -155,28 +151,8 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
     }
 
 
-def test_every_exercise_has_a_solver_and_the_lesson_has_its_kinds() -> None:
-    complete(["services"], SOLVERS)
-
-
-@each_of(SOLVERS)
-def test_the_solver_passes_for_every_learner(name: str) -> None:
-    passes(name, SOLVERS[name])
-
-
-@each_of(SOLVERS)
-def test_blank_and_nonsense_get_a_sentence(name: str) -> None:
-    speaks(name, NONSENSE)
-
-
-@each_of(SOLVERS)
-def test_answers_are_read_kindly(name: str) -> None:
-    reads_kindly(name, SOLVERS[name])
-
-
-@each_of(SOLVERS)
-def test_each_slip_is_asked_its_own_question_and_nothing_gives_the_answer_away(name: str) -> None:
-    asks_back(name, SOLVERS[name], slips)
+class TestServices(FourWays):
+    suite = Suite(lessons=("services",), solvers=SOLVERS, slips=slips, nonsense=NONSENSE)
 
 
 def test_each_question_is_asked_of_somebody() -> None:

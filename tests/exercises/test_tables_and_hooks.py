@@ -8,18 +8,12 @@ import pytest
 
 from ekslearn.exercises import EXERCISES
 from tests.exercises.ways import (
+    FourWaysAndFaults,
     Solver,
+    Suite,
     Words,
-    asks_back,
-    breaks_a_part,
-    complete,
-    each_of,
     flipped,
     follows,
-    mends,
-    passes,
-    reads_kindly,
-    speaks,
     typed,
     with_fault,
 )
@@ -325,33 +319,15 @@ def slips(name: str, words: Words) -> dict[str, str]:
 # --- all of them ------------------------------------------------------------------------------
 
 
-def test_every_exercise_has_a_solver_and_a_lesson_has_its_kinds() -> None:
-    complete(LESSONS, SOLVERS)
-
-
-@each_of(SOLVERS)
-def test_the_solver_passes_for_every_learner(name: str) -> None:
-    passes(name, SOLVERS[name])
-
-
-@each_of(SOLVERS)
-def test_blank_and_nonsense_get_a_sentence(name: str) -> None:
-    speaks(name, NONSENSE, perhaps=("none",))
-
-
-@each_of(SOLVERS)
-def test_answers_are_read_kindly(name: str) -> None:
-    reads_kindly(name, SOLVERS[name])
-
-
-@each_of(SOLVERS)
-def test_each_slip_is_asked_its_own_question_and_nothing_gives_the_answer_away(name: str) -> None:
-    asks_back(name, SOLVERS[name], slips)
-
-
-@each_of(mends(SOLVERS))
-def test_every_fault_is_drawn_and_breaks_a_part(name: str) -> None:
-    breaks_a_part(name, all_by="-P FORWARD")
+class TestTablesAndHooks(FourWaysAndFaults):
+    suite = Suite(
+        lessons=LESSONS,
+        solvers=SOLVERS,
+        slips=slips,
+        nonsense=NONSENSE,
+        perhaps=("none",),
+        all_by="-P FORWARD",
+    )
 
 
 def test_the_first_two_stories_need_both_parts() -> None:

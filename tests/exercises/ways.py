@@ -1,7 +1,8 @@
 """The ways in which every exercise is tested: solved, left blank, misread, slipped, and changed.
 
-Where a module tests several exercises in these ways, ``each_of`` puts the tests of one exercise
-next to each other: a learner's variant is then made only once, and copied for each check.
+A module inherits the tests and says in a ``Suite`` what its lessons have of their own. Tests of
+one exercise stand next to each other: a learner's variant is then made only once, and copied for
+each check.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 
@@ -145,3 +148,61 @@ def typed(line: str) -> Callable[[Variant], object]:
 def flipped(right: str, letter: str) -> str:
     """An answer of letters with one of them wrong."""
     return " ".join(sorted(set(right.replace("none", "").split()) ^ {letter})) or "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """What the tests of some lessons' exercises have to know.
+
+    ``perhaps`` is nonsense to most exercises, and right in a few; ``end`` is how many stand at a
+    lesson's end; ``asked`` how many learners are asked back; ``strict`` are the exercises whose
+    answers are a text to the letter; ``all_by`` as in ``breaks_a_part``.
+    """
+
+    lessons: tuple[str, ...]
+    solvers: Mapping[str, Solver]
+    slips: Callable[[str, Words], Mapping[str, str]]
+    nonsense: tuple[object, ...]
+    perhaps: tuple[object, ...] = ()
+    end: int = 2
+    asked: int = 8
+    strict: tuple[str, ...] = ()
+    all_by: str = "nothing"
+
+
+class FourWays:
+    """Every exercise of a suite: solved, left blank or nonsense, read kindly, slipped."""
+
+    suite: ClassVar[Suite]
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """``name`` is each exercise, ``kind`` each but the strict ones, ``broken`` each to mend."""
+        solvers, strict = self.suite.solvers, self.suite.strict
+        names = {"name": list(solvers), "broken": mends(solvers),
+                 "kind": [name for name in solvers if name not in strict]}  # fmt: skip
+        for what in set(names) & set(metafunc.fixturenames):
+            metafunc.parametrize(what, names[what], scope="module")
+
+    def test_every_exercise_has_a_solver_and_a_lesson_has_its_kinds(self) -> None:
+        complete(self.suite.lessons, self.suite.solvers, end=self.suite.end)
+
+    def test_the_solver_passes_for_every_learner(self, name: str) -> None:
+        passes(name, self.suite.solvers[name])
+
+    def test_blank_and_nonsense_get_a_sentence(self, name: str) -> None:
+        speaks(name, self.suite.nonsense, perhaps=self.suite.perhaps)
+
+    def test_answers_are_read_kindly(self, kind: str) -> None:
+        reads_kindly(kind, self.suite.solvers[kind])
+
+    def test_each_slip_is_asked_its_own_question_and_none_gives_the_answer_away(
+        self, name: str
+    ) -> None:
+        asks_back(name, self.suite.solvers[name], self.suite.slips, learners=self.suite.asked)
+
+
+class FourWaysAndFaults(FourWays):
+    """The same, where a fault does the same to everybody."""
+
+    def test_every_fault_is_drawn_and_breaks_a_part(self, broken: str) -> None:
+        breaks_a_part(broken, all_by=self.suite.all_by)

@@ -264,7 +264,8 @@ def test_the_internet_reaches_a_public_address_and_no_private_one() -> None:
     assert client.answers[0].data == f"node {INTERNET} 40000"
     assert site.verdict("internet", str(node.public_ip)) == "answered"
     assert site.verdict("internet", f"{node.primary}:80") == (
-        f"vpc route: no route of a leads to {INTERNET} by tgw or pcx")  # fmt: skip
+        f"vpc route: the internet carries nothing to {node.primary}, an address of the VPC, and no"
+        f" route of a leads to {INTERNET} by tgw or pcx (transit gateway, peering)")  # fmt: skip
     assert site.verdict("internet", "198.18.0.77") == "internet: no machine outside has 198.18.0.77"
     assert site.verdict("internet", "10.0.2.77") == "vpc route: no ENI has 10.0.2.77"
 
@@ -380,7 +381,8 @@ def test_transit_and_peering_translate_nothing(target: str) -> None:
     assert site.verdict("node", "192.168.9.9") == f"{target}: no machine outside has 192.168.9.9"
     assert site.verdict("node", "172.16.0.9") == "vpc route: no route to 172.16.0.9"
     assert site.verdict("branch", str(node.primary)) == (
-        "vpc route: no route of a leads to 172.16.0.9 by tgw or pcx")  # fmt: skip
+        "vpc route: no route of a leads to 172.16.0.9 by tgw or pcx (transit gateway, peering)"
+    )
     # the gateway leads to this VPC, not through it to somebody else's
     assert site.verdict("dc", "172.16.0.9") == (
         "internet: 192.168.1.9 is private: not carried there")  # fmt: skip
@@ -391,7 +393,8 @@ def test_a_subnet_without_a_route_back_isnt_reached() -> None:
     site.host("dc", CENTER)
     hidden = site.machine("hidden", "c")
     assert site.verdict("dc", str(hidden.primary)) == (
-        f"vpc route: no route of c leads to {CENTER} by tgw or pcx")  # fmt: skip
+        f"vpc route: no route of c leads to {CENTER} by tgw or pcx (transit gateway, peering)"
+    )
 
 
 def test_machines_outside_keep_to_themselves() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ekslearn.elb import Rule
 from ekslearn.elb.group import health_check
 from ekslearn.kernel import World
 from ekslearn.vpc.security import SecurityGroup, SecurityRule
@@ -117,6 +118,15 @@ def test_no_target(world: World) -> None:
         site = Site()
         site.balancer(kind, [], target_type="instance")
         assert compared(world, site, ("client", "198.18.0.1:443/tcp")) == [outcome]
+
+
+def test_no_rule_takes_the_request(world: World) -> None:
+    site = Site()
+    made = site.balancer("alb", [P0])
+    group = made.listeners[0].group
+    cart = Rule(group=group, paths=("/cart",))
+    made.add_listener("HTTP", 80, group, [cart], answers_404=True)
+    assert compared(world, site, ("client", "198.18.0.1:80/tcp")) == ["outcome answered"]
 
 
 def test_datagrams_and_their_errors(world: World) -> None:
