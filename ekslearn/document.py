@@ -27,11 +27,13 @@ LIMIT = 1_000_000  # bytes in one file; the longest scenario of the course has 4
 EXPANSION = 100  # aliases may make a document this many times as long as its text
 DEPTH = 40  # a scenario is five levels deep
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+LONGEST = 253  # characters of a name with dots
 NOT_TEXT = re.compile(
     r"|~|null|true|false|[-+]?(\d[\d_]*(\.[\d_]*)?|\.\d[\d_]*)(e[-+]?\d+)?|[-+]?\.inf|\.nan"
     r"|0[xo][\da-f]+",
     re.ASCII | re.IGNORECASE,
 )
+NOTHING = "", "~", "null", "Null", "NULL"
 KINDS = {
     str: "text",
     list: "a list",
@@ -85,17 +87,30 @@ class Node:
                 self.refuse(f"the field {name} is missing")
         return found
 
+    @property
+    def absent(self) -> bool:
+        """Whether it says null, or nothing."""
+        return self.value is None and self.plain in NOTHING
+
     def at(self, *path: str) -> Node | None:
-        """The node some fields deeper, None if there is none; what stands beside it is let be."""
+        """The node some fields deeper, None if there is none; what stands beside it is let be.
+
+        A field that says null, or nothing, isn't there.
+        """
         here: Node | None = self
         for name in path:
             here = here.value.get(name) if here and isinstance(here.value, dict) else None
-        return here
+        return None if here and here.absent else here
 
     def text(self, *path: str, default: str = "") -> str:
         """The text some fields deeper, ``default`` if there is none."""
         found = self.at(*path)
         return str(found.expect(str)) if found else default
+
+    def flag(self, *path: str, default: bool = False) -> bool:
+        """The truth value some fields deeper, ``default`` if there is none."""
+        found = self.at(*path)
+        return found.truth() if found else default
 
     def items(self, *path: str) -> list[Node]:
         """The nodes of the list some fields deeper, none if there is no list."""
@@ -159,13 +174,14 @@ class Node:
             self.refuse(f"expected true or false, found {self.plain or KINDS[type(self.value)]}")
         return self.plain.lower() == "true"
 
-    def name(self) -> str:
-        """The text, if it can name something."""
+    def name(self, *, dotted: bool = False) -> str:
+        """The text, if it can name something; a ``dotted`` name is one or more such (RFC 1123)."""
         text: str = self.expect(str)
-        if not NAME.fullmatch(text):
+        parts = text.split(".") if dotted else [text]
+        if len(text) > LONGEST or not all(map(NAME.fullmatch, parts)):
             self.refuse(
                 f"{short(text)} can't be a name; use at most 63 small letters, digits"
-                " and -, with a letter or digit at both ends"
+                f" and -, with a letter or digit at both ends{' of each part' * (len(parts) > 1)}"
             )
         return text
 
@@ -185,7 +201,7 @@ class Composer:
         self.anchors: dict[str, Node] = {}
 
     def documents(self) -> list[Node]:
-        """Every document of the text; raises EkslearnError for YAML that can't be read."""
+        """Every document of the text but empty ones; EkslearnError for YAML that can't be read."""
         line, found = 1, []
         try:
             for event in self.events:
@@ -193,6 +209,8 @@ class Composer:
                 if type(event).__name__ == "DocumentStartEvent":
                     self.anchors = {}
                     found.append(self.node(next(self.events), "", DEPTH))
+                    if found[-1].absent:
+                        found.pop()
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             why = " ".join(f"{error.problem or error.context}".split())

@@ -20,7 +20,7 @@ from .document import LIMIT, Composer, Node, files, read, short
 from .elb import read_load_balancer
 from .errors import EkslearnError, NotModelled
 from .ipamd.pool import read_eniconfig
-from .kubernetes import SERVICE_CIDR, read_manifests
+from .kubernetes import read_manifests, service_cidr
 from .vpc.instance import instance_type
 from .vpc.reading import read_enis, read_groups, read_vpc
 
@@ -123,7 +123,7 @@ def cluster(document: Node, manifests: list[Node]) -> Cluster:
         connmark=spec.choice("nft", "iptables", path=("connmark",)),
         eniconfigs=[read_eniconfig(one) for one in objects.eniconfigs],
         policies=[policy for _, policy in objects.policies],
-        service_cidr=(cidr.network() if (cidr := spec.at("serviceCIDR")) else SERVICE_CIDR),
+        service_cidr=service_cidr(spec.at("serviceCIDR"), vpc.cidrs),
     )  # fmt: skip
     names = [node.text("name") for node in spec.items("nodes")]
     told = {(one.at("metadata", "name") or one).known(names, "node"): one for one in objects.nodes}
@@ -142,7 +142,7 @@ def cluster(document: Node, manifests: list[Node]) -> Cluster:
         made.notes += made.control.add_ingress(read_ingress(manifest), manifest)
     for manifest in objects.bindings:
         made.notes += add_binding(manifest, made.control.controller.bindings)
-    made.services.slices += objects.slices
+    made.services.slices += [piece for _, piece in objects.slices]
     made.network_policy.namespaces |= objects.namespaces
     for policy in objects.network_policies:
         made.network_policy.apply(policy)
@@ -202,7 +202,7 @@ def add_host(made: Cluster, node: Node) -> None:
 
 def free_name(made: Cluster, node: Node) -> str:
     """The name of a machine to be, if no other has it."""
-    if node.name() in made.places:
+    if node.name(dotted=True) in made.places:
         node.refuse(f"there is a machine called {node.value} already")
     return str(node.value)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import ekslearn
-from ekslearn import EkslearnError
+from ekslearn import EkslearnError, data_path
 from ekslearn.cluster import Lab, socket_of
 
 from .linux.labs import pair
@@ -65,3 +65,16 @@ def test_time_passes_only_when_told() -> None:
     assert lab.world.clock == 0
     lab.sleep(2.5)
     assert lab.world.clock == 2.5
+
+
+def test_machines_and_pods_may_have_names_with_dots() -> None:
+    """As EC2 names nodes, and kubelet static pods (RFC 1123 subdomains)."""
+    text = data_path("scenarios/two-nodes.yaml").read_text(encoding="utf-8")
+    renamed = text.replace("node-a", "ip-10-0-0-10.ec2.internal").replace("web-1", "web.one")
+    made = ekslearn.load(renamed)
+    assert "ip-10-0-0-10.ec2.internal" in made.places
+    assert made.trace("default/web.one", "ip-10-0-0-10.ec2.internal").verdict == "delivered"
+    assert made.run("ip-10-0-0-10.ec2.internal", "ip rule show priority 1536").stdout
+    for bad in ("ip..internal", ".internal", "ip-.internal", "a." * 130 + "a"):
+        with pytest.raises(EkslearnError, match="can't be a name"):
+            ekslearn.load(text.replace("node-a", bad))

@@ -271,7 +271,7 @@ def test_what_cannot_be_is_one_sentence(case: str) -> None:
 
 POD_BAD = {
     "node": (POD % ("x", "node-z"), "there is no node 'node-z'; there are node-a, node-b"),
-    "twice": (POD % ("x", "node-a") * 2, "there is a pod default/x already"),
+    "twice": (POD % ("x", "node-a") * 2, "metadata.name: a second Pod default/x"),
     "host port": (
         (POD % ("x", "node-a")).replace("80}", "80, hostPort: 80}"), "hostPort isn't modelled"
     ),
@@ -280,7 +280,8 @@ POD_BAD = {
         (POD % ("x", "node-a")).replace("80}", "80, protocol: SCTP}"), "'SCTP' isn't modelled"
     ),
     "no name": (
-        "---\napiVersion: v1\nkind: Pod\nmetadata: {}\nspec: {}\n", "needs metadata.name"
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {}\nspec: {containers: [{name: c}]}\n",
+        "a Pod needs metadata.name",
     ),
     "kind": ("---\napiVersion: v1\nkind: Servce\nmetadata: {}\n", "there is no kind 'Servce'; did"),
     "port twice": (

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 
 from ekslearn.cluster import Cluster
+from ekslearn.control import ControlPlane
 from ekslearn.errors import EkslearnError
 from ekslearn.exercises.hairpin_health_and_rollouts import asks, losses, states
 from ekslearn.scenario import load
@@ -18,6 +21,18 @@ def lab() -> Cluster:
     made = load("rollout")
     assert isinstance(made, Cluster)
     return made
+
+
+@pytest.fixture(autouse=True)
+def time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that is due and never done would have a cluster sleep for ever: that is an error."""
+    asked, ask = count(), ControlPlane.next_event
+
+    def counted(plane: ControlPlane) -> float | None:
+        assert next(asked) < 20_000, "something is due again and again: time stands still"
+        return ask(plane)
+
+    monkeypatch.setattr(ControlPlane, "next_event", counted)
 
 
 def test_a_pod_listens_while_its_hook_runs_then_ends_its_work_then_is_gone(lab: Cluster) -> None:

@@ -265,8 +265,8 @@ class Exercise(ABC):
         lines = answer if isinstance(answer, (list, tuple)) else [answer]
         text = "\n".join(str(line).strip() for line in lines if line is not None).strip()
         if not text:
-            return Verdict(right=False, message="There is no answer yet. Write it between the"
-                           " quotes; .hint() helps with the first step.")  # fmt: skip
+            return Verdict(right=False, message="There is no answer yet: write it between the"
+                           " quotes, or ask .hint().")  # fmt: skip
         try:
             return self.judge(self.variant(learner), text)
         except EkslearnError as error:

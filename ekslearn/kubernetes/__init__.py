@@ -1,6 +1,6 @@
 """What Kubernetes adds to a node's network, as far as packets meet it: pods and Services."""
 
-from .endpoints import SERVICE_CIDR, Backed, Services
+from .endpoints import SERVICE_CIDR, Backed, Services, service_cidr
 from .manifests import read_manifests
 from .pod import Container, Pod, SecurityGroupPolicy
 from .policy import NetworkPolicy, PolicyAgent, read_network_policy
@@ -10,5 +10,5 @@ from .service import Endpoint, EndpointSlice, Service, ServicePort
 __all__ = [
     "SERVICE_CIDR", "Backed", "Container", "Endpoint", "EndpointSlice", "KubeProxy",
     "NetworkPolicy", "Pod", "PolicyAgent", "SecurityGroupPolicy", "Service", "ServicePort",
-    "Services", "read_manifests", "read_network_policy", "rule_set",
+    "Services", "read_manifests", "read_network_policy", "rule_set", "service_cidr",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ Source: kube-apiserver's allocators (pkg/registry/core/service), and the Endpoin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import NoReturn
@@ -16,8 +16,8 @@ from ..errors import EkslearnError
 from .pod import Pod
 from .service import NODE_PORTS, Endpoint, EndpointSlice, Service, ServicePort
 
-# What EKS picks, unless the VPC's own range begins with 172.
-SERVICE_CIDR = IPv4Network("172.20.0.0/16")
+# What EKS picks: the second where the VPC has the first.
+SERVICE_CIDRS = SERVICE_CIDR, _ = IPv4Network("172.20.0.0/16"), IPv4Network("10.100.0.0/16")
 # How many of each range are kept for those who ask for one by name: what is given without being
 # asked for comes from behind them (KEP-3070, KEP-3668). kube-apiserver draws it, here the first
 # free one is taken.
@@ -72,39 +72,38 @@ class Services:
         taken |= {one.health_check_node_port for one in rest}
         address = self._address(service, old, rest, at)
         ports = list[ServicePort]()
+        # TCP and UDP of one number share a node port (portallocator, initNodePorts)
+        asked = {one.port: one.node_port for one in reversed(service.ports) if one.node_port}
+        given: dict[int, int] = {}
         for number, port in enumerate(service.ports):
             if service.external and (port.node_port or service.allocates_node_ports):
-                node = at.items("spec", "ports")[number] if at else None
-                given = _port(port.node_port, was.get(port.port, 0), taken,
-                              node and node.at("nodePort"))  # fmt: skip
-                port = replace(port, node_port=given)
+                wanted = port.node_port or asked.get(port.port, 0)
+                if port.port not in given or wanted not in (0, given[port.port]):
+                    node = at.items("spec", "ports")[number] if at else None
+                    given[port.port] = _port(wanted, was.get(port.port, 0), taken,
+                                             node and (node.at("nodePort") or node))  # fmt: skip
+                port = replace(port, node_port=given[port.port])
             ports.append(port)
-        check = 0
-        if (service.kind, service.external_policy) == ("LoadBalancer", "Local"):
-            before = old.health_check_node_port if old else 0
-            check = _port(service.health_check_node_port, before, taken,
-                          at and at.at("spec", "healthCheckNodePort"))  # fmt: skip
-        made = replace(
-            service, cluster_ip=address, ports=tuple(ports), health_check_node_port=check
-        )
-        self._held[service.key] = made
+        checked = (service.kind, service.external_policy) == ("LoadBalancer", "Local")
+        check = checked and _port(
+            service.health_check_node_port, old.health_check_node_port if old else 0, taken,
+            at and (at.at("spec", "healthCheckNodePort") or at))  # fmt: skip
+        made = self._held[service.key] = replace(service, cluster_ip=address, ports=tuple(ports),
+                                                 health_check_node_port=int(check))  # fmt: skip
         return made
 
-    def _address(
-        self, service: Service, old: Service | None, rest: list[Service], at: Node | None
-    ) -> IPv4Address | None:
+    def _address(self, service: Service, old: Service | None, rest: list[Service],
+                 at: Node | None) -> IPv4Address | None:  # fmt: skip
         """The address asked for, the one there was, or the first that is free."""
         if service.headless or service.kind == "ExternalName":
             return None
-        asked, here = service.cluster_ip, at and at.at("spec", "clusterIP")
+        asked, here = service.cluster_ip, at and (at.at("spec", "clusterIP") or at)
         holders = {one.cluster_ip: one.key for one in rest}
         if asked and asked in holders:
-            _refuse(here, f"{asked} is the address of {holders[asked]}; choose another, or leave"
-                    " clusterIP out")  # fmt: skip
+            _refuse(here, f"{asked} is the address of {holders[asked]}; leave clusterIP out")
         first, last = self.cidr.network_address, self.cidr.broadcast_address
         if asked and not first < asked < last:
-            _refuse(here, f"{asked} isn't in {self.cidr}, where this cluster's Services have their"
-                    " addresses (spec.serviceCIDR)")  # fmt: skip
+            _refuse(here, f"{asked} isn't in {self.cidr}, the Services' range (spec.serviceCIDR)")
         if found := asked or (old.cluster_ip if old else None):
             return found
         kept = min(max(16, self.cidr.num_addresses // 16), KEPT_ADDRESSES)
@@ -112,9 +111,6 @@ class Services:
             if first + number not in holders and first + number < last:
                 return IPv4Address(int(first) + number)
         _refuse(here, f"no address of {self.cidr} is free")
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._held
 
     def target(self, text: str) -> str:
         """The address, port and protocol of NAMESPACE/NAME:PORT, where PORT may be a name.
@@ -126,9 +122,8 @@ class Services:
         fitting = [one for one in service.ports if wanted in (str(one.port), one.name)
                    and protocol in ("", one.protocol)]  # fmt: skip
         if not service.cluster_ip:
-            raise EkslearnError(f"{key} has no address of its own: DNS answers with"
-                                f" {service.external_name or 'the addresses of its pods'}"
-                                )  # fmt: skip
+            instead = service.external_name or "the addresses of its pods"
+            raise EkslearnError(f"{key} has no address of its own: DNS answers with {instead}")
         if not fitting:
             there = ", ".join(f"{one.port}/{one.protocol}" for one in service.ports)
             raise EkslearnError(f"service/{text}: the Service {key} has no such port; it has"
@@ -144,13 +139,14 @@ class Services:
 
         ``addresses`` are those of the pods that have one, by their places.
         """
-        found = [
-            Backed(service, port, tuple(sorted(self._behind(service, port, pods, addresses),
-                                               key=str)))
-            for service in self for port in service.ports
-        ]  # fmt: skip
-        return sorted(found, key=lambda one: (one.service.namespace, one.service.name,
-                                              one.port.name, one.port.port))  # fmt: skip
+        found = []
+        for service in self:
+            for port in service.ports:
+                # one for each address and port, whichever slice has it
+                ends = {str(one): one for one in self._behind(service, port, pods, addresses)}
+                found.append(Backed(service, port, tuple(ends[key] for key in sorted(ends))))
+        return sorted(found, key=lambda one: (one.service.key.split("/"), one.port.name,
+                                              one.port.port))  # fmt: skip
 
     def _behind(
         self, service: Service, port: ServicePort, pods: Mapping[str, Pod],
@@ -158,7 +154,8 @@ class Services:
     ) -> Iterator[Endpoint]:  # fmt: skip
         for piece in self.slices:
             number = piece.ports.get((port.name, port.protocol))
-            if piece.service == service.key and number:
+            anew = piece.of_controller and service.selector  # as pods change
+            if piece.service == service.key and number and not anew:
                 yield from (replace(one, port=number) for one in piece.endpoints)
         for place, pod in pods.items():
             number = pod.port(port.target, port.protocol)
@@ -168,6 +165,18 @@ class Services:
                     ip=addresses[place], port=number, node=pod.node, ready=ready,
                     serving=pod.ready, terminating=pod.terminating,
                 )  # fmt: skip
+
+
+def service_cidr(asked: Node | None, vpc: Iterable[IPv4Network]) -> IPv4Network:
+    """The range of ClusterIPs that is asked for, else the one of EKS's that the VPC leaves free.
+
+    Raises EkslearnError for one that the VPC has too (EKS user guide, "VPC and subnet
+    requirements").
+    """
+    for one in [asked.network()] if asked else SERVICE_CIDRS:
+        if not any(map(one.overlaps, vpc)):
+            return one
+    _refuse(asked, "Services need a range that the VPC doesn't have; choose another serviceCIDR")
 
 
 def _port(asked: int, before: int, taken: set[int], at: Node | None) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ..document import Node, short
+from .fields import check_object
 from .pod import Pod, SecurityGroupPolicy, read_pod, read_policy
 from .policy import NetworkPolicy, read_network_policy
 from .service import EndpointSlice, Service, read_service, read_slice
@@ -34,7 +35,7 @@ class Manifests:
     pods: list[tuple[Node, Pod]] = field(default_factory=list)
     services: list[tuple[Node, Service]] = field(default_factory=list)
     policies: list[tuple[Node, SecurityGroupPolicy]] = field(default_factory=list)
-    slices: list[EndpointSlice] = field(default_factory=list)
+    slices: list[tuple[Node, EndpointSlice]] = field(default_factory=list)
     network_policies: list[NetworkPolicy] = field(default_factory=list)
     namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
     eniconfigs: list[Node] = field(default_factory=list)
@@ -46,36 +47,44 @@ class Manifests:
 
 def read_manifests(manifests: Iterable[Node]) -> Manifests:
     """Read what is known of ordinary manifests; EkslearnError for one that can't be right."""
-    made = Manifests()
+    made, workloads, seen = Manifests(), list[Node](), dict[tuple[str, ...], Node]()
     for one in manifests:
-        match kind_of(one):
+        kind, name = kind_of(one), one.text("metadata", "name")
+        space = one.text("metadata", "namespace", default="default")
+        if kind in KINDS and name and seen.setdefault((kind, space, name), one) is not one:
+            one.value["metadata"].value["name"].refuse(f"a second {kind} {space}/{name}")
+        match kind:
+            case "Pod" if one.text("status", "phase") in ("Succeeded", "Failed"):
+                made.notes.append(_ignored(one, "which has ended"))
             case "Pod":
                 made.pods.append((one, read_pod(one)))
             case "Deployment" | "ReplicaSet":
-                made.pods += [(one, pod) for pod in read_workload(one)]
+                workloads.append(one)
             case "Service":
                 made.services.append((one, read_service(one)))
             case "EndpointSlice":
-                made.slices.append(read_slice(one))
+                made.slices.append((one, read_slice(one)))
             case "SecurityGroupPolicy":
                 made.policies.append((one, read_policy(one)))
             case "NetworkPolicy":
                 made.network_policies.append(read_network_policy(one))
             case "Namespace":
-                labels = one.texts("metadata", "labels")
-                made.namespaces[one.text("metadata", "name")] = labels
+                made.namespaces[check_object(one, kind)[1]] = one.texts("metadata", "labels")
             case "ENIConfig":
                 made.eniconfigs.append(one)
             case "Ingress":
+                check_object(one, kind)
                 made.ingresses.append(one)
             case "TargetGroupBinding":
                 made.bindings.append(one)
             case "Node":
                 made.nodes.append(one)
-            case kind:
-                name = one.text("metadata", "name")
-                made.notes.append(f"{one.file}:{one.line}: ignored: {kind} {name}, which isn't"
-                                  " modelled")  # fmt: skip
+            case _:
+                made.notes.append(_ignored(one, "which isn't modelled"))
+    for one in workloads:  # last, for the pods they have made may stand here too
+        owner = [each.text("name") for each in one.items("metadata", "ownerReferences")]
+        if not any(each.text("metadata", "name") in owner for each in workloads):
+            made.pods += [(one, pod) for pod in read_workload(one, (pod for _, pod in made.pods))]
     made.services.sort(key=lambda one: not one[1].pinned)
     made.notes += _hardly_meant(made)
     return made
@@ -92,13 +101,21 @@ def kind_of(manifest: Node) -> str:
     return kind
 
 
+def _ignored(one: Node, why: str) -> str:
+    kind, name = one.text("kind"), one.text("metadata", "name")
+    return f"{one.file}:{one.line}: ignored: {kind} {name}, {why}"
+
+
 def _hardly_meant(made: Manifests) -> Iterator[str]:
-    """Selectors that match no pod, and what says the same twice."""
-    keys: set[str] = set()
+    """Selectors that match no pod, and slices of nothing."""
+    found: dict[str, Service] = {}
     for node, service in made.services:
-        if service.key in keys:
-            node.value["metadata"].value["name"].refuse(f"a second Service {service.key}")
-        keys.add(service.key)
+        found[service.key] = service
         if service.selector and not any(service.selects(pod) for _, pod in made.pods):
             at = node.value["spec"].value["selector"]
             yield f"{at.file}:{at.line}: {at.field}: no pod of {service.namespace} has these labels"
+    for node, piece in made.slices:
+        if piece.service not in found:
+            yield _ignored(node, f"for there is no Service {piece.service}")
+        elif piece.of_controller and found[piece.service].selector:
+            yield _ignored(node, f"for {piece.service} has a selector: its pods decide")

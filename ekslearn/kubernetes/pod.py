@@ -7,11 +7,15 @@ and move no packet; a host port would, and is refused.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from ..document import Node, short
 from ..errors import NotModelled
+from .fields import check_object
+
+PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +35,8 @@ class Pod:
     """A pod as its manifest describes it.
 
     ``node`` is empty where the scheduler is to choose; ``ip`` is a pinned ``status.podIP``.
-    ``ready`` is what its readiness probe says, ``terminating`` that it is being deleted.
+    ``ready`` is what its readiness probe says, ``terminating`` that it is being deleted. ``owner``
+    is the name of the ReplicaSet that made it.
     """
 
     name: str
@@ -44,6 +49,7 @@ class Pod:
     annotations: dict[str, str] = field(default_factory=dict)
     ready: bool = True
     terminating: bool = False
+    owner: str = ""
 
     @property
     def place(self) -> str:
@@ -77,61 +83,60 @@ class SecurityGroupPolicy:
 
 def read_policy(manifest: Node) -> SecurityGroupPolicy:
     """The policy of one manifest; EkslearnError if it can't be one."""
-    groups = manifest.items("spec", "securityGroups", "groupIds")
-    if not groups:
-        manifest.refuse("a SecurityGroupPolicy needs spec.securityGroups.groupIds")
+    namespace, _ = check_object(manifest, "SecurityGroupPolicy")
     return SecurityGroupPolicy(
-        namespace=manifest.text("metadata", "namespace", default="default"),
-        labels=manifest.texts("spec", "podSelector", "matchLabels"),
-        groups=tuple(each.expect(str) for each in groups),
-    )
+        namespace=namespace, labels=manifest.texts("spec", "podSelector", "matchLabels"),
+        groups=tuple(one.expect(str)
+                     for one in manifest.items("spec", "securityGroups", "groupIds")),
+    )  # fmt: skip
 
 
 def read_pod(manifest: Node) -> Pod:
     """The pod of one manifest; EkslearnError, with file, line and field, if it can't be one."""
-    metadata, spec = manifest.at("metadata"), manifest.at("spec")
-    if metadata is None or (name := metadata.at("name")) is None:
-        manifest.refuse("a Pod needs metadata.name")
-    if spec is None:
-        manifest.refuse("a Pod needs a spec")
-    namespace, host = metadata.at("namespace"), spec.at("hostNetwork")
-    ip = manifest.at("status", "podIP")
+    namespace, name = check_object(manifest, "Pod")
+    spec, ip = manifest.value["spec"], manifest.at("status", "podIP")
+    host = spec.flag("hostNetwork")
+    beside = [one for one in spec.items("initContainers") if one.text("restartPolicy") == "Always"]
+    said = {one.text("type"): one.text("status") for one in manifest.items("status", "conditions")}
     return Pod(
-        name=name.name(),
-        namespace=namespace.name() if namespace else "default",
-        node=spec.text("nodeName"),
-        host_network=host.truth() if host else False,
-        containers=tuple(map(_container, spec.items("containers"))),
-        ip=ip.address() if ip else None,
-        labels=metadata.texts("labels"),
-        annotations=metadata.texts("annotations"),
-    )
+        name=name, namespace=namespace, node=spec.text("nodeName"), host_network=host,
+        containers=tuple(_container(one, host) for one in [*spec.items("containers"), *beside]),
+        labels=manifest.texts("metadata", "labels"), ip=ip.address() if ip else None,
+        annotations=manifest.texts("metadata", "annotations"), ready=said.get("Ready") != "False",
+        terminating=manifest.at("metadata", "deletionTimestamp") is not None,
+        owner=next((one.text("name") for one in manifest.items("metadata", "ownerReferences")
+                    if one.text("kind") == "ReplicaSet"), ""),
+    )  # fmt: skip
 
 
-def _container(node: Node) -> Container:
-    name, ports = node.at("name"), node.at("ports")
-    if name is None:
-        node.refuse("a container needs a name")
-    nodes = ports.expect(list) if ports else []
-    found = [_port(one) for one in nodes]
-    names = {(one.text("name"), port[1]): port[0] for one, port in zip(nodes, found, strict=True)
-             if one.at("name")}  # fmt: skip
-    return Container(name=name.name(), ports=tuple(found), names=names)
+def _container(node: Node, host: bool) -> Container:
+    nodes = node.items("ports")
+    found = [_port(one, host) for one in nodes]
+    names = {(port_name(one.value["name"]), port[1]): port[0]
+             for one, port in zip(nodes, found, strict=True) if one.at("name")}  # fmt: skip
+    return Container(name=node.value["name"].name(), ports=tuple(found), names=names)
 
 
-def _port(node: Node) -> tuple[int, str]:
-    number = node.at("containerPort")
-    if number is None:
-        node.refuse("a port needs its containerPort")
-    if (host := node.at("hostPort")) is not None:
-        host.refuse("hostPort isn't modelled; use a Service, or hostNetwork: true", NotModelled)
-    return number.whole(1, 65535), protocol(node)
+def _port(node: Node, host: bool) -> tuple[int, str]:
+    port, outside = node.value["containerPort"].whole(1, 65535), node.at("hostPort")
+    if outside and not (host and outside.whole(1, 65535) == port):
+        outside.refuse("hostPort isn't modelled; use a Service, or hostNetwork: true", NotModelled)
+    return port, protocol(node)
+
+
+def port_name(node: Node) -> str:
+    """The text, if it can name a container's port (RFC 6335)."""
+    text: str = node.expect(str)
+    if not PORT_NAME.fullmatch(text) or len(text) > 15:
+        node.refuse(f"{short(text)} can't name a port: at most 15 of a-z, 0-9, single -; a letter")
+    return text
 
 
 def protocol(node: Node) -> str:
     """The protocol that a port names: tcp or udp."""
-    found = node.text("protocol", default="TCP")
-    if found not in ("TCP", "UDP"):
-        node.value["protocol"].refuse(f"the protocol {short(found)} isn't modelled; use TCP or"
-                                      " UDP", NotModelled)  # fmt: skip
-    return found.lower()
+    found = node.at("protocol")
+    if found and found.expect(str) not in ("TCP", "UDP"):
+        found.refuse(
+            f"the protocol {short(found.value)} isn't modelled; use TCP or UDP", NotModelled
+        )
+    return str(found.value).lower() if found else "tcp"

@@ -19,7 +19,8 @@ from ipaddress import IPv4Address, IPv4Network
 from ..document import Node
 from ..linux import Decision, Link, Packet, World
 from ..vpc.security import ANYWHERE, VpcRow
-from .pod import Pod, protocol
+from .fields import check_object
+from .pod import Pod, port_name, protocol
 from .service import Service
 
 OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
@@ -121,19 +122,16 @@ class NetworkPolicy:
 
 def read_network_policy(manifest: Node) -> NetworkPolicy:
     """The policy of one manifest; EkslearnError, with file, line and field, if it can't be one."""
-    name, spec = manifest.at("metadata", "name"), manifest.at("spec")
-    if name is None or spec is None:
-        manifest.refuse("a NetworkPolicy needs metadata.name and a spec")
+    space, name = check_object(manifest, "NetworkPolicy")
+    spec = manifest.value["spec"]
     found = spec.fields(optional=("podSelector", "policyTypes", *SIDES))
-    namespace = manifest.at("metadata", "namespace")
-    space = namespace.name() if namespace else "default"
     rules = {way: tuple(each for n, one in enumerate(spec.items(way), 1) for each in _rules(
-        one, SIDES[way], space, f"NetworkPolicy {space}/{name.name()}, {way} rule {n}"
+        one, SIDES[way], space, f"NetworkPolicy {space}/{name}, {way} rule {n}"
     )) for way in SIDES}  # fmt: skip
     ways = [one.known(("Ingress", "Egress"), "policy type").lower()
             for one in spec.items("policyTypes")]  # fmt: skip
     ways = ways or ["ingress"] + ["egress"] * bool(rules["egress"])
-    return NetworkPolicy(name=name.name(), namespace=space, rules={way: rules[way] for way in ways},
+    return NetworkPolicy(name=name, namespace=space, rules={way: rules[way] for way in ways},
                          pods=read_selector(found.get("podSelector")))  # fmt: skip
 
 
@@ -164,10 +162,10 @@ def _port(node: Node) -> PolicyPort:
     found = node.fields(optional=("protocol", "port", "endPort"))
     number, end, port = found.get("port"), found.get("endPort"), None
     if number:
-        port = number.expect(str) if isinstance(number.value, str) else number.whole(1, 65535)
+        port = port_name(number) if isinstance(number.value, str) else number.whole(1, 65535)
     if end and not isinstance(port, int):
         end.refuse("endPort needs a port with a number, where the range begins")
-    return PolicyPort(protocol(node), port, end.whole(port or 0, 65535) if end else 0)
+    return PolicyPort(protocol(node), port, end.whole(int(port or 0), 65535) if end else 0)
 
 
 def read_selector(node: Node | None) -> Selector:

@@ -10,42 +10,16 @@ from __future__ import annotations
 
 import re
 from base64 import b32encode
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
+from ..paths import data_path
 from .endpoints import Backed
 from .service import Endpoint
 
-MASQUERADE = "0x4000"  # the mark of what POSTROUTING is to masquerade
 MANY = 1000  # with more endpoints than these, rules lose their comments
-NEW = "-m conntrack --ctstate NEW "
-# Where the built-in chains jump: table, chain, jump, condition, comment. Each is put first, so they
-# end up in reverse.
-JUMPS = (
-    ("filter", "INPUT", "KUBE-FIREWALL", "", ""),
-    ("filter", "OUTPUT", "KUBE-FIREWALL", "", ""),
-    ("filter", "INPUT", "KUBE-EXTERNAL-SERVICES", NEW, "kubernetes externally-visible service"
-     " portals"),
-    ("filter", "FORWARD", "KUBE-EXTERNAL-SERVICES", NEW, "kubernetes externally-visible service"
-     " portals"),
-    ("filter", "INPUT", "KUBE-NODEPORTS", "", "kubernetes health check service ports"),
-    ("filter", "FORWARD", "KUBE-SERVICES", NEW, "kubernetes service portals"),
-    ("filter", "OUTPUT", "KUBE-SERVICES", NEW, "kubernetes service portals"),
-    ("filter", "FORWARD", "KUBE-FORWARD", "", "kubernetes forwarding rules"),
-    ("filter", "INPUT", "KUBE-PROXY-FIREWALL", NEW, "kubernetes load balancer firewall"),
-    ("filter", "OUTPUT", "KUBE-PROXY-FIREWALL", NEW, "kubernetes load balancer firewall"),
-    ("filter", "FORWARD", "KUBE-PROXY-FIREWALL", NEW, "kubernetes load balancer firewall"),
-    ("nat", "OUTPUT", "KUBE-SERVICES", "", "kubernetes service portals"),
-    ("nat", "PREROUTING", "KUBE-SERVICES", "", "kubernetes service portals"),
-    ("nat", "POSTROUTING", "KUBE-POSTROUTING", "", "kubernetes postrouting rules"),
-)  # fmt: skip
-FIREWALL = (
-    '-A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment "block incoming localnet'
-    ' connections" -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP'
-)
-# A chain that is only there to be missed: kubelet's and kube-proxy's sign that rules were flushed.
-CANARIES = "KUBE-KUBELET-CANARY", "KUBE-PROXY-CANARY"
 OWN = re.compile(r":(KUBE-(?:SVC|SVL|EXT|FW|SEP)-\w+) ")
 
 
@@ -83,10 +57,9 @@ def choose(backed: Backed, node: str) -> Choice:
     """The endpoints that kube-proxy on ``node`` takes for a port (CategorizeEndpoints)."""
     service, every = backed.service, backed.endpoints
     anywhere = _usable(every)
-    uses_local = "Local" in (
-        service.internal_policy, service.external_policy if service.external else "",
-    )  # fmt: skip
-    uses_cluster = service.internal_policy == "Cluster" or service.external or service.external_ips
+    outside = backed.port.node_port or service.external_ips
+    uses_local = "Local" in (service.internal_policy, service.external_policy if outside else "")
+    uses_cluster = service.internal_policy == "Cluster" or outside
     local = _usable([one for one in every if one.node == node]) if uses_local else ()
     return Choice(backed, anywhere if uses_cluster else (), local, bool(anywhere))
 
@@ -98,31 +71,28 @@ def _usable(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
 
 @dataclass(slots=True)
 class Rules:
-    """The rule set of one node on its way: chains and rules of both tables, in kube-proxy's order.
+    """The rule set of one node on its way: what Services add to both tables, in kube-proxy's order.
 
     ``comments`` is false in a large cluster, where kube-proxy saves itself those of Services.
     """
 
     comments: bool = True
-    chains: dict[str, list[str]] = field(default_factory=lambda: {
-        "filter": ["KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES", "KUBE-FORWARD", "KUBE-NODEPORTS",
-                   "KUBE-PROXY-FIREWALL"],
-        "nat": ["KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-POSTROUTING", "KUBE-MARK-MASQ"],
-    })  # fmt: skip
-    rules: dict[str, list[str]] = field(default_factory=lambda: {"filter": [], "nat": []})
+    rows: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def put(self, table: str, chain: str, rule: str, comment: str = "") -> None:
         """Append a rule."""
         said = f'-m comment --comment "{comment}" ' if comment else ""
-        self.rules[table].append(f"-A {chain} {said}{rule}")
+        self.rows[table].append(f"-A {chain} {said}{rule}\n")
+
+    def head(self, chain: str) -> None:
+        """Begin a chain of the table nat."""
+        self.rows["chains"].append(f":{chain} - [0:0]\n")
 
     def text(self) -> str:
-        """What iptables-restore reads."""
-        parts = []
-        for table, rules in self.rules.items():
-            heads = [f":{one} - [0:0]" for one in self.chains[table]]
-            parts += [f"*{table}", *heads, *rules, "COMMIT"]
-        return "\n".join([*parts, ""])
+        """What iptables-restore reads: this, amid what is always there."""
+        frame = data_path("kube-proxy.restore").read_text(encoding="utf-8")
+        rows = {each: "".join(self.rows[each]) for each in ("chains", "filter", "nat")}
+        return frame[frame.index("*filter") :].format(**rows)
 
     # One Service's port
 
@@ -134,61 +104,52 @@ class Rules:
         inside = svl if service.internal_policy == "Local" else svc
         beyond = svl if service.external_policy == "Local" else svc
         ends = {svc: choice.cluster, svl: choice.local}
-        inner, outer = bool(ends[inside]), bool(ends[beyond])
-        refusal = ("REJECT", "has no endpoints")
-        if choice.anywhere:
-            refusal = ("DROP", "has no local endpoints")
-        here = f"-m {protocol} -p {protocol} -d {service.cluster_ip} --dport {port.port}"
-        if inner:
+        verdict = "DROP" if choice.anywhere else "REJECT"
+        why = "has no local endpoints" if choice.anywhere else "has no endpoints"
+        spoken = f"-m {protocol} -p {protocol}"
+        here = f"{spoken} -d {service.cluster_ip} --dport {port.port}"
+        if ends[inside]:
             self.put("nat", "KUBE-SERVICES", f"{here} -j {inside}", f"{name} cluster IP")
         else:
-            self.put("filter", "KUBE-SERVICES", f"{here} -j {refusal[0]}", f"{name} {refusal[1]}")
-        for ip in service.external_ips:
-            there = f"-m {protocol} -p {protocol} -d {ip} --dport {port.port}"
-            self._outside("KUBE-SERVICES", there, there, f"{name} external IP", ext, choice,
-                          "" if outer else refusal)  # fmt: skip
+            self.put("filter", "KUBE-SERVICES", f"{here} -j {verdict}", f"{name} {why}")
+        doors = [("KUBE-SERVICES", "", f"{spoken} -d {ip} --dport {port.port}",
+                  f"{name} external IP") for ip in service.external_ips]  # fmt: skip
         if port.node_port:
-            end = f"-m {protocol} -p {protocol} --dport {port.node_port}"
-            self._outside("KUBE-NODEPORTS", end, f"-m addrtype --dst-type LOCAL {end}", name, ext,
-                          choice, "" if outer else refusal)  # fmt: skip
+            doors.append(("KUBE-NODEPORTS", "-m addrtype --dst-type LOCAL ",
+                          f"{spoken} --dport {port.node_port}", name))  # fmt: skip
+        for first, local, rule, comment in doors:
+            if choice.anywhere:
+                self.put("nat", first, f"{rule} -j {ext}", comment)
+            if not ends[beyond]:
+                self.put("filter", "KUBE-EXTERNAL-SERVICES", f"{local}{rule} -j {verdict}",
+                         f"{name} {why}")  # fmt: skip
         if service.health_check_node_port:
             rule = f"-m tcp -p tcp --dport {service.health_check_node_port} -j ACCEPT"
             self.put("filter", "KUBE-NODEPORTS", rule, f"{name} health check node port")
-        if choice.anywhere and (port.node_port or service.external_ips):
-            self._external(ext, svc, beyond if outer else "", name, service.external_policy)
+        if choice.anywhere and doors:
+            self._external(ext, svc, beyond if ends[beyond] else "", name, service.external_policy)
         for own, endpoints in ends.items():
-            if endpoints and (own == svl or choice.cluster):
+            if endpoints:
                 self._balance(own, choice, endpoints)
         for one in choice.reachable:
             self._endpoint(choice, one)
 
-    def _outside(
-        self, first: str, rule: str, filtered: str, comment: str, ext: str, choice: Choice,
-        refusal: tuple[str, str] | str,
-    ) -> None:  # fmt: skip
-        if choice.anywhere:
-            self.put("nat", first, f"{rule} -j {ext}", comment)
-        if refusal:
-            said = f"{choice.backed.name} {refusal[1]}"
-            self.put("filter", "KUBE-EXTERNAL-SERVICES", f"{filtered} -j {refusal[0]}", said)
-
     def _external(self, ext: str, svc: str, beyond: str, name: str, policy: str) -> None:
         """The chain that everything from outside goes through."""
-        self.chains["nat"].append(ext)
+        self.head(ext)
+        said, local = f"traffic for {name} external destinations", "-m addrtype --src-type LOCAL"
         if policy == "Cluster":  # the endpoint may be on another node, and must answer by this one
-            said = f"masquerade traffic for {name} external destinations"
-            self.put("nat", ext, "-j KUBE-MARK-MASQ", said)
+            self.put("nat", ext, "-j KUBE-MARK-MASQ", f"masquerade {said}")
         else:
-            for verb, target in (("masquerade", "KUBE-MARK-MASQ"), ("route", svc)):
-                said = f"{verb} LOCAL traffic for {name} external destinations"
-                self.put("nat", ext, f"-m addrtype --src-type LOCAL -j {target}", said)
+            self.put("nat", ext, f"{local} -j KUBE-MARK-MASQ", f"masquerade LOCAL {said}")
+            self.put("nat", ext, f"{local} -j {svc}", f"route LOCAL {said}")
         if beyond:
             self.put("nat", ext, f"-j {beyond}")
 
     def _balance(self, own: str, choice: Choice, endpoints: Sequence[Endpoint]) -> None:
         """The chain that picks one of the endpoints, each with the same chance."""
         backed = choice.backed
-        self.chains["nat"].append(own)
+        self.head(own)
         seps = [chain("SEP", backed.name, backed.port.protocol, str(one)) for one in endpoints]
         said = [f"{backed.name} -> {one}" * self.comments for one in endpoints]
         if seconds := backed.service.affinity_s:
@@ -203,7 +164,7 @@ class Rules:
         """The chain of one endpoint: its own connections are masqueraded, all are translated."""
         backed, protocol = choice.backed, choice.backed.port.protocol
         sep, said = chain("SEP", backed.name, protocol, str(endpoint)), backed.name * self.comments
-        self.chains["nat"].append(sep)
+        self.head(sep)
         self.put("nat", sep, f"-s {endpoint.ip} -j KUBE-MARK-MASQ", said)
         seen = f"-m recent --name {sep} --set " if backed.service.affinity_s else ""
         self.put("nat", sep, f"{seen}-m {protocol} -p {protocol} -j DNAT --to-destination"
@@ -216,49 +177,21 @@ def rule_set(ports: Sequence[Backed], node: str, nat: str = "") -> str:
     ``nat`` is that table as ``iptables-save`` shows it: chains of Services that have gone are
     deleted. The Services stand in the order of their names, where kube-proxy's own is random.
     """
+    ports = [one for one in ports if one.service.cluster_ip]
     made = Rules(comments=sum(len(one.endpoints) for one in ports) <= MANY)
-    unmarked = f"-m mark ! --mark {MASQUERADE}/{MASQUERADE} -j RETURN"
-    made.put("nat", "KUBE-POSTROUTING", unmarked)
-    made.put("nat", "KUBE-POSTROUTING", f"-j MARK --xor-mark {MASQUERADE}")
-    made.put("nat", "KUBE-POSTROUTING", "-j MASQUERADE --random-fully",
-             "kubernetes service traffic requiring SNAT")  # fmt: skip
-    made.put("nat", "KUBE-MARK-MASQ", f"-j MARK --or-mark {MASQUERADE}")
     for one in ports:
-        if one.service.cluster_ip:
-            made.add(choose(one, node))
+        made.add(choose(one, node))
     for gone in OWN.findall(nat):
-        if gone not in made.chains["nat"]:
-            made.chains["nat"].append(gone)
-            made.rules["nat"].append(f"-X {gone}")
-    made.put("nat", "KUBE-SERVICES", "-m addrtype --dst-type LOCAL -j KUBE-NODEPORTS",
-             "kubernetes service nodeports; NOTE: this must be the last rule in this chain"
-             )  # fmt: skip
-    made.put("filter", "KUBE-FORWARD", "-m conntrack --ctstate INVALID -j DROP")
-    made.put("filter", "KUBE-FORWARD", f"-m mark --mark {MASQUERADE}/{MASQUERADE} -j ACCEPT",
-             "kubernetes forwarding rules")  # fmt: skip
-    made.put("filter", "KUBE-FORWARD", "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
-             "kubernetes forwarding conntrack rule")  # fmt: skip
+        if f":{gone} - [0:0]\n" not in made.rows["chains"]:
+            made.head(gone)
+            made.rows["nat"].append(f"-X {gone}\n")
     return made.text()
 
 
 def start_lines(node: str) -> list[str]:
     """What kubelet and kube-proxy do to a node once: their chains, and the jumps to them."""
-    return [f"{node}$ {command}" for command in _start()]
-
-
-def _start() -> Iterator[str]:
-    yield "sysctl -q -w net.ipv4.conf.all.route_localnet=1"  # so that 127.0.0.1 has NodePorts
-    tables = ("mangle", "nat", "filter")
-    first = {table: list(CANARIES) for table in tables}
-    for table, _, target, _, _ in JUMPS:
-        first[table].append(target)
-    for table, chains in first.items():
-        for one in dict.fromkeys(chains):
-            yield f"iptables -t {table} -N {one}"
-    yield f"iptables -t filter {FIREWALL}"
-    for table, hook, target, condition, comment in JUMPS:
-        said = f'-m comment --comment "{comment}" ' if comment else ""
-        yield f"iptables -t {table} -I {hook} {condition}{said}-j {target}"
+    lines = data_path("kube-proxy.iptables").read_text(encoding="utf-8").splitlines()
+    return [f"{node}$ {line}" for line in lines if line[0] != "#"]
 
 
 class KubeProxy:
@@ -277,5 +210,5 @@ class KubeProxy:
             return []
         first = [] if node in self.written else start_lines(node)
         self.written[node] = wanted
-        text = rule_set(ports, node, nat())
-        return [*first, f"{node}$ iptables-restore --noflush <<'EOF'\n{text}EOF"]
+        here = f"<<'EOF'\n{rule_set(ports, node, nat())}EOF"
+        return [*first, f"{node}$ iptables-restore --noflush {here}"]

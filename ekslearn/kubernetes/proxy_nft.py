@@ -42,8 +42,8 @@ def rule_set(
     ``cidr`` is the range of ClusterIPs: one that isn't given to a Service is dropped.
     """
     base = data_path("kube-proxy.nft").read_text(encoding="utf-8")
+    base = base.replace("NODE", str(address)).replace("CIDR", str(cidr))
     lines = [line for line in base.splitlines() if line[0] != "#"]
-    lines = [line.replace("NODE", str(address)).replace("CIDR", str(cidr)) for line in lines]
     chosen = [choose(one, node) for one in ports if one.service.cluster_ip]
     return "".join(f"{line}\n" for line in [*lines, *(row for one in chosen for row in rules(one))])
 

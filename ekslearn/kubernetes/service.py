@@ -8,13 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
-from ..document import Node, short
+from ..document import NAME, Node, short
 from ..errors import NotModelled
-from .pod import Pod, protocol
+from .fields import check_object
+from .pod import Pod, port_name, protocol
 
 AFFINITY_S = 10800  # seconds that sessionAffinity: ClientIP lasts, unless the manifest says
 NODE_PORTS = (30000, 32767)  # kube-apiserver's --service-node-port-range
 SLICE_OF = "kubernetes.io/service-name"  # the label by which a slice belongs to a Service
+# The label that says who looks after a slice, and what the controller writes there, which makes
+# slices out of pods.
+MANAGER, CONTROLLER = "endpointslice.kubernetes.io/managed-by", "endpointslice-controller.k8s.io"
 CLASS = "service.k8s.aws/nlb"  # the load balancer class of the AWS Load Balancer Controller
 
 
@@ -108,65 +112,76 @@ class Endpoint:
 class EndpointSlice:
     """Endpoints that somebody wrote down: of a Service without selector.
 
-    ``ports`` has a number for each (name, protocol); an endpoint's own port is left 0.
+    ``ports`` has a number for each (name, protocol); an endpoint's own port is left 0. One that the
+    controller made (``of_controller``) says nothing of a Service with a selector but what its pods
+    say.
     """
 
+    name: str = ""
     service: str
+    of_controller: bool = False
     ports: dict[tuple[str, str], int]
     endpoints: tuple[Endpoint, ...]
 
 
 def read_service(manifest: Node) -> Service:
     """The Service of one manifest; EkslearnError, with file, line and field, if it can't be one."""
-    name, spec = manifest.at("metadata", "name"), manifest.at("spec")
-    if name is None or spec is None:
-        manifest.refuse("a Service needs metadata.name and a spec")
+    namespace, name = check_object(manifest, "Service")
+    spec = manifest.value["spec"]
     kind = spec.choice("ClusterIP", "NodePort", "LoadBalancer", "ExternalName", path=("type",))
-    ip = spec.at("clusterIP")
+    ip, named, ips = spec.at("clusterIP"), spec.at("externalName"), spec.items("externalIPs")
     headless = ip is not None and ip.value == "None"
-    for family in spec.items("ipFamilies"):
-        if family.expect(str) != "IPv4":
-            family.refuse(f"{short(family.value)} isn't modelled; use IPv4", NotModelled)
-    external_name = spec.text("externalName")
-    if (kind == "ExternalName") != bool(external_name):
-        spec.refuse("externalName belongs to a Service of type ExternalName, and it needs one")
+    _one_family(spec, ip)
+    if kind == "ExternalName" and (not named or (ip and ip.value)):
+        spec.refuse("a Service of type ExternalName needs externalName, and has no clusterIP")
+    if named and not all(map(NAME.fullmatch, named.expect(str).removesuffix(".").split("."))):
+        named.refuse(f"{short(named.value)} isn't a name that DNS can know")
     affinity = spec.choice("None", "ClientIP", path=("sessionAffinity",))
     timeout = spec.at("sessionAffinityConfig", "clientIP", "timeoutSeconds")
     policies = [spec.choice("Cluster", "Local", path=(each,))
                 for each in ("internalTrafficPolicy", "externalTrafficPolicy")]  # fmt: skip
-    if (policy := spec.at("externalTrafficPolicy")) and kind not in ("NodePort", "LoadBalancer"):
+    external = kind in ("NodePort", "LoadBalancer")
+    if (policy := spec.at("externalTrafficPolicy")) and not (external or ips):
         policy.refuse(f"a Service of type {kind} has no externalTrafficPolicy: nothing outside"
                       " the cluster reaches it")  # fmt: skip
-    check = spec.at("healthCheckNodePort")
-    if check and (kind, policies[1]) != ("LoadBalancer", "Local"):
-        check.refuse("healthCheckNodePort is for type: LoadBalancer with externalTrafficPolicy:"
-                     " Local")  # fmt: skip
-    allocates = spec.at("allocateLoadBalancerNodePorts")
-    unready = spec.at("publishNotReadyAddresses")
-    made = Service(
-        name=name.name(), namespace=_namespace(manifest), kind=kind,
+    health = spec.at("healthCheckNodePort")
+    if headless and external:
+        spec.value["clusterIP"].refuse(f"a headless Service can't be of type {kind}")
+    return Service(
+        name=name, namespace=namespace, kind=kind,
         selector=spec.texts("selector"), ports=_ports(spec, kind, headless),
         cluster_ip=ip.address() if ip and ip.value not in ("None", "") else None,
         headless=headless, internal_policy=policies[0], external_policy=policies[1],
         affinity_s=0 if affinity == "None" else timeout.whole(1, 86400) if timeout else AFFINITY_S,
-        health_check_node_port=check.whole(*NODE_PORTS) if check else 0,
-        external_name=external_name,
-        external_ips=tuple(one.address() for one in spec.items("externalIPs")),
+        health_check_node_port=health.whole(*NODE_PORTS) if health else 0,
+        external_name=named.value if named else "",
+        external_ips=tuple(map(_reachable, ips)),
         source_ranges=tuple(one.network() for one in spec.items("loadBalancerSourceRanges")),
-        allocates_node_ports=allocates.truth() if allocates else True,
+        allocates_node_ports=spec.flag("allocateLoadBalancerNodePorts", default=True),
         load_balancer_class=spec.text("loadBalancerClass"),
-        publishes_not_ready=unready.truth() if unready else False,
+        publishes_not_ready=spec.flag("publishNotReadyAddresses"),
         annotations=manifest.texts("metadata", "annotations"),
     )  # fmt: skip
-    if headless and made.external:
-        ip = spec.value["clusterIP"]
-        ip.refuse(f"a headless Service can't be of type {kind}")
-    return made
 
 
-def _namespace(manifest: Node) -> str:
-    node = manifest.at("metadata", "namespace")
-    return node.name() if node else "default"
+def _one_family(spec: Node, ip: Node | None) -> None:
+    """Refuse what asks for IPv6, or for two addresses."""
+    for family in spec.items("ipFamilies"):
+        if family.expect(str) != "IPv4":
+            family.refuse(f"{short(family.value)} isn't modelled; use IPv4", NotModelled)
+    if policy := spec.at("ipFamilyPolicy"):
+        policy.known(("SingleStack", "PreferDualStack"), "policy for IPv4 alone")
+    for number, one in enumerate(spec.items("clusterIPs")):
+        if number or one.expect(str) != (ip and ip.value):
+            one.refuse("clusterIPs has to hold what clusterIP says, and nothing more")
+
+
+def _reachable(node: Node) -> IPv4Address:
+    """The address, if it can be one of another machine."""
+    ip = node.address()
+    if ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
+        node.refuse(f"{ip} can't be the address of an endpoint, or of a Service")
+    return ip
 
 
 def _ports(spec: Node, kind: str, headless: bool) -> tuple[ServicePort, ...]:
@@ -174,53 +189,47 @@ def _ports(spec: Node, kind: str, headless: bool) -> tuple[ServicePort, ...]:
     if not nodes and not headless and kind != "ExternalName":
         spec.refuse("a Service needs ports")
     for node in nodes:
-        number, target, at_node = node.at("port"), node.at("targetPort"), node.at("nodePort")
-        if number is None:
-            node.refuse("a port needs its port")
-        port = number.whole(1, 65535)
+        target, at_node = node.at("targetPort"), node.at("nodePort")
+        port = node.value["port"].whole(1, 65535)
         if at_node and kind not in ("NodePort", "LoadBalancer"):
             at_node.refuse(f"a Service of type {kind} has no nodePort")
-        ports.append(ServicePort(
-            port=port, name=node.text("name"), protocol=protocol(node),
-            target=port if target is None
-            else target.expect(str) if isinstance(target.value, str) else target.whole(1, 65535),
+        made = ServicePort(
+            port=port, name=node.value["name"].name() if node.text("name") else "",
+            protocol=protocol(node), target=port if target is None
+            else port_name(target) if isinstance(target.value, str) else target.whole(1, 65535),
             node_port=at_node.whole(*NODE_PORTS) if at_node else 0,
-        ))  # fmt: skip
-        if len(nodes) > 1 and not ports[-1].name:
+        )  # fmt: skip
+        if len(nodes) > 1 and not made.name:
             node.refuse("each port of several needs a name")
-        twins = [
-            one
-            for one in ports[:-1]
-            if one.name == ports[-1].name or (one.port, one.protocol) == (port, protocol(node))
-        ]
-        if twins:
-            node.refuse("another port of the Service has the same name, or the same number and"
-                        " protocol")  # fmt: skip
+        for one in ports:
+            if one.name == made.name or (one.port, one.protocol) == (port, made.protocol):
+                node.refuse("another port of the Service has the same name, or number and protocol")
+        ports.append(made)
     return tuple(ports)
 
 
 def read_slice(manifest: Node) -> EndpointSlice:
     """The EndpointSlice of one manifest; EkslearnError if it can't be one."""
-    manifest.choice("IPv4", path=("addressType",))
+    namespace, name = check_object(manifest, "EndpointSlice")
     service = manifest.text("metadata", "labels", SLICE_OF)
+    family = manifest.value["addressType"]
+    if family.known(("IPv4", "IPv6", "FQDN"), "type of address") != "IPv4":
+        family.refuse(f"{family.value} isn't modelled; use IPv4", NotModelled)
     if not service:
         manifest.refuse(f"an EndpointSlice needs the label {SLICE_OF}: the Service it belongs to")
     endpoints = []
     for node in manifest.items("endpoints"):
-        for address in node.items("addresses"):
-            said = {each: one.truth() if (one := node.at("conditions", each)) else None
-                    for each in ("ready", "serving", "terminating")}  # fmt: skip
-            ready = said["ready"] is not False
-            serving = ready if said["serving"] is None else said["serving"]
-            endpoints.append(Endpoint(
-                ip=address.address(), port=0, node=node.text("nodeName"), ready=ready,
-                serving=serving, terminating=bool(said["terminating"]),
-            ))  # fmt: skip
+        ready = node.flag("conditions", "ready", default=True)
+        endpoints.append(Endpoint(
+            ip=_reachable(node.items("addresses")[0]),  # kube-proxy doesn't look at others
+            port=0, node=node.text("nodeName"), ready=ready,
+            serving=node.flag("conditions", "serving", default=ready),
+            terminating=node.flag("conditions", "terminating"),
+        ))  # fmt: skip
     ports = {}
     for node in manifest.items("ports"):
-        if (number := node.at("port")) is None:
-            node.refuse("a port of an EndpointSlice needs its port")
-        ports[node.text("name"), protocol(node)] = number.whole(1, 65535)
+        ports[node.text("name"), protocol(node)] = node.value["port"].whole(1, 65535)
     return EndpointSlice(
-        service=f"{_namespace(manifest)}/{service}", ports=ports, endpoints=tuple(endpoints)
-    )
+        name=name, service=f"{namespace}/{service}", ports=ports, endpoints=tuple(endpoints),
+        of_controller=manifest.text("metadata", "labels", MANAGER) == CONTROLLER,
+    )  # fmt: skip

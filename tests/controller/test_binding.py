@@ -162,7 +162,8 @@ def test_without_services_there_is_an_event_and_nothing_else() -> None:
 
 def test_the_controllers_own_is_only_noted() -> None:
     labels = ("{ingress.k8s.aws/stack: site}", "{service.k8s.aws/stack-name: web}")
-    own = (TO_PODS.replace("namespace: shop", f"namespace: shop, labels: {one}") for one in labels)
+    own = (TO_PODS.replace("namespace: shop", f"namespace: {space}, labels: {one}")
+           for space, one in zip(("shop", "b"), labels, strict=True))  # fmt: skip
     cluster = account(WEB, *own)
     told = [one for one in cluster.notes if "TargetGroupBinding" in one]
     assert len(told) == 2 and not cluster.control.controller.bindings

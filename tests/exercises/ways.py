@@ -55,18 +55,25 @@ def complete(lessons: Iterable[str], solvers: Mapping[str, Solver], *, end: int 
 
 
 def passes(name: str, solver: Solver, *, learners: int = 50, answers: int = 2) -> None:
-    """A solver is right for every learner; no two have the same variant, nor all one answer."""
-    seen, given, learners = set(), set(), min(learners, SOLVING)
+    """A solver is right for every learner; no two have the same variant, nor all one answer.
+
+    An answer copied from a neighbour is wrong, unless the two happen to be the same.
+    """
+    one, seen, given = EXERCISES[name], set(), list[str]()
+    learners = min(learners, SOLVING)
     for learner in LEARNERS[:learners]:
         words = words_of(name, learner)
         answer = solver(words)
-        verdict = EXERCISES[name].check(answer, learner=learner)
+        verdict = one.check(answer, learner=learner)
         assert verdict.right, (learner, answer, dict(words), str(verdict))
         assert "`none`" not in verdict.message and "``" not in verdict.message
         seen.add(tuple(words.items()))
-        given.add(answer)
+        given.append(answer)
     assert len(seen) == learners
-    assert len(given) >= answers
+    assert len(set(given)) >= answers
+    for copied, own, learner in zip(given, given[1:], LEARNERS[1:4], strict=False):
+        if isinstance(one, Look):
+            assert one.check(copied, learner=learner).right == (copied == own), (learner, copied)
 
 
 def speaks(name: str, nonsense: tuple[object, ...], *, perhaps: tuple[object, ...] = ()) -> None:
@@ -74,7 +81,8 @@ def speaks(name: str, nonsense: tuple[object, ...], *, perhaps: tuple[object, ..
     for blank in ("", "  ", "\n", None, [], [""]):
         verdict = exercise(name).check(blank)
         assert not verdict.right
-        assert str(verdict).startswith("Not yet. There is no answer yet.")
+        assert str(verdict).startswith("Not yet. There is no answer yet:")
+        assert len(str(verdict)) <= 78, "it stands in every lesson: one line of a narrow page"
     for answer in (*nonsense, *perhaps):
         verdict = exercise(name).check(answer)
         assert not verdict.right or answer in perhaps, answer

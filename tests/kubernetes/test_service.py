@@ -152,11 +152,13 @@ BAD = {
                  " protocol 'SCTP' isn't modelled"),
     "family": (SERVICE.replace("spec:", "spec:\n  ipFamilies: [IPv6]"), "spec.ipFamilies[0]: 'IPv6'"
                " isn't modelled; use IPv4"),
-    "external name": (SERVICE.replace("NodePort", "ExternalName"), "spec: externalName belongs to"),
+    "external name": (SERVICE.replace("NodePort", "ExternalName"), "spec: a Service of type"
+                      " ExternalName needs externalName"),
     "headless": (SERVICE.replace("spec:", "spec:\n  clusterIP: None"), "spec.clusterIP: a headless"
                  " Service can't be of type NodePort"),
     "twice": (SERVICE + SERVICE, "metadata.name: a second Service shop/api"),
-    "no metadata": (SERVICE.replace("metadata", "meta"), "a Service needs metadata.name"),
+    "no metadata": (SERVICE.replace("metadata", "meta"), "meta: Kubernetes' Service has no such"
+                    " field; did you mean metadata?"),
     "affinity": (SERVICE.replace("spec:", "spec:\n  sessionAffinity: ClientIP\n"
                                  "  sessionAffinityConfig: {clientIP: {timeoutSeconds: 0}}"),
                  "spec.sessionAffinityConfig.clientIP.timeoutSeconds: expected a whole number"),
