@@ -17,10 +17,11 @@ from .document import Node
 from .elb import Elb, LoadBalancer
 from .elb.service import Site as Account
 from .errors import EkslearnError
-from .kubernetes import Backed, KubeProxy, Pod, PolicyAgent, Service, Services
+from .kubernetes import Backed, KubeProxy, Pod, Service, Services
 from .linux import Packet
 from .linux.socket import Serve
 from .machine import Machine
+from .policy import PolicyAgent
 
 # What kube-proxy's health check server answers (pkg/proxy/healthcheck/service_health.go).
 GOOD, BAD = "200 OK", "503 Service Unavailable"

@@ -21,6 +21,7 @@ from .elb import read_load_balancer
 from .errors import EkslearnError, NotModelled
 from .ipamd.pool import read_eniconfig
 from .kubernetes import read_manifests, service_cidr
+from .policy import read_network_policy
 from .vpc.instance import instance_type
 from .vpc.reading import read_enis, read_groups, read_vpc
 
@@ -144,8 +145,8 @@ def cluster(document: Node, manifests: list[Node]) -> Cluster:
         made.notes += add_binding(manifest, made.control.controller.bindings)
     made.services.slices += [piece for _, piece in objects.slices]
     made.network_policy.namespaces |= objects.namespaces
-    for policy in objects.network_policies:
-        made.network_policy.apply(policy)
+    for manifest in objects.network_policies:
+        made.network_policy.apply(read_network_policy(manifest))
     if objects.network_policies and settings.network_policy_mode in ("", "none"):
         made.notes.append("NETWORK_POLICY_ENFORCING_MODE is none: no NetworkPolicy has effect")
     made.settle()

@@ -213,8 +213,8 @@ class Recording:
             why = f" ({self.lost})" if self.lost else ""
             self.lost = f"{decision.namespace.name}: {decision.verdict}{why}"
         elif decision.lost and not self.lost.startswith("reply:"):  # the first answer's loss counts
-            prefix = "reply: " if leg == "reply" else ""
-            self.lost = f"{prefix}{decision.namespace.name}: {decision.verdict}"
+            self.lost = "reply: " * (leg == "reply") + f"{decision.namespace.name}: "
+            self.lost += f"{decision.stage}: " * isinstance(row, Walk) + decision.verdict
         tell: Callable[[], Iterable[Step]] = partial(_step, decision, leg)
         if isinstance(row, Lookup):
             tell = partial(self._lookup_steps, decision, leg, row)

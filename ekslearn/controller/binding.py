@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..document import Node
 from ..errors import NotModelled
 from ..kubernetes.pod import protocol
-from ..kubernetes.policy import Selector, read_selector
+from ..policy import Selector, read_selector
 from ..vpc.security import ANYWHERE, SecurityRule
 from .ingress import Route
 

@@ -9,6 +9,7 @@ from textwrap import dedent, indent
 from typing import ClassVar
 
 from ekslearn.cluster import Cluster
+from ekslearn.dns import CoreDns, Query, ResolvConf, queries, resolv_conf, service_names
 from ekslearn.document import Composer
 from ekslearn.exercises.format import (
     FLOWS,
@@ -23,8 +24,7 @@ from ekslearn.exercises.format import (
     renamed,
     whole,
 )
-from ekslearn.kubernetes import read_network_policy
-from ekslearn.kubernetes.dns import CoreDns, Query, ResolvConf, queries, resolv_conf, service_names
+from ekslearn.policy import read_network_policy
 from ekslearn.trace import Trace
 from ekslearn.vpc.resolver import Resolver
 

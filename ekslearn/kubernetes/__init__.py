@@ -3,12 +3,11 @@
 from .endpoints import SERVICE_CIDR, Backed, Services, service_cidr
 from .manifests import read_manifests
 from .pod import Container, Pod, SecurityGroupPolicy
-from .policy import NetworkPolicy, PolicyAgent, read_network_policy
 from .proxy import KubeProxy, rule_set
 from .service import Endpoint, EndpointSlice, Service, ServicePort
 
 __all__ = [
     "SERVICE_CIDR", "Backed", "Container", "Endpoint", "EndpointSlice", "KubeProxy",
-    "NetworkPolicy", "Pod", "PolicyAgent", "SecurityGroupPolicy", "Service", "ServicePort",
-    "Services", "read_manifests", "read_network_policy", "rule_set", "service_cidr",
+    "Pod", "SecurityGroupPolicy", "Service", "ServicePort",
+    "Services", "read_manifests", "rule_set", "service_cidr",
 ]  # fmt: skip

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from ..document import Node, short
 from .fields import check_object
 from .pod import Pod, SecurityGroupPolicy, read_pod, read_policy
-from .policy import NetworkPolicy, read_network_policy
 from .service import EndpointSlice, Service, read_service, read_slice
 from .workload import read_workload
 
@@ -36,7 +35,7 @@ class Manifests:
     services: list[tuple[Node, Service]] = field(default_factory=list)
     policies: list[tuple[Node, SecurityGroupPolicy]] = field(default_factory=list)
     slices: list[tuple[Node, EndpointSlice]] = field(default_factory=list)
-    network_policies: list[NetworkPolicy] = field(default_factory=list)
+    network_policies: list[Node] = field(default_factory=list)
     namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
     eniconfigs: list[Node] = field(default_factory=list)
     ingresses: list[Node] = field(default_factory=list)
@@ -67,7 +66,7 @@ def read_manifests(manifests: Iterable[Node]) -> Manifests:
             case "SecurityGroupPolicy":
                 made.policies.append((one, read_policy(one)))
             case "NetworkPolicy":
-                made.network_policies.append(read_network_policy(one))
+                made.network_policies.append(one)
             case "Namespace":
                 made.namespaces[check_object(one, kind)[1]] = one.texts("metadata", "labels")
             case "ENIConfig":

@@ -28,10 +28,21 @@ KNOWS: dict[str, set[str]] = {
     "cni": {"linux", "vpc"},
     "ipamd": {"document", "vpc", "cni"},
     "kubernetes": {"document", "linux", "vpc"},
-    "controller": {"document", "vpc", "elb", "kubernetes"},
+    "policy": {"document", "linux", "vpc", "kubernetes"},
+    "dns": {"vpc", "kubernetes"},
+    "controller": {"document", "vpc", "elb", "kubernetes", "policy"},
     "machine": {"linux", "vpc", "cni", "ipamd", "kubernetes"},
 }
-KNOWS["control"] = {"cni", "document", "linux", "elb", "kubernetes", "controller", "machine"}
+KNOWS["control"] = {
+    "cni",
+    "document",
+    "linux",
+    "elb",
+    "kubernetes",
+    "policy",
+    "controller",
+    "machine",
+}
 KNOWS["cluster"] = set(KNOWS) - {"errors", "document"}
 KNOWS["trace"] = KNOWS["cluster"] - {"machine"} | {"cluster"}
 MODEL = set(KNOWS)

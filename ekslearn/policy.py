@@ -1,8 +1,8 @@
 """NetworkPolicies: read from manifests, and enforced as the VPC CNI's agent does.
 
-Source: Kubernetes API reference, "NetworkPolicy
-networking.k8s.io/v1"; aws/amazon-network-policy-controller-k8s (pkg/resolvers/endpoints.go,
-pkg/k8s/service_utils.go), which turns selectors into addresses; aws/aws-network-policy-agent
+Source: Kubernetes API reference, "NetworkPolicy networking.k8s.io/v1";
+aws/amazon-network-policy-controller-k8s (pkg/resolvers/endpoints.go, pkg/k8s/service_utils.go),
+which turns selectors into addresses; aws/aws-network-policy-agent
 (pkg/ebpf/c/tc.v4ingress.bpf.c and tc.v4egress.bpf.c, pkg/fwruleprocessor, pkg/rpc), whose programs
 stand at TC on the host end of a pod's veth. Not modelled: its limit of 24 pairs of protocol and
 port for one address, replicas that find their node's maps loaded, the clean-up of remembered flows
@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 
-from ..document import Node
-from ..linux import Decision, Link, Packet, World
-from ..vpc.security import ANYWHERE, VpcRow
-from .fields import check_object
-from .pod import Pod, port_name, protocol
-from .service import Service
+from .document import Node
+from .kubernetes.fields import check_object
+from .kubernetes.pod import Pod, port_name, protocol
+from .kubernetes.service import Service
+from .linux import Decision, Link, Packet, World
+from .vpc.security import ANYWHERE, VpcRow
 
 OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 SIDES = {"ingress": "from", "egress": "to"}

@@ -8,7 +8,7 @@ from typing import Any
 import ekslearn
 from ekslearn.cluster import Cluster
 from ekslearn.document import Composer
-from ekslearn.kubernetes.policy import PolicyAgent, read_network_policy
+from ekslearn.policy import PolicyAgent, read_network_policy
 
 SCENARIO = """
 apiVersion: ekslearn/v1

@@ -16,7 +16,8 @@ from ekslearn.cluster import Cluster
 from ekslearn.document import Composer
 from ekslearn.errors import NotModelled
 from ekslearn.kubernetes import Pod
-from ekslearn.kubernetes.policy import (
+from ekslearn.linux import Packet
+from ekslearn.policy import (
     ALLOW,
     APPLIED,
     DENY,
@@ -27,9 +28,8 @@ from ekslearn.kubernetes.policy import (
     judge,
     read_network_policy,
 )
-from ekslearn.linux import Packet
 from ekslearn.trace import Step, Trace
-from tests.kubernetes.policies import SCENARIO, apply, guarded, policy, start
+from tests.policies import SCENARIO, apply, guarded, policy, start
 
 IP, NET = IPv4Address, IPv4Network
 DENY_IN = "{podSelector: {}, policyTypes: [Ingress]}"

@@ -7,8 +7,8 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from ekslearn.dns import CoreDns, Query, queries, resolv_conf, service_names
 from ekslearn.kubernetes import Service
-from ekslearn.kubernetes.dns import CoreDns, Query, queries, resolv_conf, service_names
 from ekslearn.vpc.resolver import LIMIT, Resolver
 
 KUBE_DNS = IPv4Address("172.20.0.10")

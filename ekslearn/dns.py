@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from ..vpc.resolver import Resolver
-from .service import Service
+from .kubernetes import Service
+from .vpc.resolver import Resolver
 
 ZONE = "cluster.local"
 CACHE_S = 30.0  # how long CoreDNS keeps an answer, or that there is none
