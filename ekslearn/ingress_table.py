@@ -1,4 +1,4 @@
-"""Every way into a cluster beside the others: what the pod sees, and who translated what.
+"""A way into a cluster as one row: what the pod sees, who translated what, who admitted it.
 
 Each row is read off a trace; nothing in it is known beforehand.
 """
@@ -6,14 +6,10 @@ Each row is read off a trace; nothing in it is known beforehand.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .cluster import Cluster
-from .elb import TargetGroup
 from .trace import Trace
-
-TRIES = 8  # connections, until the balancer chooses the node that is wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +23,6 @@ class Row:
     connection failed.
     """
 
-    way: str
-    mode: str
     client: str
     arrives: str
     pod_sees: str
@@ -41,59 +35,8 @@ class Row:
     admits: tuple[str, ...]
 
 
-def comparison(cluster: Cluster, client: str, *, node: str = "") -> list[Row]:
-    """A row for each balancer, and for each port of a Service on the nodes alone.
-
-    ``node`` is the one that is asked first, the first by default: where the balancer chooses among
-    several, connections are made until it chooses this one, or ``TRIES`` were made. The cluster
-    itself isn't changed. Raises EkslearnError for a client that isn't there.
-    """
-    scratch = cluster.copy()
-    assert isinstance(scratch, Cluster)
-    first = node or next(iter(scratch.machines))
-    rows = []
-    for way, mode, destination in ways(scratch, client, first):
-        for _ in range(TRIES):
-            trace = scratch.trace(client, destination)
-            made = row(scratch, trace, way, mode)
-            if first in made.nodes[:1] or not made.nodes:
-                break
-        rows.append(made)
-    return rows
-
-
-def ways(cluster: Cluster, client: str, node: str) -> Iterator[tuple[str, str, str]]:
-    """Each way in: its name, its mode, and the address that ``client`` asks."""
-    outside = cluster.fabric.outside(client)
-    for place, each in cluster.elb.balancers.items():
-        eni = next(iter(each.enis.values()))
-        address = eni.public_ip if outside and eni.public_ip else eni.primary
-        for one in each.listeners:
-            yield place, _mode(cluster, place, one.group), f"{address}:{one.port}/{one.carries[0]}"
-    behind = {_service(place, group) for place, each in cluster.elb.balancers.items()
-              for one in each.listeners for group in one.groups}  # fmt: skip
-    for service in cluster.services:
-        for port in service.ports if service.key not in behind else ():
-            if port.node_port:
-                end = f"{cluster.address(node)}:{port.node_port}/{port.protocol}"
-                yield f"service/{service.key}", f"NodePort, {service.external_policy}", end
-
-
-def _service(place: str, group: TargetGroup) -> str:
-    """The Service behind a target group, by NAMESPACE/NAME."""
-    return f"{place.split('/')[1]}/{group.name.rpartition(' ')[2].partition(':')[0]}"
-
-
-def _mode(cluster: Cluster, place: str, group: TargetGroup) -> str:
-    """What a target group makes of a balancer."""
-    policy = cluster.services[_service(place, group)].external_policy
-    said = f"{group.kind.upper()} {group.target_type}, {policy}"
-    kept = ", preserve on" if group.preserve_client_ip else ", preserve off"
-    return said + kept if group.kind == "nlb" else said
-
-
-def row(cluster: Cluster, trace: Trace, way: str, mode: str) -> Row:
-    """What one trace says."""
+def row(cluster: Cluster, trace: Trace) -> Row:
+    """What one trace through ``cluster`` says."""
     at_nodes = [each for each in trace.request if each.place in cluster.machines]
     at_pods = [each for each in trace.request if each.place in cluster.pods]
     kinds = {place: each.kind.upper() for place, each in cluster.elb.balancers.items()}
@@ -116,7 +59,7 @@ def row(cluster: Cluster, trace: Trace, way: str, mode: str) -> Row:
             admits.append(step.because.replace(" ingress:", ":"))
     sources = [_whose(cluster, trace, seen[0].src) if seen else "" for seen in (at_nodes, at_pods)]
     return Row(
-        way=way, mode=mode, client=trace.source, arrives=sources[0], pod_sees=sources[1],
+        client=trace.source, arrives=sources[0], pod_sees=sources[1],
         reads=reads, dnat=tuple(dnat), snat=tuple(snat), admits=tuple(admits),
         nodes=tuple(dict.fromkeys(each.place for each in at_nodes)),
         verdict=trace.verdict + (f" ({trace.answer})" if trace.answer[:3].isdigit() else ""),

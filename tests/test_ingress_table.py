@@ -1,4 +1,4 @@
-"""The comparison of ways in: read off traces, so it changes with what decides."""
+"""Rows of ways in: read off traces, so they change with what decides."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import ekslearn
 from ekslearn.cluster import Cluster
-from ekslearn.ingress_table import comparison
-from tests.matrix.cells import SERVICE, Cell, load, scenario
+from ekslearn.ingress_table import Row, row
+from tests.matrix.cells import NODE, SERVICE, Cell, load, scenario
+from tests.matrix.played import tries, ways
 
 ALB = Cell("ALB", "instance", "Cluster", "off", "here", "secondary")
 NLB = Cell("NLB", "ip", "Local", "on", "elsewhere", "primary")
@@ -16,18 +17,23 @@ CLASSIC = Cell("Classic", "instance", "Local", "off", "here", "primary")
 NODEPORT = Cell("NodePort", "instance", "Cluster", "off", "here", "secondary")
 
 
+def rows(lab: Cluster, client: str, node: str = NODE) -> dict[str, Row]:
+    """A row for each way in, asked on a copy."""
+    model = lab.copy()
+    assert isinstance(model, Cluster)
+    return {way: [row(model, trace) for _, trace in tries(model, client, end, node)][-1]
+            for way, end in ways(model, client, node)}  # fmt: skip
+
+
 def test_a_row_for_each_way_in() -> None:
-    lab = load([ALB, NLB, CLASSIC, NODEPORT])
-    before = lab.run("node-a", "conntrack -L")
-    rows = comparison(lab, "laptop")
-    assert {one.way: (one.mode, one.arrives, one.pod_sees, one.reads) for one in rows} == {
-        ALB.way: ("ALB instance, Cluster", "ALB", "node-a", "X-Forwarded-For"),
-        NLB.way: ("NLB ip, Local, preserve on", "client", "client", ""),
-        CLASSIC.way: ("CLB instance, Local", "CLB", "CLB", "nothing"),
-        NODEPORT.way: ("NodePort, Cluster", "client", "node-a", ""),
+    made = rows(load([ALB, NLB, CLASSIC, NODEPORT]), "laptop")
+    assert {way: (one.arrives, one.pod_sees, one.reads) for way, one in made.items()} == {
+        ALB.way: ("ALB", "node-a", "X-Forwarded-For"),
+        NLB.way: ("client", "client", ""),
+        CLASSIC.way: ("CLB", "CLB", "nothing"),
+        NODEPORT.way: ("client", "node-a", ""),
     }
-    assert all(one.verdict == "delivered" and not one.reason for one in rows)
-    assert lab.run("node-a", "conntrack -L") == before  # asked on a copy
+    assert all(one.verdict == "delivered" and not one.reason for one in made.values())
 
 
 def test_rows_come_from_the_tables() -> None:
@@ -36,8 +42,7 @@ def test_rows_come_from_the_tables() -> None:
     for rule in lab.run("node-a", "iptables-save -t nat").stdout.splitlines():
         if rule.startswith("-A KUBE-EXT") and rule.endswith("KUBE-MARK-MASQ"):
             lab.wire([f"node-a$ iptables -t nat -D{rule[2:]}"])
-    whole, broken = ({one.way: one for one in comparison(each, "browser")}
-                     for each in (load([ALB, NLB]), lab))  # fmt: skip
+    whole, broken = (rows(each, "browser") for each in (load([ALB, NLB]), lab))
     assert broken[NLB.way] == whole[NLB.way]
     assert broken[ALB.way] == replace(whole[ALB.way], pod_sees="ALB", snat=())
 
@@ -52,20 +57,19 @@ def test_what_the_application_can_read(tmp_path: Path) -> None:
         path.write_text(scenario([cell]).replace(old, new), encoding="utf-8")
         lab = ekslearn.load(path)
         assert isinstance(lab, Cluster)
-        assert [one.reads for one in comparison(lab, "browser")] == [said]
+        assert [one.reads for one in rows(lab, "browser").values()] == [said]
 
 
 def test_what_is_lost_has_a_reason() -> None:
     lab = load([NODEPORT, replace(NODEPORT, endpoint="none")])
-    lost = {one.way: one.reason for one in comparison(lab, "laptop")}
-    assert lost[replace(NODEPORT, endpoint="none").way] == (
+    assert rows(lab, "laptop")[replace(NODEPORT, endpoint="none").way].reason == (
         "node-a: drop, and tell the sender (node-a KUBE-EXTERNAL-SERVICES)"
     )
     lab = load([NODEPORT])
-    [row] = comparison(lab, "browser")
-    assert row.verdict == "dropped" and row.reason
-    [row] = comparison(lab, "laptop", node="node-b")
-    assert row.nodes == ("node-b", "node-a") and row.pod_sees == "node-b"
+    [one] = rows(lab, "browser").values()
+    assert one.verdict == "dropped" and one.reason
+    [one] = rows(lab, "laptop", "node-b").values()
+    assert one.nodes == ("node-b", "node-a") and one.pod_sees == "node-b"
     lab.vpc.security_groups["nodes"].rules["ingress"].clear()
-    [row] = comparison(lab, "laptop")
-    assert (row.verdict, row.admits, row.nodes) == ("dropped", (), ())
+    [one] = rows(lab, "laptop").values()
+    assert (one.verdict, one.admits, one.nodes) == ("dropped", (), ())

@@ -16,7 +16,10 @@ PAPER = "#FFFFFF"
 
 # Lengths in user units of the SVG, which are CSS pixels when the picture isn't scaled.
 TITLE, LABEL, SMALL = 14.0, 13.0, 12.0  # text sizes
-LEAST = 10.0 / SMALL  # a picture isn't scaled below this: the smallest text keeps 10 pixels
+LEAST = 11.0 / SMALL  # a picture isn't scaled below this: the smallest text keeps 11 pixels
+# As wide a picture is shown whole, and its smallest text with 11 pixels, in the 600 pixels that a
+# window of 800 leaves it in JupyterLab.
+PAGE = 650.0
 LINE = 17.0  # from one line of a label to the next
 PORT = 7.0  # radius of an interface's circle
 TUBE = 5.5  # half the distance between the two lines of a veth

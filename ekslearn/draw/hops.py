@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from ekslearn.trace import Sighting, Step
@@ -15,20 +16,9 @@ if TYPE_CHECKING:
     from ekslearn.trace import Trace
 
 ARROW = "\N{RIGHTWARDS ARROW}"
+COLUMNS = 76  # what a page of 800 pixels shows of a line of text
 SENT, CAME = "from", "to"  # a wire of which one end alone shows this header
 GATES = {"vpc igw": "internet gateway, one to one", "vpc nat": "NAT gateway"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """Who changed a header: ``kind`` is gateway, balancer, dnat, snat or undone."""
-
-    kind: str
-    place: str
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +34,7 @@ class Hop:
     dst: str
     start: str = ""
     end: str = ""
-    by: tuple[Change, ...] = ()
+    by: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
 
     @property
@@ -57,13 +47,13 @@ class Hop:
     @property
     def who(self) -> str:
         """Who changed it."""
-        return "; ".join(map(str, self.by))
+        return "; ".join(self.by)
 
 
 @dataclass(slots=True)
 class _Reader:
     found: list[Hop] = field(default_factory=list)
-    by: list[Change] = field(default_factory=list)
+    by: list[str] = field(default_factory=list)
 
     def see(self, seen: Sighting) -> None:
         """A packet passed an interface."""
@@ -93,28 +83,26 @@ def _end(address: str, port: int | None) -> str:
     return address if port is None else f"{address}:{port}"
 
 
-def changes(step: Step) -> Iterator[Change]:
-    """What a step did to the header."""
+def changes(step: Step) -> Iterator[str]:
+    """Who changed the header in a step, and how."""
     place, stage, said = step.place, step.stage, step.decision
     if stage in GATES and said.startswith("rewrite"):
-        yield Change(kind="gateway", place=stage.split()[1], text=GATES[stage])
+        yield GATES[stage]
     elif stage == "elb rewrite":
-        yield Change(kind="balancer", place=place, text=f"{place}, {step.because}")
+        yield f"{place}, {step.because}"
     elif stage == "elb return":
         mark = " [model]" if "[model]" in step.because else ""
-        yield Change(kind="balancer", place=place, text=f"{place}, by the flow's state{mark}")
+        yield f"{place}, by the flow's state{mark}"
     elif stage == "elb connection":
-        text = f"{place} opens a second connection; {step.because}"
-        yield Change(kind="balancer", place=place, text=text)
+        yield f"{place} opens a second connection; {step.because}"
     elif stage == "elb answer":
-        yield Change(kind="balancer", place=place, text=f"{place} answers on the first connection")
+        yield f"{place} answers on the first connection"
     elif stage.startswith("nat ") and said.startswith("bind the connection's "):
-        kind = "dnat" if "destination" in said else "snat"
-        chain = step.because.split()[1]
-        yield Change(kind=kind, place=place, text=f"{place}, {kind.upper()} in {chain}")
+        kind = "DNAT" if "destination" in said else "SNAT"
+        yield f"{place}, {kind} in {step.because.split()[1]}"
     elif stage.startswith("conntrack") and step.leg == "reply" and said.startswith("rewrite"):
         kind = "SNAT" if "destination" in said else "DNAT"
-        yield Change(kind="undone", place=place, text=f"{place} undoes its {kind}")
+        yield f"{place} undoes its {kind}"
 
 
 def hops(trace: Trace) -> list[Hop]:
@@ -144,6 +132,7 @@ def header_table(trace: Trace) -> str:
         far = max((len(hop.dst) for hop in mine), default=0)
         lines += [f"{leg}:"] if mine else []
         for hop in mine:
-            lines += [f"    {change}" for change in hop.by]
-            lines.append(f"  {hop.src:{width}} -> {hop.dst:{far}}  {hop.wire}")
+            for change in hop.by:
+                lines += wrap(change, COLUMNS, initial_indent="  ", subsequent_indent="    ")
+            lines.append(f"{hop.src:{width}} -> {hop.dst:{far}}  {hop.wire}")
     return "\n".join([*lines, f"{trace.verdict}: {trace.reason}"])

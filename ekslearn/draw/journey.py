@@ -34,6 +34,7 @@ def journey(layout: Layout, trace: Trace) -> tuple[Stop, ...]:
     stops: list[Stop] = []
     before: Spot | None = None
     gate = ""  # the gateway that the packet has been sent to and hasn't passed yet
+    rooms: dict[str, str] = {}  # where a place was last entered or left
     for number, event in enumerate(trace.events):
         here: Spot = (event.place, getattr(event, "interface", None))
         aside = before is not None and not getattr(event, "header", True)
@@ -41,6 +42,10 @@ def journey(layout: Layout, trace: Trace) -> tuple[Stop, ...]:
             here = before
         elif isinstance(layout, VpcLayout) and isinstance(event, Step) and by_aws(event):
             here = aws_spot(layout, trace.events, number, gate) or before or here
+        if here[0] and not here[1]:
+            here = rooms.get(here[0], here[0]), None
+        elif isinstance(event, Sighting):
+            rooms[event.place] = layout.room(here)
         through: list[Spot] = []
         if isinstance(layout, VpcLayout) and gate and here[0] in layout.outside:
             through = [("", gate)]
@@ -58,7 +63,8 @@ def marks(layout: Layout, here: Spot, place: str) -> tuple[str, ...]:
     where, what = here
     if where or not what:
         drawn = what and (where or place, what) in layout.ports  # a cluster's loopbacks aren't
-        return (f"ns-{where or place}", *((f"if-{where}-{what}",) if drawn else ()))
+        room = layout.room(here) if where else place
+        return (f"ns-{room}", *((f"if-{where}-{what}",) if drawn else ()))
     kind, _, rest = what.partition(" ")
     if kind == "route":
         return ("vpc-router",)
@@ -129,7 +135,7 @@ def between(layout: Layout, one: Spot, other: Spot) -> tuple[Point, ...]:
     """The points from one spot to another: through a box, along a cable, else beyond them."""
     if one == other:
         return (layout.way(*one)[-1],)
-    if one[0] and one[0] == other[0]:
+    if one[0] and layout.room(one) == layout.room(other):
         back, out = layout.way(*one)[::-1], layout.way(*other)
         return tidy((*back, *out[1:]))
     for wire in layout.wires:

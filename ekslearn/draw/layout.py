@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import networkx as nx
 
-from ekslearn.draw.grammar import LABEL, LINE, PORT, SMALL, TITLE, width_of
+from ekslearn.draw.grammar import LABEL, LINE, PAGE, PORT, SMALL, TITLE, width_of
 
 if TYPE_CHECKING:
     from ekslearn.cluster import Lab
@@ -22,9 +22,10 @@ Point = tuple[float, float]
 Spot = tuple[str, str | None]  # a place, and the interface if it is at one
 Cell = tuple[int, int, int]  # group of places that hang together, column in it, row
 
-MARGIN, PAD, HEAD = 8.0, 12.0, 34.0  # around the picture; inside a box; a box's title
-BETWEEN, BELOW = 44.0, 24.0  # between columns; between boxes of a column
-ROOM = 22.0  # half the free space in which a packet is considered
+MARGIN, PAD, HEAD = 4.0, 12.0, 34.0  # around the picture; inside a box; a box's title
+BETWEEN, BELOW = 32.0, 24.0  # between columns; between boxes of a column
+BRACKET, ASIDE = 26.0, 48.0  # how far a cable goes out that comes back; the next one beside it
+ROOM = 16.0  # half the free space in which a packet is considered
 ACROSS = 3  # places without any cable stand in rows of this many
 
 
@@ -119,6 +120,10 @@ class Layout:
         port = self.ports.get((place, interface)) if interface else None
         return (middle,) if port is None else (middle, port.inner, port.at)
 
+    def room(self, spot: Spot) -> str:
+        """The box that a spot is in."""
+        return spot[0]
+
     def beyond(self, one: Spot, other: Spot) -> tuple[Point, ...]:
         """The points from one place to another that no cable joins: straight."""
         return (self.way(*one)[-1], self.way(*other)[-1])
@@ -200,11 +205,32 @@ def columns_of(graph: nx.MultiGraph, order: list[str]) -> dict[str, int]:
     return dict(far[start])
 
 
+def fold(cells: Mapping[str, Cell]) -> dict[str, Cell]:
+    """The third column under the second, and the fourth under the first: a way out and back."""
+    beneath = {0: 0, 1: 0, 2: 1, 3: 1}
+    return {
+        place: (group, (0, 1, 1, 0)[column], row + len(cells) * beneath[column])
+        for place, (group, column, row) in cells.items()
+    }
+
+
 def lay_out(
     graph: nx.MultiGraph, *, width: float = 0.0, cells: Mapping[str, Cell] | None = None
 ) -> Layout:
-    """Boxes, ports and wires with their coordinates; ``cells`` keeps places where they stood."""
-    at = dict(cells) if cells and set(cells) == set(graph.nodes) else arrange(graph)
+    """Boxes, ports and wires with their coordinates; ``cells`` keeps places where they stood.
+
+    Four columns that are wider than a page are folded.
+    """
+    if cells and set(cells) == set(graph.nodes):
+        return set_down(graph, dict(cells), width)
+    at = arrange(graph)
+    made = set_down(graph, at, width)
+    wide = made.width > max(PAGE, width) and {cell[1] for cell in at.values()} == {0, 1, 2, 3}
+    return set_down(graph, fold(at), width) if wide else made
+
+
+def set_down(graph: nx.MultiGraph, at: dict[str, Cell], width: float) -> Layout:
+    """Boxes, ports and wires with their coordinates, places in their cells."""
     boxes = {
         place: Box(
             place=place,
@@ -222,23 +248,24 @@ def lay_out(
             port.side = "below"
         elif (other := partner.get(id(port))) is not None:
             port.side = "left" if at[other.place][1] < at[port.place][1] else "right"
-    widths(layout, width)
+    right = widths(layout, width)
     heights(layout, partner)
     heights(layout, partner)  # again, now that the right neighbours' heights are known
-    for wire in wires:
-        wire.path = path_of(wire, at)
-    layout.width = max(
-        width,
-        max(box.x + box.width for box in boxes.values())
-        + MARGIN
-        + (72.0 if any(len(w.path) > 2 for w in wires) else 0.0),
-    )
+    out: dict[int, float] = {}
+    for wire in sorted(wires, key=span):  # the shorter bracket within the longer one
+        column = at[wire.ends[0].place][1]
+        wire.path = path_of(wire, out.get(column, 0.0))
+        out[column] = out.get(column, 0.0) + ASIDE * (len(wire.path) > 2)
+    layout.width = max(width, right + MARGIN)
     layout.height = max(box.y + box.height for box in boxes.values()) + MARGIN
     return layout
 
 
-def widths(layout: Layout, width: float) -> None:
-    """Give every box its x and width: one width per column, the spare width between columns."""
+def widths(layout: Layout, width: float) -> float:
+    """Give every box its x and width: one width per column, the spare width between columns.
+
+    Returns where the last column ends, with the cables beside it.
+    """
     columns = sorted({column for _, column, _ in layout.cells.values()})
     need: dict[int, tuple[float, float]] = {}
     for column in columns:
@@ -260,7 +287,13 @@ def widths(layout: Layout, width: float) -> None:
             ]
             right = max(right, max(words) + 2 * PAD - left)
         need[column] = (left, right)
-    spare = width - 2 * MARGIN - sum(map(sum, need.values())) - BETWEEN * (len(columns) - 1)
+    aside = dict.fromkeys(columns, 0.0)  # for brackets
+    for wire in layout.wires:
+        if wire.ends[0].side == wire.ends[1].side == "right":
+            column = layout.cells[wire.ends[0].place][1]
+            aside[column] = (aside[column] or BRACKET) + ASIDE
+    taken = sum(map(sum, need.values())) + sum(aside.values()) + BETWEEN * (len(columns) - 1)
+    spare = width - 2 * MARGIN - taken
     extra = min(max(spare, 0.0) / (len(columns) + 1), 90.0)
     x = MARGIN + max(0.0, spare - extra * (len(columns) - 1)) / 2
     for column in columns:
@@ -268,7 +301,8 @@ def widths(layout: Layout, width: float) -> None:
         for place, box in layout.boxes.items():
             if layout.cells[place][1] == column:
                 box.x, box.width, box.middle = x, left + right, (x + left, 0.0)
-        x += left + right + BETWEEN + extra
+        x += left + right + aside[column] + BETWEEN + extra
+    return x - BETWEEN - extra
 
 
 def side_width(ports: Iterable[Port]) -> float:
@@ -298,10 +332,16 @@ def stand(box: Box, top: float, partner: Mapping[int, Port]) -> None:
 
     def level(port: Port) -> float:
         other = partner.get(id(port))
-        return other.at[1] if other is not None and other.place != box.place else 0.0
+        there = other is not None and other.place != box.place and other.side != port.side
+        return other.at[1] if other is not None and there else 0.0
+
+    def order(port: Port) -> float:  # a bracket around another one comes down below it
+        other = partner.get(id(port))
+        bent = other is not None and other.place != box.place and other.side == port.side
+        return -other.at[1] if other is not None and bent and other.at[1] < top else level(port)
 
     for side in ("left", "right"):
-        box.ports.sort(key=lambda port: level(port) if port.side == side else -1.0)
+        box.ports.sort(key=lambda port: order(port) if port.side == side else -1e9)
     drop = [level(port) - rise(port) - HEAD for port in box.on("left")[:1] if level(port)]
     box.y = max([top, *drop])
     ends = [box.y + HEAD]
@@ -332,10 +372,15 @@ def rise(port: Port) -> float:
     return LINE * len(port.lines) + 10
 
 
-def path_of(wire: Wire, at: Mapping[str, Cell]) -> tuple[Point, ...]:
+def span(wire: Wire) -> float:
+    """How far apart the ends of a cable are, up and down."""
+    return abs(wire.ends[0].at[1] - wire.ends[1].at[1])
+
+
+def path_of(wire: Wire, aside: float) -> tuple[Point, ...]:
     """A straight cable, or a bracket where both ends are on the right of one column."""
     one, other = (port.at for port in wire.ends)
     if wire.ends[0].side == wire.ends[1].side == "right":
-        out = max(one[0], other[0]) + 30
+        out = max(one[0], other[0]) + BRACKET + aside
         return (one, (out, one[1]), (out, other[1]), other)
     return (one, other)

@@ -8,10 +8,11 @@ their nodes. Everything is read from the model; nothing here knows what a pictur
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count as numbers
 from typing import TYPE_CHECKING
 
+from ekslearn.elb.group import NAMES
 from ekslearn.vpc.model import NAT_GATEWAY
 
 if TYPE_CHECKING:
@@ -59,11 +60,16 @@ class Port:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A pod, a node or a host: its interfaces, what listens in it, and what else it has."""
+    """A pod, a node or a host: its interfaces, what listens in it, and what else it has.
+
+    A load balancer stands in each of its subnets, with the ENI that it has there; ``room`` tells
+    those apart.
+    """
 
     name: str
     ports: tuple[Port, ...]
-    kind: str = ""  # a node's instance type
+    kind: str = ""  # a node's instance type; what kind of load balancer
+    room: str = ""  # its name in the picture, if that's another
     listens: tuple[str, ...] = ()
     pods: tuple[Place, ...] = ()
     more: int = 0  # pods that aren't shown
@@ -72,7 +78,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A subnet with the machines whose first ENI is in it; ``more`` counts nodes not shown."""
+    """A subnet with the machines that stand in it; ``more`` counts nodes not shown."""
 
     name: str
     cidr: str
@@ -115,10 +121,11 @@ class Reader:
         self.enis = {(w.place, w.interface): cluster.vpc.enis.get(w.eni) for w in plugged}
         self.enis |= dict(self.branches())
         self.short = shortest([eni.eni_id for eni in self.enis.values() if eni])
-        self.home: dict[str, str] = {}  # the subnet each machine stands in
+        # The subnet that each machine stands in: its first ENI's; a load balancer in all of them.
+        self.home: dict[str, list[str]] = {}
         for (place, _), eni in self.enis.items():
-            if eni:
-                self.home.setdefault(place, eni.subnet.name)
+            if eni and (place not in self.home or place in cluster.elb.balancers):
+                self.home.setdefault(place, []).append(eni.subnet.name)
 
     def branches(self) -> Iterator[tuple[tuple[str, str], Eni]]:
         """The branch ENIs, by the node's VLAN device that each appears as."""
@@ -133,14 +140,16 @@ class Reader:
         """The whole of it."""
         cluster, vpc = self.cluster, self.cluster.vpc
         places = [each for each in cluster.places if each not in cluster.pods]
+        hosts = {*places} - {*cluster.machines, *cluster.elb.balancers}
         used = {r.target for each in vpc.subnets.values() for r in each.table.routes}
         outside = [self.place(name) for name in places if name not in self.home]
         waiting = [f"{pod}: {why}" for pod, why in cluster.pending.items()]
         counts = (
             f"{count(len(vpc.subnets), 'subnet')}, {count(len(cluster.machines), 'node')},"
-            f" {count(len(cluster.pods), 'pod')},"
-            f" {count(len(places) - len(cluster.machines), 'host')}"
+            f" {count(len(cluster.pods), 'pod')}, {count(len(hosts), 'host')}"
         )
+        if cluster.elb.balancers:
+            counts += f", {count(len(cluster.elb.balancers), 'load balancer')}"
         return Shown(
             name=cluster.name,
             cidrs=tuple(map(str, vpc.cidrs)),
@@ -154,7 +163,7 @@ class Reader:
     def row(self, subnet: Subnet) -> Row:
         """One subnet and what stands in it."""
         cluster = self.cluster
-        mine = [place for place, name in self.home.items() if name == subnet.name]
+        mine = [place for place, names in self.home.items() if subnet.name in names]
         nodes = [place for place in mine if place in cluster.machines]
         kept = nodes
         if len(cluster.machines) > FEW_NODES:
@@ -171,7 +180,9 @@ class Reader:
             ),
             notes=("a network ACL filters it",) if subnet.nacl else (),
             nodes=tuple(map(self.node, kept)),
-            hosts=tuple(self.place(place) for place in mine if place not in cluster.machines),
+            hosts=tuple(
+                self.host(place, subnet.name) for place in mine if place not in cluster.machines
+            ),
             more=len(nodes) - len(kept),
         )
 
@@ -200,6 +211,20 @@ class Reader:
             pods=tuple(self.place(pod) for pod in kept),
             more=len(pods) - len(kept),
             notes=tuple(notes),
+        )
+
+    def host(self, name: str, subnet: str) -> Place:
+        """A machine that is no node; of a load balancer, what stands in one subnet."""
+        whole, balancer = self.place(name), self.cluster.elb.balancers.get(name)
+        if balancer is None:
+            return whole
+        also = [each for each in self.home[name] if each != subnet]
+        return replace(
+            whole,
+            kind=f"{NAMES[balancer.kind]} Load Balancer",
+            room=name if subnet == self.home[name][0] else f"{name}@{subnet}",
+            ports=tuple(port for port in whole.ports if port.subnet == subnet),
+            notes=(*([f"also in {', '.join(also)}"] if also else []), *whole.notes),
         )
 
     def place(self, name: str, **more: object) -> Place:
@@ -266,7 +291,7 @@ class Reader:
     def eni_notes(self, place: str, eni: Eni) -> list[str]:
         """What an ENI has beyond its address and its number."""
         notes = ["trunk"] if eni.interface_type == "trunk" else []
-        notes += [f"subnet {eni.subnet.name}"] if eni.subnet.name != self.home[place] else []
+        notes += [f"subnet {eni.subnet.name}"] if eni.subnet.name not in self.home[place] else []
         notes += [f"public {eni.public_ip}"] if eni.public_ip else []
         groups = ", ".join(group.name for group in eni.security_groups)
         notes += [f"security group {groups}"] if groups else []
@@ -339,7 +364,7 @@ def words_of(all_: Shown) -> list[str]:
             lines += [f"      and {count(node.more, 'more pod')}"] if node.more else []
         lines += [f"    and {count(row.more, 'more node')}"] if row.more else []
         for host in row.hosts:
-            lines += place_lines(host, f"host {host.name}", "    ")
+            lines += place_lines(host, f"{host.kind or 'host'} {host.name}", "    ")
     lines += [f"  gateway {name}: {' '.join(GATEWAYS[name])}" for name in all_.gateways]
     for host in all_.outside:
         lines += place_lines(host, f"outside host {host.name}", "  ")

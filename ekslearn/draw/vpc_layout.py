@@ -12,18 +12,33 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ekslearn.draw.grammar import LABEL, PORT, SMALL, TITLE, width_of
+from ekslearn.draw.grammar import LABEL, PAGE, PORT, SMALL, TITLE, width_of
 from ekslearn.draw.layout import Box, Layout, Point, Port, Spot, Wire
 from ekslearn.draw.shown import GATEWAYS, Place, Row, Shown, count
 from ekslearn.draw.shown import Port as Link
+from ekslearn.draw.vpc_words import (
+    LINE,
+    eni_breadth,
+    eni_height,
+    eni_lines,
+    head_breadth,
+    host_words,
+    listening,
+    most,
+    near_names,
+    pod_breadth,
+    pod_words,
+    row_heads,
+    side_words,
+)
 
 # Around all; inside a frame; between frames; length of a veth.
-MARGIN, PAD, GAP, CABLE = 8.0, 12.0, 8.0, 38.0
-HEAD, LINE = 28.0, 15.0  # a frame's title; from line to line
-INSET = 20.0  # from an ENI's middle to its label
-POD, ENI = 46.0, 55.0  # height of a pod with one interface; of an ENI with two lines
-FREE = 16.0  # half the width in which a packet is considered
-LANE, BAR = 30.0, 10.0  # room on either side of the router; its own width
+MARGIN, PAD, GAP, CABLE = 4.0, 10.0, 8.0, 34.0
+HEAD = 28.0  # a frame's title
+INSET = 16.0  # from an ENI's middle to its label
+POD = 46.0  # height of a pod with one interface
+FREE = 14.0  # half the width in which a packet is considered
+LANE, BAR = 18.0, 10.0  # room on either side of the router; its own width
 PILL, SILL = (64.0, 26.0), 58.0  # a gateway; the height of the VPC's lower edge with gateways
 
 
@@ -80,12 +95,19 @@ class VpcLayout(Layout):
     outside: dict[str, Point] = field(default_factory=dict)
     gateways: dict[str, tuple[Point, ...]] = field(default_factory=dict)  # from it to the bar
     homes: dict[str, Spot] = field(default_factory=dict)  # an address: the ENI that has it
+    rooms: dict[Spot, str] = field(default_factory=dict)  # whose box isn't named after the place
+
+    def room(self, spot: Spot) -> str:
+        """The box that an interface is on."""
+        return self.rooms.get(spot, spot[0])
 
     def way(self, place: str, interface: str | None = None) -> tuple[Point, ...]:
-        """The points from the middle of a place out to an interface; AWS's spots are points."""
+        """The points from the middle of a box out to an interface; AWS's spots are points."""
         if not place and interface:
             return (self.point(interface),)
-        return Layout.way(self, place, interface)
+        port = self.ports.get((place, interface)) if interface else None
+        middle = self.boxes[self.room((place, interface))].middle
+        return (middle,) if port is None else (middle, port.inner, port.at)
 
     def point(self, what: str) -> Point:
         """Where AWS's part decides: a gateway, or ``route|acl|eni PLACE INTERFACE``."""
@@ -122,25 +144,29 @@ class VpcLayout(Layout):
 
 
 def lay_out_vpc(what: Shown, *, width: float = 0.0) -> VpcLayout:
-    """The picture of what is shown, at least ``width`` wide."""
-    return Builder(what, width).build()
+    """The picture of what is shown, at least ``width`` wide, and no wider than a page if it can."""
+    made = Builder(what, width).build()
+    return Builder(what, width, narrow=True).build() if made.width > max(PAGE, width) else made
 
 
 class Builder:
-    """Sets everything down from top to bottom."""
+    """Sets everything down from top to bottom; where it has to be ``narrow``, pods get lines."""
 
-    def __init__(self, what: Shown, width: float) -> None:
-        self.what = what
+    def __init__(self, what: Shown, width: float, *, narrow: bool = False) -> None:
+        self.what, self.narrow = what, narrow
         self.layout = VpcLayout(boxes={}, wires=[], cells={})
-        machines = [each for row in what.rows for each in (*row.nodes, *row.hosts)]
         nodes = [each for row in what.rows for each in row.nodes]
         pods = [pod for node in nodes for pod in node.pods]
-        self.pod = most(PAD + most(map(pod_breadth, pods)) + 2 * FREE - 4 for _ in pods[:1])
+        self.pod = most(
+            PAD + most(pod_breadth(pod, narrow) for pod in pods) + 2 * FREE - 4 for _ in pods[:1]
+        )
         title = most(head_breadth(node) for node in nodes) + 2 * PAD
         self.left = max(self.pod, title - CABLE - PAD) if nodes else 0.0
         self.veth = most(width_of(name, SMALL, mono=True) for node in nodes
                          for name in near_names(node))  # fmt: skip
-        self.eni = most(eni_breadth(port) for each in machines for port in each.ports if port.eni)
+        self.eni = most(eni_breadth(port) for each in nodes for port in each.ports if port.eni)
+        self.far = most(eni_breadth(port) for row in what.rows for each in row.hosts
+                        for port in each.ports)  # fmt: skip
         self.notes = most(width_of(n, SMALL) for node in nodes for n in node.notes)
         inner = PORT + 6 + self.veth + 2 * FREE + self.eni + INSET - PAD
         self.host = max(inner, self.notes + 2 * PAD)
@@ -245,7 +271,7 @@ class Builder:
         level = at + 24 if enis else start + body / 2  # level with the first ENI: fewer corners
         box.middle = (host_x + PORT + 6 + self.veth + FREE, level)
         for port in enis:
-            self.eni_port(row, node.name, port, x + width, at + 24)
+            self.eni_port(row, node, port, x + width, at + 24)
             at += eni_height(port)
         bottom = start + body + foot + PAD
         self.frame(f"node-{node.name}", "node", x, top, width, bottom - top)
@@ -254,17 +280,23 @@ class Builder:
     def place_pod(self, pod: Place, x: float, y: float, host_x: float) -> float:
         """A pod and its cables; returns where it ends."""
         ports = pod.ports or (Link(name="no interface", kind="none"),)
-        height = POD + (len(ports) - 1) * 34
+        below = LINE if self.narrow and pod.listens else 0.0  # a line for what listens
+        step = 34 + LINE * self.narrow
+        height = POD + (len(ports) - 1) * step + below + LINE * (self.narrow and bool(pod.ports))
         box = self.box(pod.name, "netns", x, y, self.pod, height)
         box.middle = (x + self.pod - FREE, y + POD / 2)
         title = self.text(f"ns-{pod.name}-title", x + PAD - 2, y + 18, pod.name, LABEL, bold=True)
-        self.text(f"ns-{pod.name}-listens", x + PAD + 4 + title, y + 18, listening(pod), muted=True)
+        aside = -2.0 if self.narrow else 4 + title
+        self.text(f"ns-{pod.name}-listens", x + PAD + aside, y + 18 + below, listening(pod),
+                  muted=True)  # fmt: skip
         for n, port in enumerate(ports):
-            at = y + POD / 2 + 34 * n
-            name = self.text(f"if-{pod.name}-{port.name}-label", x + PAD - 2, at + 13,
+            at = y + POD / 2 + step * n
+            down = at + 13 + below
+            name = self.text(f"if-{pod.name}-{port.name}-label", x + PAD - 2, down,
                              port.name, mono=True, bold=True)  # fmt: skip
-            self.text(f"if-{pod.name}-{port.name}-address", x + PAD + 4 + name, at + 13,
-                      pod_words(port), mono=True)  # fmt: skip
+            for m, words in enumerate(pod_words(port, self.narrow)):
+                self.text(f"if-{pod.name}-{port.name}-address" + (f"-{m}" if m else ""),
+                          x + PAD + 4 + name, down + LINE * m, words, mono=True)  # fmt: skip
             if port.kind == "none":
                 continue
             near = self.port(pod.name, port, (x + self.pod, at), "right")
@@ -287,8 +319,10 @@ class Builder:
         self.text(f"{made.id}-label", x + PORT + 5, y - 6, side_words(port), mono=True)
         return made
 
-    def eni_port(self, row: Row, place: str, port: Link, x: float, y: float) -> None:
+    def eni_port(self, row: Row, machine: Place, port: Link, x: float, y: float) -> None:
         """An ENI on the right edge of its machine, and its line to the router."""
+        place, room = machine.name, machine.room or machine.name
+        self.layout.rooms |= {(place, port.name): room} if room != place else {}
         made = self.port(place, port, (x, y), "right")
         end = x - INSET
         wide = width_of(port.address, SMALL, mono=True)
@@ -298,7 +332,7 @@ class Builder:
         for n, line in enumerate(eni_lines(port)):
             self.text(f"{made.id}-eni" + (f"-{n}" if n else ""), end, y + 17 + LINE * n, line,
                       mono=n == 0, muted=n > 0, align="right")  # fmt: skip
-        made.inner = (self.layout.boxes[place].middle[0], y)
+        made.inner = (self.layout.boxes[room].middle[0], y)
         self.layout.subnets[place, port.name] = (port.subnet or row.name, self.x + self.row)
         self.layout.homes |= dict.fromkeys(port.homes, (place, port.name))
         self.road(f"road-{place}-{port.name}", (x + PORT, y), (self.layout.bar - BAR / 2, y))
@@ -306,7 +340,7 @@ class Builder:
     def host_width(self, host: Place) -> float:
         """The width of a machine that is no node."""
         return 2 * PAD + most(width_of(t, s, bold=b) for t, s, b in host_words(host)) + (
-            2 * FREE + self.eni + INSET)  # fmt: skip
+            2 * FREE + self.far + INSET)  # fmt: skip
 
     def machine(self, row: Row, host: Place, y: float) -> float:
         """A machine of the VPC that is no node; returns where it ends."""
@@ -315,13 +349,13 @@ class Builder:
         height = max(
             sum(map(eni_height, host.ports)), PAD + LINE * (1 + len(host_words(host)[1:])) + 8
         )
-        box = self.box(host.name, "host", x, y, width, height)
+        box = self.box(host.room or host.name, "host", x, y, width, height)
         self.words(host, x + PAD, y + 20)
         at = y + 24 + max(0.0, height - sum(map(eni_height, host.ports))) / 2
         level = y + height / 2 if len(host.ports) < 2 else at  # beside the labels, not in them
-        box.middle = (x + width - INSET - self.eni - FREE, level)
+        box.middle = (x + width - INSET - self.far - FREE, level)
         for port in host.ports:
-            self.eni_port(row, host.name, port, x + width, at)
+            self.eni_port(row, host, port, x + width, at)
             at += eni_height(port)
         return y + height
 
@@ -393,7 +427,7 @@ class Builder:
     def words(self, host: Place, x: float, y: float) -> None:
         """The title of a machine that is no node, and what is to be said about it."""
         for n, (text, size, bold) in enumerate(host_words(host)):
-            name = f"ns-{host.name}-" + ("title" if not n else f"note-{n}")
+            name = f"ns-{host.room or host.name}-" + ("title" if not n else f"note-{n}")
             self.text(
                 name, x, y + LINE * n + (1 if n else 0), text, size, bold=bold, muted=not bold
             )
@@ -440,84 +474,3 @@ class Builder:
     def lines(notes: Iterable[str], width: float) -> list[str]:
         """Notes as lines that fit."""
         return [line for note in notes for line in textwrap.wrap(note, int(width / 6.6))]
-
-
-def most(values: Iterable[float]) -> float:
-    """The largest, 0 without any."""
-    return max(values, default=0.0)
-
-
-def listening(place: Place) -> str:
-    """Where something listens, as short as it can be: ``:80 :53/udp``."""
-    ports = [one.split(" ")[0].removesuffix("/tcp") for one in place.listens]
-    return " ".join(f":{port}" for port in ports)
-
-
-def pod_words(port: Link) -> str:
-    """The address of a pod's interface, and whose it is."""
-    owner = port.owner.removeprefix("branch ")  # its device's name says so: vlan.eth.1
-    return " ".join(filter(None, [
-        port.address.removesuffix("/32") + port.state, f"({owner})" if owner else "",
-        *port.notes]))  # fmt: skip
-
-
-def pod_breadth(pod: Place) -> float:
-    """The width of a pod's words."""
-    title = width_of(pod.name, LABEL, bold=True) + 6 + width_of(listening(pod), SMALL)
-    return most([title, *(width_of(f"{p.name} {pod_words(p)}", SMALL, mono=True) + 6
-                          for p in pod.ports)])  # fmt: skip
-
-
-def head_breadth(node: Place) -> float:
-    """The width of a node's title."""
-    return width_of(node.name, TITLE, bold=True) + 8 + width_of(node.kind, SMALL)
-
-
-def side_words(port: Link) -> str:
-    """The label of an interface on the left of the node's namespace."""
-    peer = f" = veth = {port.peer[1]}" if port.peer else ""
-    return f"{port.name}{port.state}{peer}" + (
-        f" {port.address}" if port.address[:1].isdigit() else ""
-    )
-
-
-def near_names(node: Place) -> list[str]:
-    """The labels of all interfaces on the left of the node's namespace."""
-    ends = [f"{port.peer[1]}{port.peer[2]}" for pod in node.pods for port in pod.ports if port.peer]
-    return [*ends, *(side_words(port) for port in node.ports if not port.eni)]
-
-
-def eni_lines(port: Link) -> list[str]:
-    """The lines under an ENI's name: its id and device index, and what else is to be known."""
-    first = f"{port.short} \N{MIDDLE DOT} {port.where}"
-    lines: list[str] = []
-    for note in port.notes:  # as many in a line as are no longer than the first
-        both = f"{lines[-1]}, {note}" if lines else note
-        fits = lines and width_of(both, SMALL) <= width_of(first, SMALL, mono=True) + 20
-        lines[-1 if fits else len(lines) :] = [both if fits else note]
-    return [first, *lines]
-
-
-def eni_height(port: Link) -> float:
-    """The height of an ENI with its label."""
-    return ENI + LINE * (len(eni_lines(port)) - 1)
-
-
-def eni_breadth(port: Link) -> float:
-    """The width of an ENI's label."""
-    first = width_of(port.address, SMALL, mono=True) + 8 + width_of(
-        port.name + port.state, LABEL, mono=True, bold=True)  # fmt: skip
-    return max(first, *(width_of(line, SMALL, mono=True) for line in eni_lines(port)))
-
-
-def host_words(host: Place) -> list[tuple[str, float, bool]]:
-    """A machine's title and notes: text, size, bold."""
-    listens = [f"listens: {one}" for one in host.listens]
-    return [(host.name, TITLE, True), *((text, SMALL, False) for text in (*listens, *host.notes))]
-
-
-def row_heads(row: Row) -> list[str]:
-    """The lines at the top of a subnet: name, CIDR and zone; then what else there is."""
-    routes = ", ".join(row.routes)
-    first = f"{row.name}  {row.cidr} \N{MIDDLE DOT} {row.zone}"
-    return [first, *([f"VPC route table: local, {routes}"] if routes else []), *row.notes]

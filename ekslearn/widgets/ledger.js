@@ -40,8 +40,8 @@ function mount(host, data, start, told) {
   card.setAttribute("aria-label", data.label);
   const head = make("div", "head");
   head.append(make("div", "title", data.title));
-  const sum = make("p", "sum"), page = make("div", "page");
-  sum.setAttribute("aria-live", "polite");
+  const summaries = data.pages.map((each) => [document.createTextNode(each.summary)]);
+  const { box: sum, voice: said } = stacked("sum", summaries), page = make("div", "page");
   let at = Math.min(Math.max(start, 0), data.ways.length - 1), pause = () => {};
 
   function turn() {
@@ -49,7 +49,7 @@ function mount(host, data, start, told) {
     pause = () => {};
     host.dataset.step = at;
     const { summary, facts, rows } = data.pages[data.ways[at]];
-    sum.textContent = summary;
+    said.textContent = summary;
     page.replaceChildren();
     if (!rows.length) return;
     const list = make("dl", "facts");

@@ -16,7 +16,8 @@ from ekslearn.draw.display import folded, show
 from ekslearn.draw.hops import ARROW, Hop
 from ekslearn.draw.shown import count
 from ekslearn.errors import EkslearnError
-from ekslearn.widgets.modes import CHOICES, LABELS, Modes, Way
+from ekslearn.widgets.comparison import Comparison, rule_of
+from ekslearn.widgets.modes import CHOICES, LABELS, Modes, Way, some
 from ekslearn.widgets.page import module, paragraph, standalone
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class Ledger(anywidget.AnyWidget):
     at = traitlets.Int(0).tag(sync=True)
 
     def __init__(self, lab: Cluster, source: str, service: str, **chosen: str) -> None:
-        self.ways: list[Way] = list(Modes(lab, source, service).ways())
+        self.modes = Modes(lab, source, service)
+        self.ways: list[Way] = list(self.modes.ways())
         self.title = f"{source} {ARROW} {service}, through a load balancer"
         super().__init__(ledger_data=data_of(self.title, self.ways), at=0)
         self.at = self.choose(**chosen)
@@ -55,6 +57,10 @@ class Ledger(anywidget.AnyWidget):
         choices = [way.choice for way in self.ways]
         self.at = choices.index(tuple(wanted.values()))
         return self.at
+
+    def comparison(self) -> Comparison:
+        """Every mode on one page, the pod on another node than the first."""
+        return Comparison(self.ways, self.modes.node_ports())
 
     @property
     def way(self) -> Way:
@@ -102,13 +108,14 @@ class Ledger(anywidget.AnyWidget):
 
 def summary(way: Way) -> str:
     """What comes of a way, in sentences."""
-    if way.refused:
+    if way.row is None:
         return f"Refused: {way.refused}."
     if not way.sees:
-        return f"The request is {way.verdict}: {way.reason}."
+        return f"The request is {way.row.verdict}: {way.row.reason}."
     address, _, whose = way.sees.partition(", ")
     reads = f", and can read {way.reads}" if way.reads else ""
-    end = "" if way.verdict == "delivered" else f" But the browser's view is: {way.verdict}."
+    verdict = way.row.verdict
+    end = "" if verdict == "delivered" else f" But the {way.row.client}'s view is: {verdict}."
     return f"The pod sees {address}, the address of {whose}{reads}.{end}"
 
 
@@ -133,15 +140,15 @@ def told(hop: Hop) -> str:
 
 def facts(way: Way) -> list[list[str]]:
     """What to take home from a way: name and value."""
-    if way.refused:
+    if way.row is None:
         return []
     pairs = {
         "The pod sees": way.sees or "nothing",
         "It can read": way.reads or ("nothing of the client" if way.sees else ""),
-        "DNAT on": ", ".join(way.dnat) or "no node",
-        "SNAT on": ", ".join(way.snat) or "no node",
-        "Nodes passed": ", ".join(way.nodes) or "none",
-        "Security groups": "; ".join(way.asked),
+        "DNAT by": some(way.row.dnat),
+        "SNAT by": some(way.row.snat),
+        "Nodes passed": some(way.row.nodes),
+        "Admitted by": "; ".join(map(rule_of, way.row.admits)),
         "Targets": "; ".join(way.targets) or "none",
     }
     return [[name, value] for name, value in pairs.items() if value]
@@ -153,7 +160,7 @@ def data_of(title: str, ways: list[Way]) -> dict[str, Any]:
     places: list[int] = []
     for way in ways:
         page = {
-            "summary": summary(way), "facts": facts(way), "verdict": way.verdict,
+            "summary": summary(way), "facts": facts(way),
             "rows": [{"cells": cells_of(hop), "changed": hop.changed, "told": told(hop)}
                      for hop in way.rows],
         }  # fmt: skip

@@ -6,18 +6,20 @@ checks run, and a probe is sent. What can't be built has the sentence of whoever
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from itertools import product
 from typing import TYPE_CHECKING, cast
 
 from ekslearn.controller import Ingress
 from ekslearn.controller.ingress import Route
 from ekslearn.controller.plan import INGRESS, SERVICE
-from ekslearn.draw.hops import Hop, admitted, hops
+from ekslearn.draw.hops import Hop, hops
 from ekslearn.errors import EkslearnError
+from ekslearn.ingress_table import Row, row
 from ekslearn.kubernetes.service import CLASS
+from ekslearn.vpc.security import SecurityRule
 
 if TYPE_CHECKING:
     from ekslearn.cluster import Cluster
@@ -46,22 +48,17 @@ Choice = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """One choice and what came of it: ``refused``, or the headers and what they mean.
+    """One choice and what came of it: ``refused``, or the headers (``rows``) and what they mean.
 
-    ``owners`` says whose address each one is; ``sees`` is what the pod takes for its client.
+    ``sees`` is the address that the pod sees, and whose it is; ``reads`` what else it is told.
     """
 
     choice: Choice
     refused: str = ""
-    verdict: str = ""
-    reason: str = ""
+    row: Row | None = None
     rows: tuple[Hop, ...] = ()
     sees: str = ""
     reads: str = ""
-    dnat: tuple[str, ...] = ()
-    snat: tuple[str, ...] = ()
-    nodes: tuple[str, ...] = ()
-    asked: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
 
     @property
@@ -74,15 +71,25 @@ class Way:
     @property
     def short(self) -> str:
         """What came of it, in one line."""
-        if self.refused:
+        if self.row is None:
             return f"refused: {self.refused}"
         if not self.sees:
-            return f"{self.verdict}: {self.reason}"
-        return (f"the pod sees {self.sees}; DNAT {_some(self.dnat)}; SNAT {_some(self.snat)};"
-                f" nodes {_some(self.nodes)}")  # fmt: skip
+            return f"{self.row.verdict}: {self.row.reason}"
+        return f"the pod sees {self.sees}; {translated(self.row)}"
 
 
-def _some(words: tuple[str, ...]) -> str:
+def translated(made: Row) -> str:
+    """Who translated, and which nodes were passed."""
+    return (f"DNAT by {some(made.dnat)}; SNAT by {some(made.snat)};"
+            f" nodes {some(made.nodes)}")  # fmt: skip
+
+
+def some(words: tuple[str, ...]) -> str:
+    """A few names, or that there are none.
+
+    >>> some(("node-a", "node-b")), some(())
+    ('node-a, node-b', 'none')
+    """
     return ", ".join(words) or "none"
 
 
@@ -186,7 +193,37 @@ class Modes:
         owners = owners_of(lab)
         port = balancer.listeners[0].port
         trace = lab.trace(self.source, f"{self._door(lab, balancer)}:{port}/tcp")
-        return _read(choice, trace, owners, set(lab.pods), set(lab.machines), targets)
+        return _read(choice, lab, trace, owners, targets)
+
+    def node_ports(self) -> Iterator[tuple[str, str, Row]]:
+        """A node's port called without a balancer, by a machine in the VPC that the nodes admit.
+
+        Each has its policy and which node is called. None, if the VPC has no such machine, or
+        another node than the first no pod.
+        """
+        bare = self.bare
+        known = {*bare.pods, *bare.machines}
+        inside = [each for each in bare.places if each not in known
+                  and not bare.fabric.outside(each)]  # fmt: skip
+        far = [pod for pod in bare.pods.values()
+               if self.service.selects(pod) and pod.node != self.entry]  # fmt: skip
+        for policy in CHOICES["policy"] if inside and far else ():
+            lab = cast("Cluster", bare.copy())
+            service = replace(self.service, kind="NodePort", external_policy=policy,
+                              annotations={}, load_balancer_class="", source_ranges=())  # fmt: skip
+            self._place(lab, service, "far")
+            lab.control.add_service(service)
+            lab.settle()
+            port = lab.services[service.key].ports[0].node_port
+            for node, which in ((far[0].node, "the pod's node"), (self.entry, "another node")):
+                called = lab.address(node)
+                eni = lab.vpc.owner(IPv4Address(called))
+                rule = SecurityRule(protocol="tcp", from_port=port, to_port=port,
+                                    cidr=IPv4Network(lab.address(inside[0])))  # fmt: skip
+                for group in eni.security_groups if eni else ():
+                    group.rules["ingress"].append(rule)
+                trace = lab.trace(inside[0], f"{called}:{port}/tcp")
+                yield policy, which, row(lab, trace)
 
     def _door(self, lab: Cluster, balancer: LoadBalancer) -> str:
         """The balancer's address in the first node's zone, if its name stands for that now."""
@@ -210,45 +247,13 @@ def owners_of(lab: Cluster) -> dict[str, str]:
 
 
 def _read(
-    choice: Choice, trace: Trace, owners: dict[str, str], pods: set[str], nodes: set[str],
-    targets: tuple[str, ...],
-) -> Way:  # fmt: skip
+    choice: Choice, lab: Cluster, trace: Trace, owners: dict[str, str], targets: tuple[str, ...]
+) -> Way:
     """What one trace says."""
-    rows = hops(trace)
-    came = [seen for seen in trace.request if seen.place in pods and seen.direction == "in"]
+    came = [seen for seen in trace.request if seen.place in lab.pods and seen.direction == "in"]
     sees = f"{came[-1].src}, {owners.get(came[-1].src, 'a stranger')}" if came else ""
-    by = [change for row in rows if row.leg == "request" for change in row.by]
     return Way(
-        choice=choice, verdict=trace.verdict, reason=trace.reason, rows=tuple(rows), sees=sees,
+        choice=choice, row=row(lab, trace), rows=tuple(hops(trace)), sees=sees, targets=targets,
         reads="; ".join(step.decision.partition(" and can read ")[2] for step in trace.steps
-                        if step.place in pods and " and can read " in step.decision),
-        dnat=tuple(dict.fromkeys(one.place for one in by if one.kind == "dnat")),
-        snat=tuple(dict.fromkeys(one.place for one in by if one.kind == "snat")),
-        nodes=tuple(dict.fromkeys(seen.place for seen in trace.request if seen.place in nodes)),
-        asked=tuple(admitted(trace)), targets=targets,
+                        if step.place in lab.pods and " and can read " in step.decision),
     )  # fmt: skip
-
-
-def comparison(ways: Iterable[Way]) -> str:
-    """The ways on one page: whom the pod sees, who translates, how many nodes are passed, and what
-    the first target's group had to admit. "on" and "off" are client IP preservation; ways that only
-    differ in a policy nobody asks are one.
-    """
-    lines: dict[tuple[str, ...], list[str]] = {}
-    for way in ways:
-        balancer, targets, policy, preserve, pod = way.choice
-        if not way.sees or pod != "far" or (balancer == "nlb" and not preserve):
-            continue
-        name = f"{NAMES[balancer]} {targets}" + {"": "", "true": " on", "false": " off"}[preserve]
-        asked = way.asked[1].partition(" ingress: ")[2]
-        key = (name, way.sees.partition(", ")[2], _some(way.dnat), _some(way.snat),
-               str(len(way.nodes)), asked)  # fmt: skip
-        lines.setdefault(key, []).append(policy)
-    heads = ("mode", "policy", "pod sees", "DNAT", "SNAT", "nodes", "target admits")
-    rows = [heads, *((name, "any" if len(policies) > 1 else policies[0], *rest)
-                     for (name, *rest), policies in lines.items())]  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )

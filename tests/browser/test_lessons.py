@@ -52,7 +52,7 @@ EVERY_STOP = """(host) => {
       if (!radio.checked) radio.click();
     }
     check(`way ${n}`, at() === n);
-    found.words.push(card.querySelector('.sum').textContent);
+    found.words.push(card.querySelector('.sum').lastChild.textContent);
     const lines = [...card.querySelectorAll('tbody tr')];
     lines.forEach((line, row) => {
       check(`row ${row}`, line.classList.contains('now') && line.ariaCurrent === 'step');

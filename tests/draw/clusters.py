@@ -111,6 +111,10 @@ def custom_networking() -> Cluster:
     return cluster(data_path("scenarios/custom-networking.yaml").read_text())
 
 
+def ingress() -> Cluster:
+    return cluster(data_path("scenarios/ingress.yaml").read_text())
+
+
 def office() -> Cluster:
     many = [f"default/web-7d9f8-{n:02d}" for n in range(14)]
     return cluster(
@@ -159,6 +163,7 @@ ALL = [
     out_to_the_world,
     security_groups,
     custom_networking,
+    ingress,
     office,
     crowd,
     empty,

@@ -19,7 +19,16 @@ from ekslearn.draw.shown import shown
 from ekslearn.draw.vpc_layout import VpcLayout, lay_out_vpc
 from ekslearn.errors import EkslearnError
 from ekslearn.vpc.security import NetworkAcl, SecurityRule
-from tests.draw.clusters import ALL, broken, crowd, empty, office, security_groups, two_nodes
+from tests.draw.clusters import (
+    ALL,
+    broken,
+    crowd,
+    empty,
+    ingress,
+    office,
+    security_groups,
+    two_nodes,
+)
 from tests.draw.test_picture import COLOURS, boxes_of, overlap
 
 Make = Callable[[], Cluster]
@@ -86,14 +95,19 @@ def test_frames_stand_in_each_other_as_the_things_do(make: Make, width: float) -
         pod = lab.pods.get(name)
         if pod or name in lab.machines:
             assert inside(nodes[f"node-{pod.node if pod else name}"], box), place
-        elif (name, "eth0") in layout.subnets:
-            assert inside(subnets[f"subnet-{layout.subnets[name, 'eth0'][0]}"], box)
+        elif homes := standing(layout, name):
+            assert all(inside(subnets[f"subnet-{home}"], box) for home in homes)
         else:
             assert not overlap(vpc, box), "who stands outside is drawn outside"
     for name, box in nodes.items():
         subnet = next(e.subnet.name for e in lab.vpc.enis.values()
                       if e.device_index == 0 and e.primary == primary(lab, name[5:]))  # fmt: skip
         assert inside(subnets[f"subnet-{subnet}"], box)
+
+
+def standing(layout: VpcLayout, room: str) -> set[str]:
+    """The subnets of the ENIs on a machine's box."""
+    return {subnet for spot, (subnet, _) in layout.subnets.items() if layout.room(spot) == room}
 
 
 def primary(lab: Cluster, node: str) -> object:
@@ -104,7 +118,7 @@ def primary(lab: Cluster, node: str) -> object:
 def test_one_square_for_each_eni_and_two_circles_for_each_veth(make: Make) -> None:
     lab = make()
     drawing = draw_lab(lab)
-    places = set(drawing.layout.boxes)
+    places = {room.partition("@")[0] for room in drawing.layout.boxes}
     filled = [p.get_gid() for p in drawing.figure.axes[0].patches
               if to_hex(p.get_facecolor()).upper() == ENI_FILL]  # fmt: skip
     plugged = [(w.place, w.interface) for w in lab.wires
@@ -129,15 +143,11 @@ def test_the_svg_is_readable_and_says_what_the_words_say(make: Make) -> None:
     assert set(re.findall(r"#[0-9a-f]{6}", drawing.svg.split("</desc>")[1])) <= COLOURS
     assert drawing.svg == draw_lab(make()).svg, "the same state is the same picture"
     for place in drawing.layout.boxes:
-        assert place in drawing.words
+        assert place.partition("@")[0] in drawing.words
     for wire in lab.wires:
         if wire.until is None and wire.place in drawing.layout.boxes and wire.eni:
             assert wire.eni in drawing.words
             assert str(lab.vpc.enis[wire.eni].primary) in drawing.words
-
-
-def test_a_picture_of_two_nodes_fits_a_narrow_page() -> None:
-    assert draw_lab(two_nodes()).layout.width <= 744  # scaled to 620 pixels, letters have 10
 
 
 def test_words_name_zones_routes_gateways_and_who_has_a_pods_address() -> None:
@@ -198,7 +208,7 @@ def asks(lab: Cluster) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "make", [two_nodes, security_groups, office, broken], ids=lambda make: make.__name__
+    "make", [two_nodes, security_groups, office, broken, ingress], ids=lambda make: make.__name__
 )
 def test_every_way_is_unbroken_and_leads_over_marks_that_are_drawn(make: Make) -> None:
     lab = make()
@@ -281,6 +291,47 @@ def test_a_pods_own_eni_is_drawn_and_decides_about_its_security_groups() -> None
         ("vpc security group", "if-node-a-vlan.eth.1"), ("vpc route", "vpc-router"),
         ("vpc security group", "if-node-a-vlan.eth.2"),
     ]  # fmt: skip
+
+
+def test_a_load_balancer_stands_in_each_of_its_subnets() -> None:
+    lab = ingress()
+    drawing = draw_lab(lab)
+    layout = drawing.layout
+    assert isinstance(layout, VpcLayout)
+    subnets, boxes = frames(layout, "subnet"), frames(layout, "host")
+    for wire in lab.wires:
+        eni = lab.vpc.enis.get(wire.eni)
+        if wire.place in lab.elb.balancers and eni:
+            box = boxes[f"ns-{layout.room((wire.place, wire.interface))}"]
+            assert inside(subnets[f"subnet-{eni.subnet.name}"], box)
+            x, y = layout.ports[wire.place, wire.interface].at
+            assert (round(x), box.contains(box.x0 + 1, layout.height - y)) == (round(box.x1), True)
+    assert drawing.words.count("Application Load Balancer lb/shop/site") == 2
+    assert "2 pods, 2 hosts, 2 load balancers" in drawing.words
+    assert "lb/shop/web; also in public-b" in drawing.words
+
+
+@pytest.mark.parametrize("what", ["ingress/shop/site", "lb/shop/web:443"])
+def test_a_call_stays_in_the_part_of_a_balancer_that_it_entered(what: str) -> None:
+    """In by one ENI, and out by the one that it really left by: no way round by another's."""
+    lab, met = ingress(), set()
+    for _ in range(8):
+        trace = lab.trace("browser", what)
+        layout = draw_lab(lab, trace=trace).layout
+        assert isinstance(layout, VpcLayout)
+        stops = journey(layout, trace)
+        own = [stop for stop in stops if stop.event.place.startswith("lb/")]
+        used = {getattr(stop.event, "interface", "") for stop in own} - {""}
+        rooms = {layout.room((own[0].event.place, name)) for name in used}
+        box = layout.boxes[rooms.pop()]
+        assert not rooms
+        assert any(stop.marks == (box.id,) for stop in own)
+        inside_it = [stop for stop in own if not getattr(stop.event, "stage", "").startswith("vpc")]
+        assert all(box.y <= y <= box.y + box.height for stop in inside_it for _, y in [stop.at])
+        line = line_of([stop for stop in stops if stop.event.leg == "request"])
+        assert not any(map(turns_back, line, line[1:], line[2:]))
+        met.add(box.place)
+    assert len(met) == 2, "only one of the balancer's ENIs was met"
 
 
 def test_an_empty_vpc_is_drawn_too() -> None:

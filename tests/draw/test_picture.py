@@ -9,21 +9,44 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from pathlib import Path
 
 import matplotlib
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.transforms import Bbox
 
+from ekslearn import data_path, load
 from ekslearn.cluster import Lab
 from ekslearn.draw import Drawing, describe, draw_lab
-from ekslearn.draw.grammar import CHOSEN, ENI_FILL, INK, MUTED, PACKET, PAPER, PICKED, STYLE, TUBE
-from tests.draw.labs import ALL, both_plugs_here, chain, four_pods, one_node, one_pod, two_rooms
+from ekslearn.draw.grammar import (
+    CHOSEN,
+    ENI_FILL,
+    INK,
+    MUTED,
+    PACKET,
+    PAPER,
+    PICKED,
+    SMALL,
+    STYLE,
+    TUBE,
+)
+from tests.draw.labs import (
+    ALL,
+    both_plugs_here,
+    chain,
+    four_pods,
+    one_node,
+    one_pod,
+    two_enis,
+    two_rooms,
+)
 
 COLOURS = {colour.lower() for colour in (INK, MUTED, CHOSEN, PACKET, ENI_FILL, PICKED, PAPER)}
 every = pytest.mark.parametrize("make", ALL, ids=lambda make: make.__name__)
 widths = pytest.mark.parametrize("width", [420, 1000])
 Make = Callable[[], Lab]
+SCENARIOS = sorted(data_path("scenarios").glob("*.yaml"))
 
 
 def boxes_of(drawing: Drawing) -> tuple[dict[str, Bbox], dict[str, Bbox]]:
@@ -187,6 +210,29 @@ def test_columns_read_as_the_packet_goes() -> None:
     assert at["pod-a"][0] == at["pod-b"][0] < at["host"][0] < at["vpc"][0]
     at = middles(four_pods())
     assert at["pod-a"][1] < at["pod-b"][1] < at["pod-c"][1] < at["pod-d"][1]
+
+
+def test_four_columns_are_folded_and_no_cable_crosses_another() -> None:
+    layout = draw_lab(two_enis()).layout
+    boxes, away = layout.boxes, [wire for wire in layout.wires if len(wire.path) > 2]
+    assert boxes["pod-a"].x == boxes["peer"].x < boxes["host"].x == boxes["vpc"].x
+    assert boxes["pod-b"].y < boxes["peer"].y
+    inner, outer = sorted((wire.path for wire in away), key=lambda path: path[1][0])
+    (x, top), (_, bottom) = outer[1:3]
+    assert top < inner[0][1] < inner[3][1] < bottom
+    assert inner[1][0] < x < layout.width
+    lab = two_enis()
+    lab.run("host", "ip link del eth1")
+    assert draw_lab(lab, like=draw_lab(two_enis())).layout.cells == layout.cells
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_a_lessons_map_fits_a_page_at_800_pixels(path: Path) -> None:
+    """600 pixels are left of a window of 800; 11 of them are the smallest text."""
+    drawing = draw_lab(load(path))
+    found = re.search(r"min-width:(\d+)px", drawing.img())
+    assert found and int(found[1]) <= 600
+    assert int(found[1]) * SMALL / drawing.layout.width >= 10.99
 
 
 def test_cables_to_pods_are_level() -> None:

@@ -9,14 +9,16 @@ from dataclasses import dataclass, replace
 
 from ekslearn.cluster import Cluster
 from ekslearn.errors import EkslearnError
-from ekslearn.ingress_table import TRIES, Row, row, ways
+from ekslearn.ingress_table import Row, row
 from ekslearn.kernel import World
+from ekslearn.trace import Trace
 from tests.matrix.cells import AXES, CLIENTS, NODE, NODE_PORTS, Cell, load
 
 verifying = importlib.import_module("ekslearn.kernel.verify")  # the name is the function's
 COLUMNS = ("arrives", "pod_sees", "dnat", "snat", "nodes", "admits")
 KERNEL, AWS = verifying.KERNEL, verifying.AWS
 BOTH = f"{AWS}, then kernel"
+TRIES = 8  # connections, until the balancer chooses the node that is wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +65,44 @@ def _asked(lab: Cluster, cells: Sequence[Cell]) -> tuple[list[tuple[str, str]], 
     found = {}
     of = {cell.way: cell for cell in cells}
     for client in CLIENTS:
-        for way, mode, destination in ways(model, client, NODE):
-            for _ in range(TRIES):
-                sport = model.namespace(client).sockets.next_port
-                trace = model.trace(client, destination)
-                asked.append((client, destination))
-                made = row(model, trace, way, mode)
-                if NODE in made.nodes[:1] or not made.nodes:
-                    break
+        for way, destination in ways(model, client, NODE):
+            made_here = list(tries(model, client, destination, NODE))
+            asked += [(client, destination)] * len(made_here)
+            sport, trace = made_here[-1]
+            made = row(model, trace)
             known = verifying.named_ports(lab) | {sport, int(destination[:-4].rpartition(":")[2])}
             says = tuple(verifying.undrawn(verifying.model_says(trace), known))
             aws = verifying.by_aws(trace)
             proof = KERNEL if not aws else BOTH if made.nodes else AWS
             found[len(asked) - 1] = Played(of[way], made, proof, says)
     return asked, found
+
+
+def tries(model: Cluster, client: str, destination: str, node: str) -> Iterator[tuple[int, Trace]]:
+    """Connections with their source ports, until one comes to ``node`` first, or to none."""
+    for _ in range(TRIES):
+        sport = model.namespace(client).sockets.next_port
+        trace = model.trace(client, destination)
+        yield sport, trace
+        if (nodes := row(model, trace).nodes) == () or nodes[0] == node:
+            break
+
+
+def ways(cluster: Cluster, client: str, node: str) -> Iterator[tuple[str, str]]:
+    """Each way in, and the address that ``client`` asks: a balancer's first, or a node's port."""
+    outside = cluster.fabric.outside(client)
+    behind = set()
+    for place, each in cluster.elb.balancers.items():
+        eni = next(iter(each.enis.values()))
+        address = eni.public_ip if outside and eni.public_ip else eni.primary
+        for one in each.listeners:
+            behind.add(place.removeprefix("lb/"))
+            yield place, f"{address}:{one.port}/{one.carries[0]}"
+    for service in cluster.services:
+        for port in service.ports if service.key not in behind else ():
+            if port.node_port:
+                end = f"{cluster.address(node)}:{port.node_port}/{port.protocol}"
+                yield f"service/{service.key}", end
 
 
 def told(cell: Cell, rows: Sequence[Row], proofs: Sequence[str]) -> dict[str, str]:

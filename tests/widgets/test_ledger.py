@@ -13,8 +13,9 @@ import ekslearn
 from ekslearn.cluster import Cluster
 from ekslearn.draw.hops import admitted, header_table, hops
 from ekslearn.errors import EkslearnError
+from ekslearn.ingress_table import Row
 from ekslearn.widgets import Ledger, ledger
-from ekslearn.widgets.modes import CHOICES, Way, comparison
+from ekslearn.widgets.modes import CHOICES, Way
 
 ADDRESS = re.compile(r"\b(?:\d+\.){3}\d+(?::\d+)?")
 
@@ -35,6 +36,11 @@ def way(**chosen: str) -> Way:
     book().choose(balancer="alb", targets="instance", policy="Cluster", preserve="", pod="here")
     book().choose(**chosen)
     return book().way
+
+
+def row(one: Way) -> Row:
+    assert one.row, one.refused
+    return one.row
 
 
 # The facts' master table: whom the pod sees, by balancer, target type, policy and preservation.
@@ -65,7 +71,7 @@ def test_the_pod_sees_whom_the_facts_say(pod: str) -> None:
     there = {}
     for one in book().ways:
         if one.choice[-1] == pod and not one.refused:
-            assert one.verdict == "delivered", one
+            assert row(one).verdict == "delivered", one
             there[one.choice[:-1]] = one.sees.partition(", ")[2]
     assert there == SEEN
 
@@ -74,11 +80,15 @@ def test_who_translates_and_how_many_nodes_are_passed() -> None:
     for one in book().ways:
         if not one.sees:
             continue
-        _, targets, policy, _, pod = one.choice
+        balancer, targets, policy, preserve, pod = one.choice
         by_node = targets == "instance"
-        assert bool(one.dnat) == by_node
-        assert bool(one.snat) == (by_node and policy == "Cluster")
-        assert len(one.nodes) == (2 if by_node and policy == "Cluster" and pod == "far" else 1)
+        at_nodes = [[each for each in who if "KUBE-" in each]
+                    for who in (row(one).dnat, row(one).snat)]  # fmt: skip
+        assert [len(each) for each in at_nodes] == [by_node, by_node and policy == "Cluster"]
+        by_balancer = ["NLB" in who for who in (row(one).dnat, row(one).snat)]
+        kept = preserve == "true" or (preserve == "" and by_node)
+        assert by_balancer == [balancer == "nlb", balancer == "nlb" and not kept]
+        assert len(row(one).nodes) == (2 if by_node and policy == "Cluster" and pod == "far" else 1)
         assert one.rows[0].start.startswith("browser")
         assert one.rows[-1].end.startswith("browser")
         for hop in one.rows:  # whatever changed was changed by somebody
@@ -91,9 +101,9 @@ def test_what_cant_be_is_refused_in_somebodys_words() -> None:
     assert "Application" in way(preserve="true").refused
     assert way(balancer="clb", preserve="false").refused
     assert "only the AWS Load Balancer Controller" in way(balancer="clb", targets="ip").refused
-    assert "502" in way(pod="none").reason
-    assert "503" in way(targets="ip", pod="none").reason
-    assert way(balancer="nlb", pod="none").verdict == "rejected"
+    assert "502" in row(way(pod="none")).verdict
+    assert "503" in row(way(targets="ip", pod="none")).verdict
+    assert row(way(balancer="nlb", pod="none")).verdict == "rejected"
 
 
 def test_other_ports_and_addresses_change_every_row() -> None:
@@ -106,9 +116,8 @@ def test_other_ports_and_addresses_change_every_row() -> None:
     other = ekslearn.load(text)
     assert isinstance(other, Cluster)
     for mine, theirs in zip(book().ways, ledger(other).ways, strict=True):
-        assert (mine.choice, mine.verdict, mine.refused) == (
-            theirs.choice, theirs.verdict, theirs.refused,
-        )  # fmt: skip
+        assert (mine.choice, mine.refused) == (theirs.choice, theirs.refused)
+        assert mine.row is theirs.row is None or row(mine).verdict == row(theirs).verdict
         assert len(mine.rows) == len(theirs.rows)
         for old_row, new_row in zip(mine.rows, theirs.rows, strict=True):
             assert (old_row.src, old_row.dst) != (new_row.src, new_row.dst)
@@ -124,7 +133,8 @@ def test_only_the_node_port_changes_where_a_node_is_called() -> None:
         for mine, theirs in zip(book().ways, ledger(other).ways, strict=True)
         if [(row.src, row.dst) for row in mine.rows] != [(row.src, row.dst) for row in theirs.rows]
     )
-    called = [one for one in book().ways if one.choice[1] == "instance" and one.nodes]
+    called = [one for one in book().ways
+              if one.choice[1] == "instance" and one.row and one.row.nodes]  # fmt: skip
     assert changed["instance"] == len(called) > 20
     assert changed["ip"] == 0
 
@@ -136,7 +146,8 @@ def test_a_lost_rule_is_seen_in_the_ledger() -> None:
     for node in broken.machines:
         broken.run(node, "iptables -t mangle -F PREROUTING")
     found = ledger(broken, balancer="nlb", policy="Local", pod="here")
-    assert (found.way.verdict, book().ways[found.at].verdict) == ("dropped", "delivered")
+    whole = book().ways[found.at]
+    assert (row(found.way).verdict, row(whole).verdict) == ("dropped", "delivered")
     assert found.way.sees  # the request came
     assert "the browser's view is: dropped" in found.now
 
@@ -171,10 +182,42 @@ def test_the_browser_gets_what_the_words_say() -> None:
 
 
 def test_the_page_of_comparison_has_a_line_for_each_mode() -> None:
-    lines = comparison(book().ways).splitlines()
-    assert len(lines) == 12
-    assert not ADDRESS.search("\n".join(lines).replace("0.0.0.0/0", ""))
-    assert re.search(r"^NLB instance on +Local +browser +node-b +none +1 ", lines[6])
+    page = book().comparison()
+    lines = {(name, policy): made for name, policy, made in page.lines}
+    assert len(lines) == len(page.lines) == page.html().count("<tr>") // 2 == 15
+    bastion = f"{lab().address('bastion')}/32"
+    assert not ADDRESS.search(page.words.replace("0.0.0.0/0", "").replace(bastion, ""))
+    kept = lines["NLB instance, client preserved", "Local"]
+    assert (kept.pod_sees, kept.dnat, kept.snat) == ("client", ("NLB", "node-b KUBE-SEP"), ())
+    assert lines["NLB ip, client not preserved", "any"].snat == ("NLB",)
+    assert lines["CLB instance", "Cluster"].nodes == ("node-a", "node-b")
+    port = {(name[12:], policy): made for (name, policy), made in lines.items() if "Port" in name}
+    assert {which: made.pod_sees for which, made in port.items()} == {
+        ("the pod's node", "Cluster"): "node-b", ("another node", "Cluster"): "node-a",
+        ("the pod's node", "Local"): "client", ("another node", "Local"): "",
+    }  # fmt: skip
+    lost = port["another node", "Local"]
+    assert (lost.verdict, lost.client) == ("dropped", "bastion")
+    assert f"node admits tcp 31380 from {bastion}" in page.words
+    assert "k8s-shop-web admits tcp 443 from 0.0.0.0/0; node admits tcp 31380 from k8s-traffic" in (
+        page.words
+    )
+
+
+def test_the_page_comes_from_the_tables() -> None:
+    """One rule less, and the page is another; with no machine in the VPC, no port is called."""
+    broken = lab().copy()
+    assert isinstance(broken, Cluster)
+    broken.vpc.security_groups["node"].rules["ingress"].clear()  # nor do nodes admit each other
+    page = ledger(broken).comparison()
+    lines = {(name, policy): made for name, policy, made in page.lines}
+    assert lines["ALB instance", "Cluster"].nodes == ("node-b",)  # node-a's checks are lost
+    assert lines["ALB instance", "Local"].pod_sees == "ALB"
+    for text in (re.sub(r"\n.*name: bastion.*", "", lab().text),
+                 lab().text.replace("selector: {app: web}", "selector: {app: wob}")):  # fmt: skip
+        alone = ekslearn.load(text)
+        assert isinstance(alone, Cluster)
+        assert not [name for name, *_ in ledger(alone).comparison().lines if "NodePort" in name]
 
 
 def test_bad_choices_get_a_sentence() -> None:
