@@ -265,16 +265,17 @@ def test_every_fault_is_drawn_and_breaks_some_calls_and_not_all() -> None:
 
 
 def test_a_way_that_shows_pods_the_wrong_address_is_not_mended() -> None:
-    """Every call is answered, but the pods see the second ENI's address: it is masqueraded to."""
+    """Every call is answered, but the pods see another address of eth0, or the client's."""
     name = f"{LESSON}/mend-the-way"
     learner = with_fault(name, "4")
     words = words_of(name, learner)
-    card = words["card_a" if words["node"] == "node-a" else "card_b"]
-    row = f"-o eth0 -p tcp --dport {words['listens']} -j SNAT --to-source {card}"
+    spare = words["spare_a" if words["node"] == "node-a" else "spare_b"]
+    row = f"-o eth0 -p tcp --dport {words['listens']} -j SNAT --to-source {spare}"
     verdict = exercise(name, learner=learner).check(
-        f"{words['node']}$ iptables -t nat -A KUBE-POSTROUTING {row}"
+        f"{words['node']}$ iptables -t nat -I KUBE-POSTROUTING 1 {row}"
     )
     assert not verdict.right
+    assert "Whom should it see under Cluster" in verdict.message
 
 
 @pytest.mark.parametrize(
