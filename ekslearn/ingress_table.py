@@ -19,8 +19,7 @@ class Row:
     ``arrives`` and ``pod_sees`` say whose the source address is: "client", the balancer's kind, or
     a node's name; empty where nothing came. ``reads`` is what a balancer adds to the data.
     ``dnat`` and ``snat`` are who translated, in order; ``nodes`` the nodes on the way; ``admits``
-    the rules of security groups that let it in; ``reason`` and its chain are there where the
-    connection failed.
+    the rules of security groups that let it in; ``reason`` is there where the connection failed.
     """
 
     client: str
@@ -40,11 +39,10 @@ def row(cluster: Cluster, trace: Trace) -> Row:
     at_nodes = [each for each in trace.request if each.place in cluster.machines]
     at_pods = [each for each in trace.request if each.place in cluster.pods]
     kinds = {place: each.kind.upper() for place, each in cluster.elb.balancers.items()}
-    dnat, snat, admits, reads, lost = list[str](), list[str](), list[str](), "", ""
+    dnat, snat, admits, reads = list[str](), list[str](), list[str](), ""
     for step in trace.steps:
         chain = re.match(r"-A (\S+?)(-[A-Z0-9]{16})? ", step.because)
         who = f"{step.place} {chain[1]}" if chain else kinds.get(step.place, "")
-        lost = f" ({who})" if chain and f"{step.place}: {step.decision}" in trace.reason else lost
         adds = re.search(r"(?:it adds|before the data:) (nothing|X-[\w-]+|PROXY \w+)", step.because)
         reads = adds[1] if adds else reads
         if step.decision.startswith("bind the connection's destination"):
@@ -63,7 +61,7 @@ def row(cluster: Cluster, trace: Trace) -> Row:
         reads=reads, dnat=tuple(dnat), snat=tuple(snat), admits=tuple(admits),
         nodes=tuple(dict.fromkeys(each.place for each in at_nodes)),
         verdict=trace.verdict + (f" ({trace.answer})" if trace.answer[:3].isdigit() else ""),
-        reason="" if trace.verdict == "delivered" else trace.reason + lost,
+        reason="" if trace.verdict == "delivered" else trace.reason,
     )  # fmt: skip
 
 

@@ -213,8 +213,9 @@ class Recording:
             why = f" ({self.lost})" if self.lost else ""
             self.lost = f"{decision.namespace.name}: {decision.verdict}{why}"
         elif decision.lost and not self.lost.startswith("reply:"):  # the first answer's loss counts
-            self.lost = "reply: " * (leg == "reply") + f"{decision.namespace.name}: "
-            self.lost += f"{decision.stage}: " * isinstance(row, Walk) + decision.verdict
+            chain = f"{row.table} {row.chain}: " if isinstance(row, Walk) else ""
+            where = "reply: " * (leg == "reply") + f"{decision.namespace.name}: {chain}"
+            self.lost = where + decision.verdict
         tell: Callable[[], Iterable[Step]] = partial(_step, decision, leg)
         if isinstance(row, Lookup):
             tell = partial(self._lookup_steps, decision, leg, row)
@@ -301,14 +302,10 @@ def follow(lab: Lab, source: str, destination: str) -> Trace:
         world.recorder = None
     verdict, reason = _verdict(client, recording, namespace.name)
     answer = next((each.data for each in client.answers if each.data), "")
+    heard = (each for each in client.answers if not each.icmp or each.icmp[0] != REDIRECT)
     return Trace(scenario=lab.name, source=source, destination=destination, verdict=verdict,
                  reason=reason, recording=recording, answer=answer,
-                 teller=_teller(client))  # fmt: skip
-
-
-def _teller(client: Client) -> str:
-    heard = (each for each in client.answers if not each.icmp or each.icmp[0] != REDIRECT)
-    return next((str(each.src) for each in heard), "")
+                 teller=next((str(each.src) for each in heard), ""))  # fmt: skip
 
 
 def destination_of(lab: Lab, text: str) -> tuple[str, IPv4Address, int | None]:

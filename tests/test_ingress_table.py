@@ -63,7 +63,7 @@ def test_what_the_application_can_read(tmp_path: Path) -> None:
 def test_what_is_lost_has_a_reason() -> None:
     lab = load([NODEPORT, replace(NODEPORT, endpoint="none")])
     assert rows(lab, "laptop")[replace(NODEPORT, endpoint="none").way].reason == (
-        "node-a: drop, and tell the sender (node-a KUBE-EXTERNAL-SERVICES)"
+        "node-a: filter KUBE-EXTERNAL-SERVICES: drop, and tell the sender"
     )
     lab = load([NODEPORT])
     [one] = rows(lab, "browser").values()
