@@ -302,10 +302,14 @@ def follow(lab: Lab, source: str, destination: str) -> Trace:
         world.recorder = None
     verdict, reason = _verdict(client, recording, namespace.name)
     answer = next((each.data for each in client.answers if each.data), "")
-    heard = (each for each in client.answers if not each.icmp or each.icmp[0] != REDIRECT)
     return Trace(scenario=lab.name, source=source, destination=destination, verdict=verdict,
                  reason=reason, recording=recording, answer=answer,
-                 teller=next((str(each.src) for each in heard), ""))  # fmt: skip
+                 teller=_teller(client))  # fmt: skip
+
+
+def _teller(client: Client) -> str:
+    heard = (each for each in client.answers if not each.icmp or each.icmp[0] != REDIRECT)
+    return next((str(each.src) for each in heard), "")
 
 
 def destination_of(lab: Lab, text: str) -> tuple[str, IPv4Address, int | None]:
@@ -339,6 +343,5 @@ def _verdict(client: Client, recording: Recording, place: str) -> tuple[str, str
             continue
         if answer.meaning:
             return answer.meaning, recording.lost or f"{answer.src} said so"
-        port = f":{answer.sport}" if answer.sport else ""
-        return "delivered", f"{answer.src}{port} answered"
+        return "delivered", f"{answer.src}{f':{answer.sport}' * bool(answer.sport)} answered"
     return "dropped", recording.lost or f"{place}: no answer came"

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from ekslearn.cluster import Cluster, Lab
 from ekslearn.elb import LoadBalancer
-from ekslearn.linux.conntrack import Tuple
 from ekslearn.vpc.model import Eni
 from ekslearn.vpc.security import SecurityGroup
 
@@ -110,11 +109,10 @@ def steering(lab: Lab, space: str, named: Collection[int]) -> Iterator[Program]:
         rows: list[tuple[bool, str]] = []
         for flow in each.flows.values():
             front, back, drawn = flow.front, flow.back, flow.front.sport not in named
-            sport, dport = (
-                ("", "") if drawn else (f"--sport {front.sport}", f"--dport {front.sport}")
-            )
+            sport = "" if drawn else f"--sport {front.sport}"
             to = f"-p {front.protocol} -s {front.src} {sport} -d {front.dst} --dport {front.dport}"
-            rows.append((drawn, f"-A PREROUTING {to} -j DNAT --to-destination {_end(back)}"))
+            goal = f"{back.dst}:{back.dport}"
+            rows.append((drawn, f"-A PREROUTING {to} -j DNAT --to-destination {goal}"))
             if back.src != front.src:
                 to = f"-p {back.protocol} -s {front.src} {sport}"
                 to += f" -m conntrack --ctorigdst {front.dst}"
@@ -136,10 +134,6 @@ def steering(lab: Lab, space: str, named: Collection[int]) -> Iterator[Program]:
             yield each.place, restore, restored("nat", [row for _, row in sorted(rows)])
     if turned:
         yield space, restore, restored("raw", [row for _, row in sorted(turned, reverse=True)])
-
-
-def _end(goal: Tuple) -> str:
-    return f"{goal.dst}:{goal.dport}"
 
 
 def restored(table: str, rows: Iterable[str]) -> str:
