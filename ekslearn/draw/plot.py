@@ -75,6 +75,8 @@ def draw_plot(
         top = max(value for points in lines.values() for _, value in points)
         ax.set_ylim(0, top * 1.08 or 1)
         ax.set_xlim(min(p[0][0] for p in lines.values()), max(p[-1][0] for p in lines.values()))
+        whole = all(float(value).is_integer() for points in lines.values() for _, value in points)
+        ax.locator_params(axis="y", integer=whole)  # of whole things there is no half
         ax.tick_params(labelsize=SMALL, color=MUTED)
         ax.spines[["top", "right"]].set_visible(False)
         ax.set_xlabel(x, size=SMALL)

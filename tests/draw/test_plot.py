@@ -38,6 +38,13 @@ def test_the_same_numbers_make_the_same_picture() -> None:
     assert once == again
 
 
+@pytest.mark.parametrize(("values", "halves"), [((0, 3), False), ((0, 2.5), True)])
+def test_of_whole_things_there_is_no_half(values: tuple[float, float], halves: bool) -> None:
+    axis = draw_plot({"a": list(enumerate(values))}, title="T", x="s", y="nodes", steps=True)
+    [ax] = axis.figure.axes
+    assert any(tick % 1 for tick in ax.get_yticks()) == halves
+
+
 def test_labels_keep_apart() -> None:
     assert spread([4, 4], [2, 2]) == [4, 6]
     assert spread([9, 1], [2, 2]) == [9, 1]
