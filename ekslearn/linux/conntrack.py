@@ -62,21 +62,22 @@ class Connection:
     confirmed: bool = False
     bound: set[str] = field(default_factory=set)
     random: bool = False
+    echo: bool = False  # an echo's id was drawn with its target: that counts as one translated
     leaves: Link | None = None  # the interface that MASQUERADE bound it to
     tcp_state: str = "SYN_SENT"
 
     @property
     def translates_source(self) -> bool:
         """Whether packets of the original direction leave with another source."""
-        wanted = self.original.inverted()
-        return (self.reply.dst, self.reply.dport) != (wanted.dst, wanted.dport)
+        wanted, seen = self.original.inverted(), self.reply
+        return seen.dst != wanted.dst or (seen.dport != wanted.dport and not self.echo)
 
     @property
     def translates_target(self) -> bool:
         """Whether packets of the original direction are sent to another destination."""
         wanted, icmp = self.original.inverted(), self.original.protocol == "icmp"
         moved = self.reply.sport != wanted.sport and not icmp  # an echo's id is its source's
-        return moved or self.reply.src != wanted.src
+        return moved or self.echo or self.reply.src != wanted.src
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +188,12 @@ class Conntrack:
         """
         reply = connection.reply
         connection.bound.add(what)
-        port = 0 if reply.protocol == "icmp" else port
-        if what == "target":
-            connection.reply = replace(reply, src=address, sport=port or reply.sport)
-            return
+        mine, icmp = connection.original, reply.protocol == "icmp"
+        port = 0 if icmp else port
         changed = replace(reply, dst=address, dport=port or reply.dport)
-        mine = connection.original
-        kept = random or port or address == mine.src or mine.protocol == "icmp"
+        if what == "target":
+            changed = replace(reply, src=address, sport=port or reply.sport)
+        kept = random or port or address == mine.src or icmp or what == "target"
         for other in () if kept else self.connections[::-1]:
             # A source that gets another address keeps what it got last (find_appropriate_src).
             same = replace(other.original, dst=mine.dst, dport=mine.dport) == mine
@@ -202,12 +202,12 @@ class Conntrack:
                 if found not in self._by_tuple:
                     connection.random, changed = other.random, found
                 break
-        while not port and (random or changed in self._by_tuple):
+        # Another port of the target wouldn't do; an echo's id is both ends'.
+        while not port and (icmp or what == "source") and (random or changed in self._by_tuple):
             drawn = self._ns.world.random.randint(*PORTS)
             connection.random, random = True, False
-            changed = replace(changed, dport=drawn)
-            if changed.protocol == "icmp":
-                changed = replace(changed, sport=drawn)
+            connection.echo |= what == "target"
+            changed = replace(changed, dport=drawn, sport=drawn if icmp else changed.sport)
         connection.reply = changed
 
     def translate(self, hook: str, skb: Skb) -> bool:
@@ -229,8 +229,9 @@ class Conntrack:
                 if end not in connection.bound and not self._ns.netfilter.run(table, hook, skb):
                     return False
             taken = connection.reply in self._by_tuple and not connection.translates_source
-            if end == "source" and taken:
-                self.bind(connection, "source", connection.original.src, 0, False)
+            if taken:  # nf_nat_alloc_null_binding
+                address = connection.original.src if end == "source" else connection.reply.src
+                self.bind(connection, end, address, 0, False)
             connection.bound.add(end)
         if binding.changes(end):
             goal = binding.goal
