@@ -256,8 +256,8 @@ class PolicyAgent:
 
     def started(self, pod: Pod, ip: IPv4Address, node: IPv4Address, link: Link | None) -> None:
         """A pod is there, behind ``link``; one on its node's network has none and isn't guarded."""
-        self._guards[pod.place] = Guard(pod, ip, node, link, self.world.clock)
-        self.enforce()
+        guard = self._guards[pod.place] = Guard(pod, ip, node, link, self.world.clock)
+        self._enforce(guard)
 
     def stopped(self, place: str) -> None:
         """A pod is gone, and its veth with it."""
@@ -268,11 +268,14 @@ class PolicyAgent:
 
         Without them remains what a kernel can be asked about.
         """
-        use = self.mode == "strict" or (self.mode == "standard" and self._policies)
         for guard in self._guards.values():
-            if link := guard.link:  # what leaves the pod comes in here
-                link.filters = {way: partial(self._judged, guard, link, other) for way, other in
-                                (SIDES_OF_VETH if on and use else ())}  # fmt: skip
+            self._enforce(guard, on)
+
+    def _enforce(self, guard: Guard, on: bool = True) -> None:
+        use = self.mode == "strict" or (self.mode == "standard" and self._policies)
+        if link := guard.link:  # what leaves the pod comes in here
+            link.filters = {way: partial(self._judged, guard, link, other) for way, other in
+                            (SIDES_OF_VETH if on and use else ())}  # fmt: skip
 
     def state(self, place: str) -> str:
         """What a pod's programs go by: its policies, or the mode while none is loaded."""
