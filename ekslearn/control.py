@@ -153,7 +153,8 @@ class ControlPlane:
         wanted = {one.health_check_node_port for one in self.services} - {0}
         for node in self.site.machines:
             listeners = self.site.namespace(node).sockets.listeners
-            for one in [each for each in listeners if each.serve and each.port not in wanted]:
+            own = [one for one in listeners if one.serve and one.process == "kube-proxy"]
+            for one in [each for each in own if each.port not in wanted]:
                 listeners.remove(one)
             for port in sorted(wanted - {one.port for one in listeners}):
                 self.site.listen(node, f"0.0.0.0:{port}/tcp", process="kube-proxy",

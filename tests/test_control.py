@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+import ekslearn
 from ekslearn.cluster import Cluster
 from ekslearn.errors import EkslearnError
 from ekslearn.scenario import load
@@ -268,3 +269,11 @@ def test_a_destination_that_is_not_there(name: str) -> None:
     cluster = doors(SERVICE.format("web", "LoadBalancer", "", NLB))
     with pytest.raises(EkslearnError, match=NAMES[name]):
         cluster.trace("browser", name)
+
+
+def test_other_listeners_of_a_node_are_let_be() -> None:
+    """kube-proxy closes its own health ports, and nobody else's."""
+    lab = ekslearn.load("services")
+    lab.listen("node-a", "0.0.0.0:9000/tcp", process="agent", serve=lambda _: ("here", ""))
+    lab.sleep(60)
+    assert ("node-a", "0.0.0.0:9000/tcp") in lab.listeners()
