@@ -48,6 +48,18 @@ class Serving(Clustering):
         if self.chance(0.2) and self.pods:  # and what kube-proxy does when something changes
             lab.delete_pod(self.pods.pop(self.random.randrange(len(self.pods))))
             lab.sleep(1)
+        for _ in range(self.random.choice((0, 0, 1, 2))):
+            self._lost_way()
+
+    def _lost_way(self) -> None:
+        """A client without its route, or an endpoint that a node has none to."""
+        if not self.pods or self.chance(0.2):
+            self.go(self.pick(*self.nodes), "ip route del default")
+        elif self.chance(0.5):
+            self.go(self.pick(*self.pods), "ip route del default")
+        else:
+            address = self.lab.address(self.pick(*self.pods))
+            self.go(self.pick(*self.nodes), f"ip route replace unreachable {address}")
 
     def _service(self, number: int) -> None:
         lab, kind = self.lab, self.pick("ClusterIP", "ClusterIP", "NodePort", "LoadBalancer")

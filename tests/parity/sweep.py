@@ -25,8 +25,6 @@ from tests.parity.packets import VERDICTS, Tally, play
 from tests.parity.real import Real
 
 DELIVERED, EACH = 0.40, 0.01  # the least shares of probes: delivered, and any verdict
-# Clients of Services have their routes: what can't be reached is asked in labs and clusters.
-SELDOM = {("services", "unreachable"): 0.001}
 LABS, CLUSTERS, SERVICES, COMMANDS = 1000, 300, 280, 10_000
 BATCH, SEQUENCES = 10, 5  # labs played in one world; command sequences in one
 LIMIT_MIN = 60.0
@@ -101,7 +99,7 @@ def report(kind: str, total: Tally) -> list[str]:
           f" alone: {total.doubtful}")  # fmt: skip
     for verdict in VERDICTS:
         share = total.verdicts[verdict] / max(total.probes, 1)
-        least = DELIVERED if verdict == "delivered" else SELDOM.get((kind, verdict), EACH)
+        least = DELIVERED if verdict == "delivered" else EACH
         print(f"{share:8.1%}  {verdict}")
         if share < least:
             wrong.append(f"{verdict}: {share:.2%} of the probes in {name}, less than {least:.1%}")
