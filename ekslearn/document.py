@@ -20,8 +20,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
 
-from . import data_path
 from .errors import EkslearnError, NotModelled
+from .paths import data_path
 
 LIMIT = 1_000_000  # bytes in one file; the longest scenario of the course has 4,000
 EXPANSION = 100  # aliases may make a document this many times as long as its text

@@ -7,7 +7,6 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Protocol
 
-from . import data_path
 from .cni import names
 from .cni import node as host
 from .cni import pod as wiring
@@ -19,6 +18,7 @@ from .ipamd.pool import EniConfig
 from .kubernetes import Pod
 from .linux import NetworkNamespace, World
 from .linux.link import invented_mac
+from .paths import data_path
 from .vpc.ec2 import Ec2
 from .vpc.instance import InstanceType, max_pods
 from .vpc.model import Eni, Vpc

@@ -7,8 +7,8 @@ import hashlib
 from functools import cache
 from ipaddress import IPv4Network
 
-from .. import data_path
 from ..errors import EkslearnError
+from ..paths import data_path
 
 
 class Ec2Error(EkslearnError):
