@@ -257,9 +257,9 @@ class WhoMustAdmit(Letters):
     beat = "who must admit whom"
     question = (
         INTRO + "There is one pod, and the controller may not change the nodes' security group,"
-        " which admits only its own members so far. Which *one* rule more lets the call"
-        " through?\n\n- a: {rule_a}\n- b: {rule_b}\n- c: {rule_c}\n- d: {rule_d}\n\n"
-        "Several may do it, each alone. Answer with letters, as in `a c`, or `none`."
+        " which admits only its own members so far. Which of these rules, added alone, lets the"
+        " call through?\n\n- a: {rule_a}\n- b: {rule_b}\n- c: {rule_c}\n- d: {rule_d}\n\n"
+        "Several may. Answer with letters, as in `a c`, or `none`."
     )
     restated = (
         "A group is asked at the target's ENI, with the header that the packet has there; a rule"

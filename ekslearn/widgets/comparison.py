@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable
+from itertools import count
 
 from ekslearn.draw.display import show
 from ekslearn.ingress_table import Row
@@ -16,6 +17,7 @@ HEADS = ("way in", "policy", "pod sees", "application reads", "DNAT by", "SNAT b
 # Written on each cell: a page of lessons has styles of its own for tables.
 CELL = "text-align:left;vertical-align:top;padding:3px 5px;background:#fff"
 RULED = CELL + ";border-bottom:1px solid #c9c9c9"
+NAME = CELL + ";min-width:112px"  # the longest in three lines where the page is narrow
 QUIET = RULED + ";color:#5c5c5c"
 WHOLE = "white-space:nowrap"  # a name isn't broken at its hyphens
 KEPT = {"": "", "true": ", client preserved", "false": ", client not preserved"}
@@ -48,7 +50,7 @@ class Comparison:
         """The page as one table."""
         heads = "".join(f'<th scope="col" style="{RULED}">{head}</th>' for head in HEADS)
         body = "".join(
-            "<tr>" + "".join(f'<td style="{CELL}">{cell}</td>' for cell in cells(*line)) + "</tr>"
+            "<tr>" + "".join(map(ruled, cells(*line), count())) + "</tr>"
             f'<tr><td colspan="{len(HEADS)}" style="{QUIET}">{under(line[2])}</td></tr>'
             for line in self.lines
         )
@@ -91,6 +93,11 @@ def rule_of(said: str) -> str:
     group, _, rule = said.partition(": ")
     what, _, whom = rule.rpartition(" ")
     return f"{group} admits {what} from {whom}"
+
+
+def ruled(cell: str, column: int) -> str:
+    """One cell as HTML; the first column holds names."""
+    return f'<td style="{CELL if column else NAME}">{cell}</td>'
 
 
 def cells(name: str, policy: str, row: Row) -> list[str]:

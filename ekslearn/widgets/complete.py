@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
+
+from ekslearn.iptables.line import PROTOCOLS
+from ekslearn.iptables.rows import MATCHES, TARGETS
+from ekslearn.linux.netfilter import BUILT_IN
+from ekslearn.tools import TOOLS, run
 
 if TYPE_CHECKING:
     from ekslearn.cluster import Lab
 
-COMMANDS = ("ip", "ping", "curl", "traceroute", "sysctl")
+UNTYPED = ("true", "false", "iptables-restore")  # the last reads a file, which no line here has
 VERBS = {
     "addr": ("show", "add", "del", "flush"),
     "link": ("show", "add", "del", "set"),
@@ -38,6 +44,12 @@ WORDS = {
     "rule": ("from", "to", "iif", "oif", "fwmark", "table", "lookup", "priority", "not"),
     "netns": (),
 }
+CHAINED = ("-A", "-C", "-D", "-F", "-I", "-L", "-P", "-R", "-S", "-X")  # a chain's name follows
+IPTABLES = {*CHAINED, "-N", "-d", "-i", "-j", "-m", "-n", "-o", "-p", "-s", "-t", "--line-numbers"}
+VERDICTS = ("ACCEPT", "DROP", "RETURN")
+AFTER = {  # the words of commands that have few
+    "iptables-save": {"-t"}, "conntrack": {"-L", "-F", "-g", "-j", "-n"}, "nft": {"list"},
+}  # fmt: skip
 SYSCTLS = ("-w", "net.ipv4.ip_forward", "net.ipv4.conf.all.rp_filter")
 
 
@@ -53,7 +65,7 @@ def choices(lab: Lab, place: str, before: list[str]) -> set[str]:
     """The words that can stand after ``before``."""
     links = lab.namespace(place).links
     if not before:
-        return {*COMMANDS, *(f"{name}$" for name in lab.places)}
+        return {*TOOLS, *(f"{name}$" for name in lab.places)} - {*UNTYPED}
     if before[0].endswith("$"):
         there = before[0][:-1]
         return choices(lab, there if there in lab.places else place, before[1:])
@@ -65,6 +77,14 @@ def choices(lab: Lab, place: str, before: list[str]) -> set[str]:
         return {"main", "local", "default"}
     if before[0] == "sysctl":
         return set(SYSCTLS)
+    if before[0].startswith("iptables") and before[-1] in ("-t", "--table"):
+        return set(BUILT_IN)
+    if before[0] == "iptables":
+        return {*links} if before[-1] in ("-i", "-o") else filtering(lab, place, before)
+    if before[0] in AFTER:
+        return AFTER[before[0]] - {*before}
+    if before[0] == "curl":
+        return {each for address in targets(lab) for each in (address, f"http://{address}")}
     if before[0] != "ip":
         return addresses(lab)
     words = [word for word in before[1:] if not word.startswith("-")]
@@ -75,6 +95,27 @@ def choices(lab: Lab, place: str, before: list[str]) -> set[str]:
         return set(VERBS[kind])
     names = set(links) if kind == "link" else addresses(lab)
     return {*WORDS[kind], *names, *(destinations(lab, place) if kind == "route" else ())}
+
+
+def filtering(lab: Lab, place: str, before: list[str]) -> set[str]:
+    """What can stand next in a line of ``iptables``; chains are those that ``place`` has."""
+    table = next((word for flag, word in pairwise(before) if flag == "-t"), "filter")
+    listed = run(lab.namespace(place), f"iptables -t {table} -S").stdout
+    chains = {line.split()[1] for line in listed.splitlines() if line.startswith(("-P", "-N"))}
+    said = {
+        "-j": {*chains, *TARGETS, *VERDICTS} - {*BUILT_IN.get(table, ())},
+        "-m": set(MATCHES),
+        "-p": set(PROTOCOLS),
+        "-s": addresses(lab),
+        "-d": targets(lab),
+    }
+    return said.get(before[-1], chains if before[-1] in CHAINED else IPTABLES)
+
+
+def targets(lab: Lab) -> set[str]:
+    """Every address that can be called: the places', and the Services' of a cluster."""
+    services = getattr(lab, "services", ())
+    return addresses(lab) | {str(each.cluster_ip) for each in services if each.cluster_ip}
 
 
 def addresses(lab: Lab) -> set[str]:
@@ -90,7 +131,5 @@ def addresses(lab: Lab) -> set[str]:
 
 def destinations(lab: Lab, place: str) -> set[str]:
     """The destinations of the place's main table, as ``ip route`` prints them."""
-    from ekslearn.tools import run
-
     shown = run(lab.namespace(place), "ip route show").stdout
     return {line.split()[0] for line in shown.splitlines() if line.strip()}

@@ -33,6 +33,10 @@ function chooser(data, chosen, turned) {
   return form;
 }
 
+// A text that breaks between words alone: a name keeps its hyphens.
+const worded = (text) => text.split(" ").flatMap((word, n) => [n ? " " : "",
+  make("span", "word", word)]);
+
 function mount(host, data, start, told) {
   host.dataset.lmSuppressShortcuts = "true";
   const shadow = host.shadowRoot || host.attachShadow({ mode: "open" });
@@ -40,25 +44,27 @@ function mount(host, data, start, told) {
   card.setAttribute("aria-label", data.label);
   const head = make("div", "head");
   head.append(make("div", "title", data.title));
-  const summaries = data.pages.map((each) => [document.createTextNode(each.summary)]);
-  const { box: sum, voice: said } = stacked("sum", summaries), page = make("div", "page");
-  let at = Math.min(Math.max(start, 0), data.ways.length - 1), pause = () => {};
+  const summaries = data.pages.map((each) => worded(each.summary));
+  const { box: sum, voice: said } = stacked("sum", summaries);
+  let page = make("div", "page"), pause = () => {};
+  let at = Math.min(Math.max(start, 0), data.ways.length - 1);
 
-  function turn() {
-    pause();
-    pause = () => {};
-    host.dataset.step = at;
-    const { summary, facts, rows } = data.pages[data.ways[at]];
-    said.textContent = summary;
-    page.replaceChildren();
-    if (!rows.length) return;
+  // A page with a way's player, headers and facts; without headers it is empty.
+  function filled({ facts, rows }) {
+    const page = make("div", "page");
+    if (!rows.length) return { page, pause: () => {} };
     const list = make("dl", "facts");
-    facts.forEach(([name, value]) => list.append(make("dt", "", name), make("dd", "", value)));
+    facts.forEach(([name, value]) => {
+      const said = make("dd");
+      said.append(...worded(value));
+      list.append(make("dt", "", name), said);
+    });
     const body = make("tbody");
     const lines = rows.map(({ cells, changed }) => {
       const line = make("tr");
       cells.forEach((text, n) => {
-        const name = ["", "", "src", "dst", ""][n], cell = make("td", "", text);
+        const name = ["", "", "src", "dst", ""][n], cell = make("td");
+        cell.append(...text ? worded(text) : []);
         if (n === 2 || n === 3) cell.classList.add("mono");
         if (name && changed.includes(name)) {
           cell.replaceChildren(make("b", "", text), make("span", "new", " new"));
@@ -76,7 +82,7 @@ function mount(host, data, start, told) {
     });
     top.append(names);
     table.append(top, body);
-    const texts = rows.map((row) => [document.createTextNode(row.told)]);
+    const texts = rows.map((row) => worded(row.told));
     const { box, voice } = stacked("sentence", texts);
     const stage = { dataset: {}, shadowRoot: shadow,
       get isConnected() { return host.isConnected; } };
@@ -88,10 +94,9 @@ function mount(host, data, start, told) {
           if (n === now) line.setAttribute("aria-current", "step");
           else line.removeAttribute("aria-current");
         });
-        voice.textContent = rows[now].told;
+        voice.replaceChildren(...worded(rows[now].told));
       },
     });
-    pause = play.pause;
     const frame = make("div", "frame");
     frame.tabIndex = 0;
     frame.setAttribute("role", "group");
@@ -99,7 +104,34 @@ function mount(host, data, start, told) {
     frame.append(table);
     page.append(play.controls, box, frame, list);
     play.begin();
+    return { page, pause: play.pause };
   }
+  function turn() {
+    pause();
+    const way = data.pages[data.ways[at]], turned = filled(way);
+    said.replaceChildren(...worded(way.summary));
+    page.replaceWith(turned.page);
+    ({ page, pause } = turned);
+    host.dataset.step = at;
+  }
+  // Every way gets the height of the tallest, so that nothing below the ledger ever jumps.
+  const most = Math.max(...data.pages.map((each) => each.rows.length));
+  const longest = data.pages.filter((each) => each.rows.length === most);
+  let wide = 0;
+  const fit = () => {
+    if (card.clientWidth === wide) return;
+    wide = card.clientWidth;
+    const tall = longest.map((each) => {
+      const { page: probe } = filled(each);
+      probe.classList.add("ghost");
+      page.after(probe);
+      const high = probe.scrollHeight;
+      probe.remove();
+      return high;
+    });
+    card.style.setProperty("--tall", `${Math.max(...tall)}px`);
+  };
+  new ResizeObserver(fit).observe(card);
   const choose = (to) => {
     at = to;
     turn();

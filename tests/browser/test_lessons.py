@@ -52,6 +52,7 @@ EVERY_STOP = """(host) => {
       if (!radio.checked) radio.click();
     }
     check(`way ${n}`, at() === n);
+    found.heights.push(card.offsetHeight);
     found.words.push(card.querySelector('.sum').lastChild.textContent);
     const lines = [...card.querySelectorAll('tbody tr')];
     lines.forEach((line, row) => {
@@ -124,7 +125,7 @@ def test_every_stop_of_every_widget(chromium: Any, path: Path, tmp_path: Path) -
                           [host, "stops" in data])  # fmt: skip
             found = page.evaluate(EVERY_STOP, host)
             assert found["wrong"] == []
-            assert len(set(found["heights"])) <= 1, "a walk's card jumps"
+            assert len(set(found["heights"])) <= 1, "the card jumps"
             told = [each["words"] for each in data.get("stops", data.get("frames", []))]
             told += [data["pages"][number]["summary"] for number in data.get("ways", [])]
             assert found["words"] == told or ("letters" in data and len(set(found["words"])) > 10)

@@ -8,8 +8,10 @@ import traitlets
 from ekslearn import load
 from ekslearn.draw import describe
 from ekslearn.errors import EkslearnError
+from ekslearn.iptables.line import LETTERS, LONG
 from ekslearn.widgets import Shell, shell, workbench
 from ekslearn.widgets.changes import listings
+from ekslearn.widgets.complete import IPTABLES
 from tests.draw.labs import one_node, one_pod, two_rooms
 
 ROUTE = "10.1.1.0/24 dev veth0 proto kernel scope link src 10.1.1.1"
@@ -142,7 +144,7 @@ def test_a_place_can_be_named_in_the_line_or_chosen() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("i", ["ip"]),
+        ("i", ["ip", "iptables", "iptables-save"]),
         ("ip ro", ["route"]),
         ("ip route d", ["default", "del", "dev"][1:2]),
         ("ip route del 10", ["10.1.1.0/24", "10.1.1.1", "10.1.1.2"]),
@@ -162,6 +164,38 @@ def test_completion_knows_commands_interfaces_and_rows(text: str, expected: list
     terminal = shell(two_rooms(), "red")
     assert terminal.complete(text) == expected
     assert ask(terminal, do="complete", text=text)["options"] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("con", ["conntrack"]),
+        ("iptables -", sorted(IPTABLES)),
+        ("iptables -t n", ["nat"]),
+        ("iptables-save -t m", ["mangle"]),
+        ("iptables -t nat -S KUBE-N", ["KUBE-NODEPORTS"]),
+        ("iptables -S KUBE-N", ["KUBE-NODEPORTS"]),
+        ("iptables -S KUBE-P", ["KUBE-PROXY-CANARY", "KUBE-PROXY-FIREWALL"]),
+        ("iptables -t nat -A KUBE-SERVICES -j KUBE-MARK", ["KUBE-MARK-MASQ"]),
+        ("iptables -t nat -A PREROUTING -j MA", ["MARK", "MASQUERADE"]),
+        ("iptables -t nat -A PREROUTING -j PRE", []),
+        ("iptables -A INPUT -i eth", ["eth0", "eth1"]),
+        ("iptables -A INPUT -m con", ["connmark", "conntrack"]),
+        ("iptables -A INPUT -p t", ["tcp"]),
+        ("iptables -t nat -A KUBE-SERVICES -d 172", ["172.20.45.6"]),
+        ("curl http://172", ["http://172.20.45.6"]),
+        ("curl 172", ["172.20.45.6"]),
+        ("conntrack -", ["-F", "-L", "-g", "-j", "-n"]),
+        ("laptop$ iptables -S K", []),
+    ],
+)
+def test_completion_knows_chains_and_services(text: str, expected: list[str]) -> None:
+    assert shell(load("services"), "node-a").complete(text) == expected
+
+
+@pytest.mark.parametrize("option", sorted(IPTABLES))
+def test_iptables_knows_every_option_that_is_offered(option: str) -> None:
+    assert option[1] in LETTERS or option in LONG
 
 
 def test_hooks_and_walks_follow_every_command() -> None:
