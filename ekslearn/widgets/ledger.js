@@ -125,7 +125,7 @@ function mount(host, data, start, told) {
       const { page: probe } = filled(each);
       probe.classList.add("ghost");
       page.after(probe);
-      const high = probe.scrollHeight;
+      const high = Math.ceil(probe.getBoundingClientRect().height);
       probe.remove();
       return high;
     });
