@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -38,16 +39,19 @@ def folded(words: str, head: str) -> str:
 def narrow(listing: str, indent: int = 0) -> str:
     """The rows of a listing, each in as many lines as a page of 800 pixels shows whole.
 
-    A notebook breaks a longer line wherever its edge is; here only words part, and what belongs
-    to one row is set in.
+    A notebook breaks a longer line wherever its edge is; here only words part, an option keeps
+    its value, and what belongs to one row is set in.
 
-    >>> print(narrow("-A KUBE-SERVICES " + "-p tcp " * 9 + "-j KUBE-NODEPORTS", 2))
-      -A KUBE-SERVICES -p tcp -p tcp -p tcp -p tcp -p tcp -p tcp -p tcp -p tcp
-          -p tcp -j KUBE-NODEPORTS
+    >>> print(narrow("-A KUBE-SERVICES " + "-p tcp " * 6 + "-j KUBE-NODEPORTS", 2))
+      -A KUBE-SERVICES -p tcp -p tcp -p tcp -p tcp -p tcp -p tcp
+          -j KUBE-NODEPORTS
     """
     first, more = " " * indent, " " * (indent + 4)
     page = textwrap.TextWrapper(74, first, more, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(line for row in listing.splitlines() for line in page.wrap(row))
+    whole = re.compile(r"(?:(?<= )|^)--?\w[\w-]* (?!-)|\"[^\"]{,50}\"")
+    rows = [whole.sub(lambda found: found[0].replace(" ", "\0"), row)
+            for row in listing.splitlines()]  # fmt: skip
+    return "\n".join(line for row in rows for line in page.wrap(row)).replace("\0", " ")
 
 
 def show(page: str, plain: str, words: str = "", *, view: Any = None) -> Renew | None:
