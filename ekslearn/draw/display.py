@@ -47,7 +47,7 @@ def narrow(listing: str, indent: int = 0) -> str:
           -j KUBE-NODEPORTS
     """
     first, more = " " * indent, " " * (indent + 4)
-    page = textwrap.TextWrapper(74, first, more, break_long_words=False, break_on_hyphens=False)
+    page = textwrap.TextWrapper(77, first, more, break_long_words=False, break_on_hyphens=False)
     whole = re.compile(r"(?:(?<= )|^)--?\w[\w-]* (?!-)|\"[^\"]{,50}\"")
     rows = [whole.sub(lambda found: found[0].replace(" ", "\0"), row)
             for row in listing.splitlines()]  # fmt: skip
