@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from ..document import Node, short
 from ..errors import EkslearnError
+from ..kubernetes.fields import check_object
 
 CLASS, OLD = "alb", "kubernetes.io/ingress.class"  # the AWS controller's class, and its old place
 KINDS = ("Exact", "Prefix", "ImplementationSpecific")  # of a path; tried in this order
@@ -61,9 +62,7 @@ class Ingress:
 
 def read_ingress(manifest: Node) -> Ingress:
     """The Ingress of one manifest; EkslearnError, with file, line and field, if it can't be one."""
-    name, spec = manifest.at("metadata", "name"), manifest.at("spec")
-    if name is None or spec is None:
-        manifest.refuse("an Ingress needs metadata.name and a spec")
+    (namespace, name), spec = check_object(manifest, "Ingress"), manifest.value["spec"]
     notes = manifest.texts("metadata", "annotations")
     spec.fields(optional=("ingressClassName", "rules", "defaultBackend", "tls"))
     routes = []
@@ -82,11 +81,9 @@ def read_ingress(manifest: Node) -> Ingress:
         spec.refuse("an Ingress needs rules or a defaultBackend")
     if (old := manifest.at("metadata", "annotations", OLD)) and spec.at("ingressClassName"):
         old.refuse("it can't be set where spec.ingressClassName is")
-    namespace = manifest.at("metadata", "namespace")
     return Ingress(
-        name=name.name(), namespace=namespace.name() if namespace else "default",
+        name=name, namespace=namespace, routes=tuple(routes), annotations=notes,
         class_name=spec.text("ingressClassName") or notes.get(OLD, ""),
-        routes=tuple(routes), annotations=notes,
         default=_route(default) if default else None,
     )  # fmt: skip
 

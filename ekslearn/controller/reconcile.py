@@ -14,11 +14,13 @@ from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Network
 from itertools import product
+from typing import TypeVar
 
 from ..elb import Elb, LoadBalancer, Rule, Target, TargetGroup
 from ..elb.group import health_check
 from ..errors import EkslearnError
 from ..kubernetes import Backed
+from ..kubernetes.workload import letters
 from ..vpc.model import Vpc
 from ..vpc.security import ANYWHERE, KeptRules, SecurityGroup, SecurityRule
 from ..vpc.subnet import Subnet
@@ -30,7 +32,10 @@ from .plan import Door, Plan, plan_of_ingress, plan_of_service
 ROLES = {"internet-facing": "kubernetes.io/role/elb", "internal": "kubernetes.io/role/internal-elb"}
 LEAST_FREE = 8  # addresses a subnet must have left to be discovered
 BACKEND = "k8s-traffic"  # the security group that all balancers of a cluster share
+# What a balancer is made anew for; AWS itself can change all but type and scheme.
+FIXED = ("kind", "cloud", "scheme", "subnets", "security_groups", "opens_backend", "cross_zone")
 BINDING = "targetgroupbinding/"  # what their events stand under, before NAMESPACE/NAME
+T = TypeVar("T")
 Opening = tuple[SecurityGroup, SecurityRule]
 
 
@@ -46,7 +51,8 @@ class Controller:
         self.ingresses: dict[str, Ingress] = {}
         self.bindings: dict[str, Binding] = {}
         self.events: dict[str, str] = {}
-        self._made: list[str] = []  # the places of balancers that are theirs
+        self._made: dict[str, list[Plan]] = {}  # by place: what each of theirs was made of
+        self._walls: dict[str, SecurityGroup] = {}  # the security groups that are theirs, likewise
         self._bound: dict[str, TargetGroup] = {}
         self._opened: dict[str, list[Opening]] = {}  # what the targets of each are to let in
         self._rules = KeptRules()
@@ -73,46 +79,55 @@ class Controller:
             except EkslearnError as error:
                 self.events[place] = str(error)
         self._rules.keep(one for each in self._opened.values() for one in each)
+        shared = self._walls.get(BACKEND)
+        if shared and not any(shared in one.security_groups for one in self.elb.balancers.values()):
+            del self.vpc.security_groups[self._walls.pop(BACKEND).name]
 
     # Making
 
-    def _make(self, plan: Plan, ports: Sequence[Backed]) -> LoadBalancer:
-        """Make a balancer with its listeners, groups and security groups, or nothing at all."""
-        backs = {route: _backed(plan.namespace, route, ports) for route in _routes(plan)}
-        for back in backs.values():
-            _ends(self._own(plan, back).target_type, back, ())  # refuses what can't be one
-        subnets = self._subnets(plan)
-        groups = self._groups(plan)
-        made = self.elb.create_load_balancer(
-            plan.place, plan.kind, [one.name for one in subnets], scheme=plan.scheme, groups=groups,
-            cross_zone=plan.cross_zone,
-        )  # fmt: skip
-        self._made.append(plan.place)
-        try:
-            for door in plan.doors:
-                self._listen(plan, made, door, backs)
-        except EkslearnError:
-            self._delete(plan.place)
-            raise
-        return made
+    def _have(self, plan: Plan, backs: Mapping[Route, Backed]) -> None:
+        """Make a balancer as planned, change it as far as AWS can, or make it anew.
 
-    def _listen(
-        self, plan: Plan, made: LoadBalancer, door: Door, backs: Mapping[Route, Backed]
-    ) -> None:
+        Its target groups are new ones then. Where anything of it is refused, nothing is made.
+        """
+        place, owns = plan.place, [self._own(plan, back) for back in backs.values()]
+        was = self._made.get(place)
+        if was == [plan, *owns]:
+            return
+        for own, back in zip(owns, backs.values(), strict=True):
+            _ends(own.target_type, back, ())  # refuses what can't be one
+        subnets = [one.name for one in self._subnets(plan)]
+        self._named(plan.security_groups)
+        if was and [getattr(was[0], one) for one in FIXED] != [getattr(plan, one) for one in FIXED]:
+            self._delete(place)
+        try:
+            groups = self._groups(plan)
+            if place not in self._made:
+                self.elb.create_load_balancer(
+                    place, plan.kind, subnets, scheme=plan.scheme, groups=groups,
+                    cross_zone=plan.cross_zone)  # fmt: skip
+            self._made[place] = [plan, *owns]
+            self._strip(place)
+            for door in plan.doors:
+                self._listen(plan, door, backs)
+        except EkslearnError:
+            self._delete(place)
+            raise
+
+    def _listen(self, plan: Plan, door: Door, backs: Mapping[Route, Backed]) -> None:
         groups = {route: self._group(plan, door, backs[route]) for route in door.routes}
         last = door.routes[-1]
-        rules = [
-            Rule(group=groups[one], paths=one.patterns, host=one.host)
-            for one in door.routes if one.path
-        ]  # fmt: skip
-        made.add_listener(door.protocol, door.port, groups[last], rules,
-                          answers_404=bool(last.path))  # fmt: skip
+        rules = [Rule(group=groups[one], paths=one.patterns, host=one.host)
+                 for one in door.routes if one.path]  # fmt: skip
+        self.elb.balancers[plan.place].add_listener(
+            door.protocol, door.port, groups[last], rules, answers_404=bool(last.path)
+        )
 
     def _own(self, plan: Plan, back: Backed) -> Plan:
         """The plan for one Service: what its annotations say comes before the Ingress's."""
-        ingress = self.ingresses.get(plan.place.removeprefix("lb/"))
-        if plan.kind != "alb" or ingress is None:
+        if plan.kind != "alb":
             return plan
+        ingress = self.ingresses[plan.place.removeprefix("lb/")]
         notes = ingress.annotations | back.service.annotations
         return plan_of_ingress(replace(ingress, annotations=notes)) or plan
 
@@ -131,22 +146,15 @@ class Controller:
 
     def _subnets(self, plan: Plan) -> list[Subnet]:
         """Those that are named, or one in each zone that is tagged for the scheme."""
-        there = self.vpc.subnets
         if plan.subnets:
-            for name in plan.subnets:
-                if name not in there:
-                    raise EkslearnError(f"there is no subnet {name!r}; there are"
-                                        f" {', '.join(there)}")  # fmt: skip
-            return [there[name] for name in plan.subnets]
-        role = ROLES[plan.scheme]
-        zones: dict[str, Subnet] = {}
-        for one in sorted(there.values(), key=lambda each: each.subnet_id):
+            return _known("subnet", plan.subnets, self.vpc.subnets)
+        role, zones = ROLES[plan.scheme], dict[str, Subnet]()
+        for one in sorted(self.vpc.subnets.values(), key=lambda each: each.subnet_id):
             if one.tags.get(role) in ("", "1") and one.free >= LEAST_FREE:
                 zones.setdefault(one.zone, one)
         if not zones:
             raise EkslearnError("couldn't auto-discover subnets: unable to resolve at least one"
-                                f" subnet: none has the tag {role} and {LEAST_FREE} free addresses"
-                                )  # fmt: skip
+                f" subnet: none has the tag {role} and {LEAST_FREE} free addresses")  # fmt: skip
         return list(zones.values())
 
     def _groups(self, plan: Plan) -> list[SecurityGroup]:
@@ -155,50 +163,52 @@ class Controller:
         Nodes let all in that comes from the own group of a Classic one; a Network one of the cloud
         provider has none.
         """
-        held = self.vpc.security_groups
         if plan.security_groups:
             named = self._named(plan.security_groups)
             return [*named, self._backend()] if plan.opens_backend and not plan.cloud else named
         if plan.cloud and plan.kind == "nlb":
             return []
         prefix = "k8s-elb-" if plan.kind == "clb" else "k8s-"
-        own = prefix + plan.place.removeprefix("lb/").replace("/", "-")
-        if own not in held:
-            self.vpc.add_security_group(SecurityGroup(own, _admitted(plan)))
-        return [held[own]] if plan.kind == "clb" else [held[own], self._backend()]
+        own = self._wall(plan.place, prefix + plan.place.removeprefix("lb/").replace("/", "-"))
+        own.rules["ingress"][:] = _admitted(plan)
+        return [own] if plan.kind == "clb" else [own, self._backend()]
 
     def _named(self, names: Iterable[str]) -> list[SecurityGroup]:
-        held, found = self.vpc.security_groups, list(names)
-        for name in found:
-            if name not in held:
-                raise EkslearnError(f"there is no security group {name!r}; there are"
-                                    f" {', '.join(held) or 'none'}")  # fmt: skip
-        return [held[name] for name in found]
+        return _known("security group", names, self.vpc.security_groups)
 
     def _backend(self) -> SecurityGroup:
-        held = self.vpc.security_groups
-        return held.get(BACKEND) or self.vpc.add_security_group(SecurityGroup(BACKEND))
+        return self.vpc.security_groups.get(BACKEND) or self._wall(BACKEND, BACKEND)
+
+    def _wall(self, whose: str, name: str) -> SecurityGroup:
+        """A security group of theirs; where the name is taken a few letters tell the two apart."""
+        if whose not in self._walls:
+            name += f"-{letters(whose, 10)}" if name in self.vpc.security_groups else ""
+            self._walls[whose] = self.vpc.add_security_group(SecurityGroup(name))
+        return self._walls[whose]
 
     def _delete(self, place: str) -> None:
         self._opened.pop(place, None)
-        self._made.remove(place)
-        listeners = self.elb.balancers[place].listeners
-        names = {group.name for one in listeners for group in one.groups}
-        self.elb.delete_load_balancer(place)
-        for kind in ("k8s-", "k8s-elb-"):
-            self.vpc.security_groups.pop(kind + place[3:].replace("/", "-"), None)
-        for name in names:
+        if self._made.pop(place, None):
+            self._strip(place)
+            self.elb.delete_load_balancer(place)
+        if own := self._walls.pop(place, None):
+            del self.vpc.security_groups[own.name]
+
+    def _strip(self, place: str) -> None:
+        """Take a balancer's listeners away, and the target groups that were made for them."""
+        self.elb.balancers[place].drop_listeners()
+        for name in [one for one in self.elb.groups if one.startswith(f"{place[3:]} ")]:
             del self.elb.groups[name]
 
     # Targets
 
     def _serve(self, plan: Plan, ports: Sequence[Backed], nodes: Sequence[KubeNode]) -> None:
         """Have a balancer as planned, and its targets."""
-        made = plan.place in self._made
-        balancer = self.elb.balancers[plan.place] if made else self._make(plan, ports)
-        opened = list[Opening]()
-        for route in _routes(plan):
-            back = _backed(plan.namespace, route, ports)
+        backs = {route: _backed(plan.namespace, route, ports)
+                 for door in plan.doors for route in door.routes}  # fmt: skip
+        self._have(plan, backs)
+        balancer, opened = self.elb.balancers[plan.place], list[Opening]()
+        for back in backs.values():
             group = self.elb.groups[_name(plan, back)]
             ends = _ends(group.target_type, back, proxies(nodes, not plan.cloud))
             for target in self._keep(plan.place, group, ends):
@@ -227,18 +237,26 @@ class Controller:
         self, place: str, group: TargetGroup, ends: Sequence[tuple[str, int]]
     ) -> list[Target]:
         """Have these registered in a group, and nobody else; without any, nothing is let in."""
-        wanted = [self.elb.register(group, *one) for one in ends]
-        for target in list(group.targets):
-            if target not in wanted and target.state != "draining":
-                group.deregister(target.address, target.port)
-        if not wanted:
+        for one in list(group.targets):
+            if (one.instance or str(one.address), one.port) not in ends and one.state != "draining":
+                group.deregister(one.address, one.port)
+        if not ends:
             self._opened.pop(place, None)
-        return wanted
+        return [self.elb.register(group, *one) for one in ends]
 
     def _openings(self, target: Target, rules: Iterable[SecurityRule]) -> list[Opening]:
         """Rules for the first security group of the target's ENI, if it has any."""
         eni = self.vpc.owner(target.address)
         return [(one, rule) for one in (eni.security_groups if eni else [])[:1] for rule in rules]
+
+
+def _known(what: str, names: Iterable[str], there: Mapping[str, T]) -> list[T]:
+    """What has these names; EkslearnError for one that nothing has."""
+    for name in (names := list(names)):
+        if name not in there:
+            found = ", ".join(there) or "none"
+            raise EkslearnError(f"there is no {what} {name!r}; there are {found}")
+    return [there[name] for name in names]
 
 
 def _needs(
@@ -268,10 +286,6 @@ def _admitted(plan: Plan) -> Iterator[SecurityRule]:
         protocol = "udp" if door.protocol == "UDP" else "tcp"
         for cidr in plan.inbound or (ANYWHERE,):
             yield SecurityRule(protocol=protocol, from_port=door.port, cidr=IPv4Network(cidr))
-
-
-def _routes(plan: Plan) -> list[Route]:
-    return list(dict.fromkeys(route for door in plan.doors for route in door.routes))
 
 
 def _backed(namespace: str, route: Route, ports: Sequence[Backed]) -> Backed:

@@ -171,6 +171,15 @@ class LoadBalancer:
             self._ns.sockets.listen(eni.primary, port, "tcp", self.kind, self.serve)
         return made
 
+    def drop_listeners(self) -> None:
+        """Listen no more (DeleteListener): its target groups stay, unused."""
+        for group in {group for each in self.listeners for group in each.groups}:
+            group.balancer = ""
+            for target in [one for one in group.targets if one.state != "draining"]:
+                target.state, target.reason = "unused", "Target.NotInUse"
+        self.listeners.clear()
+        self._ns.sockets.listeners.clear()
+
     def take(self, group: TargetGroup, target: Target) -> None:
         """Begin to check a target of one of its groups, if it is in an enabled zone."""
         if target.zone in self.zones:

@@ -113,10 +113,7 @@ class Elb:
         """Delete a balancer: its ENIs go, its target groups stay, unused."""
         refuse(place not in self.balancers, "no balancer", place)
         gone = self.balancers.pop(place)
-        for group in {group for listener in gone.listeners for group in listener.groups}:
-            group.balancer = ""
-            for target in group.targets:
-                target.state, target.reason = "unused", "Target.NotInUse"
+        gone.drop_listeners()
         for eni in gone.enis.values():
             del self.site.fabric.balancers[eni]
             self.site.unplug(eni.eni_id)
@@ -127,8 +124,7 @@ class Elb:
     def set_security_groups(self, place: str, groups: Sequence[SecurityGroup]) -> None:
         """Give a balancer other security groups (SetSecurityGroups)."""
         balancer = self.balancers[place]
-        without = balancer.kind == NLB and not balancer.security_groups
-        refuse(without, "no groups", place)
+        refuse(balancer.kind == NLB and not balancer.security_groups, "no groups", place)
         refuse(not groups, "all groups", place)
         balancer.security_groups = list(groups)
         for eni in balancer.enis.values():
@@ -245,5 +241,4 @@ def _fit(kind: str, scheme: str, subnets: Sequence[Subnet]) -> None:
     refuse(len(zones) < len(subnets), "same zone")
     for each in subnets:
         refuse(each.free < FREE[kind], "subnet full", each.subnet_id, FREE[kind])
-        lacks = scheme == "internet-facing" and not each.table.leads_to("igw")
-        refuse(lacks, "no igw", each.name)
+        refuse(scheme == "internet-facing" and not each.table.leads_to("igw"), "no igw", each.name)

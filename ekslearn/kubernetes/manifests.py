@@ -72,7 +72,6 @@ def read_manifests(manifests: Iterable[Node]) -> Manifests:
             case "ENIConfig":
                 made.eniconfigs.append(one)
             case "Ingress":
-                check_object(one, kind)
                 made.ingresses.append(one)
             case "TargetGroupBinding":
                 made.bindings.append(one)
