@@ -111,9 +111,8 @@ class Lab:
             raise EkslearnError(f"bind {socket} in {place}: {error}") from error
 
     def listeners(self) -> list[tuple[str, str]]:
-        """Who listens: (place, "0.0.0.0:80/tcp") pairs; not what load balancers listen on."""
+        """Who listens: (place, "0.0.0.0:80/tcp") pairs."""
         return [(place, f"{one.address}:{one.port}/{one.protocol}") for place in self.places
-                if place.count("/") < 2
                 for one in self.namespace(place).sockets.listeners]  # fmt: skip
 
     def address(self, place: str) -> str:
@@ -239,6 +238,10 @@ class Cluster(Lab):
         """What the name of a Service, balancer or Ingress stands for; see ``ControlPlane``."""
         return self.control.named(destination)
 
+    def listeners(self) -> list[tuple[str, str]]:
+        """The same, but for what load balancers listen on."""
+        return [one for one in super().listeners() if one[0] not in self.elb.balancers]
+
     # Wiring
 
     def wire(self, lines: Iterable[str]) -> None:
@@ -355,11 +358,12 @@ class Cluster(Lab):
         if pod is None:
             raise EkslearnError(f"there is no pod {place}")
         self.network_policy.stopped(place)
-        if self.pending.pop(place, None) or self.aliases.pop(place, None):
+        if self.pending.pop(place, None):
             return
         machine = self.machines[pod.node]
         self._act(machine, machine.disconnect, pod)
-        del self.world.namespaces[place]
+        if not self.aliases.pop(place, None):
+            del self.world.namespaces[place]
 
     def _schedule(self, pod: Pod) -> Machine | None:
         """The pod's own node, else the one with the fewest pods of those that take one more.
@@ -396,6 +400,9 @@ class Cluster(Lab):
     def _start(self, pod: Pod) -> None:
         end = self.namespace(pod.place).links.get(INTERFACE)
         ip, node = (IPv4Address(self.address(each)) for each in (pod.place, pod.node))
+        if pod.ip not in (None, ip):
+            raise EkslearnError(f"{pod.ip} isn't the address of {pod.node}, on whose network"
+                                f" {pod.place} is: {ip}")  # fmt: skip
         self.network_policy.started(pod, ip, node, end and end.peer)
         for container in pod.containers:
             for port, protocol in container.ports:

@@ -23,8 +23,6 @@ from .linux.socket import Serve
 from .machine import Machine
 from .policy import PolicyAgent
 
-# What kube-proxy's health check server answers (pkg/proxy/healthcheck/service_health.go).
-GOOD, BAD = "200 OK", "503 Service Unavailable"
 # What comes of a pod that is being deleted, in this order.
 STOPS, GONE = 1, 2
 
@@ -153,23 +151,26 @@ class ControlPlane:
         wanted = {one.health_check_node_port for one in self.services} - {0}
         for node in self.site.machines:
             listeners = self.site.namespace(node).sockets.listeners
-            own = [one for one in listeners if one.serve and one.process == "kube-proxy"]
-            for one in [each for each in own if each.port not in wanted]:
-                listeners.remove(one)
+            listeners[:] = [one for one in listeners if one.port in wanted or not one.serve
+                            or one.process != "kube-proxy"]  # fmt: skip
             for port in sorted(wanted - {one.port for one in listeners}):
                 self.site.listen(node, f"0.0.0.0:{port}/tcp", process="kube-proxy",
                                  serve=partial(self._health, node, port))  # fmt: skip
 
     def _health(self, node: str, port: int, packet: Packet) -> tuple[str, str]:
-        """200 if a ready endpoint of the Service with this port is on the node, else 503."""
+        """200 if a ready endpoint of the Service with this port is on the node, else 503.
+
+        A real one's answer tells how many there are, in JSON (pkg/proxy/healthcheck).
+        """
         here = any(one.node == node and one.ready for back in self._ports
                    if back.service.health_check_node_port == port
                    for one in back.endpoints)  # fmt: skip
-        return GOOD if here else BAD, ""
+        return "200 OK" if here else "503 Service Unavailable", ""
 
     def named(self, destination: str) -> tuple[str, str]:
         """What the name of a Service, balancer or Ingress stands for: address, port and protocol,
-        and what a browser's request would begin with. Other words stay as they are.
+        and what a browser's request would begin with: of an Ingress's hosts it asks the first that
+        has a rule for the path. Other words stay as they are.
 
         Raises EkslearnError for one that isn't there.
         """
@@ -188,9 +189,11 @@ class ControlPlane:
             if found is None:
                 there = ", ".join(self.controller.ingresses) or "none"
                 raise EkslearnError(f"there is no Ingress {namespace}/{name}; there are {there}")
-            host = next(filter(None, (one.host for one in found.routes)), name)
-            asked = f"GET http://{host.replace('*', 'www')}/{''.join(path)}"
-            return self._door(self._balancer(found.key), ""), asked
+            hosts = [one.host.replace("*", "www") or name for one in found.routes] or [name]
+            asks = [f"GET http://{host}/{''.join(path)}" for host in hosts]
+            balancer = self._balancer(found.key)
+            taken = (one for one in asks if balancer.listeners[0].rule(one))
+            return self._door(balancer, ""), next(taken, asks[0])
         return destination, ""
 
     def _balancer(self, key: str) -> LoadBalancer:

@@ -203,7 +203,15 @@ class Machine:
         cluster.wire([f"{pod.place}$ ip link set lo up", *made])
 
     def disconnect(self, pod: Pod) -> None:
-        """Take a pod's wiring away; its address cools down, or its branch ENI goes."""
+        """Take a pod's wiring away; its address cools down, or its branch ENI goes.
+
+        One on the node's own network has none, but what it listened on is free again.
+        """
+        if pod.host_network:
+            ports = {port for each in pod.containers for port in each.ports}
+            held = self.cluster.namespace(self.name).sockets.listeners
+            held[:] = [one for one in held if (one.port, one.protocol) not in ports]
+            return
         rules, routes = self.shows(RULES), self.shows(ROUTES)
         branch = self.branches.pop(pod.place, None)
         if branch:

@@ -20,14 +20,13 @@ from .document import LIMIT, Composer, Node, files, read, short
 from .elb import read_load_balancer
 from .errors import EkslearnError, NotModelled
 from .ipamd.pool import read_eniconfig
-from .kubernetes import read_manifests, service_cidr
+from .kubernetes import read_manifests, service_cidr, unpacked
 from .policy import read_network_policy
 from .vpc.instance import instance_type
 from .vpc.reading import read_enis, read_groups, read_vpc
 
 API = "ekslearn/v1"
 HEAD = f"apiVersion: {API} and kind: Lab or Cluster"
-LISTS = ("v1", "List")
 
 
 # A listener to be: where it was written, place, "0.0.0.0:80/tcp", its address, its process.
@@ -49,7 +48,7 @@ def load(source: str | Path) -> Lab:
         where, found = str(source), [(str(file), read(file)) for file in files(source)]
     documents = [
         one for file, text in found for document in Composer(text, file).documents()
-        for one in (document.items("items") if kind_of(document) == LISTS else [document])
+        if kind_of(document) for one in unpacked(document)
     ]  # fmt: skip
     if not documents:
         raise EkslearnError(f"{where}: there is no scenario in it; it needs a document with {HEAD}")
@@ -122,12 +121,13 @@ def cluster(document: Node, manifests: list[Node]) -> Cluster:
     made = Cluster(
         top["metadata"].fields("name")["name"].name(), vpc, settings,
         connmark=spec.choice("nft", "iptables", path=("connmark",)),
-        eniconfigs=[read_eniconfig(one) for one in objects.eniconfigs],
+        eniconfigs=[read_eniconfig(one) for one in objects.others["ENIConfig"]],
         policies=[policy for _, policy in objects.policies],
         service_cidr=service_cidr(spec.at("serviceCIDR"), vpc.cidrs),
     )  # fmt: skip
     names = [node.text("name") for node in spec.items("nodes")]
-    told = {(one.at("metadata", "name") or one).known(names, "node"): one for one in objects.nodes}
+    told = {(one.at("metadata", "name") or one).known(names, "node"): one
+            for one in objects.others["Node"]}  # fmt: skip
     for node in spec.items("nodes"):
         add_node(made, node, told.get(node.text("name")))
     for node in spec.items("hosts"):
@@ -139,15 +139,15 @@ def cluster(document: Node, manifests: list[Node]) -> Cluster:
             made.add_pod(pod)
     for manifest, service in objects.services:
         made.notes += made.control.add_service(service, manifest)
-    for manifest in objects.ingresses:
+    for manifest in objects.others["Ingress"]:
         made.notes += made.control.add_ingress(read_ingress(manifest), manifest)
-    for manifest in objects.bindings:
+    for manifest in objects.others["TargetGroupBinding"]:
         made.notes += add_binding(manifest, made.control.controller.bindings)
     made.services.slices += [piece for _, piece in objects.slices]
     made.network_policy.namespaces |= objects.namespaces
-    for manifest in objects.network_policies:
+    for manifest in objects.others["NetworkPolicy"]:
         made.network_policy.apply(read_network_policy(manifest))
-    if objects.network_policies and settings.network_policy_mode in ("", "none"):
+    if objects.others["NetworkPolicy"] and settings.network_policy_mode in ("", "none"):
         made.notes.append("NETWORK_POLICY_ENFORCING_MODE is none: no NetworkPolicy has effect")
     made.settle()
     made.notes += objects.notes
@@ -267,11 +267,9 @@ def dump(lab: Lab) -> str:
             spec["commands"] = [*spec.get("commands", ()), *more]
         text.dump_all(documents, out)
         return out.getvalue()
-    listen = [
-        f"{place} {one.address}:{one.port}/{one.protocol} {one.process}".rstrip()
-        for place in lab.places
-        for one in lab.namespace(place).sockets.listeners
-    ]
+    listen = [f"{place} {one.address}:{one.port}/{one.protocol} {one.process}".rstrip()
+              for place in lab.places
+              for one in lab.namespace(place).sockets.listeners]  # fmt: skip
     spec = {"namespaces": list(lab.places), "listen": listen, "commands": list(lab.lines)}
     top = {"apiVersion": API, "kind": "Lab", "metadata": {"name": lab.name}}
     text.dump(top | {"spec": {key: value for key, value in spec.items() if value}}, out)

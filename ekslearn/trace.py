@@ -247,8 +247,7 @@ class Recording:
             show = f"ip route show table {table}"
             rows = self._listing(made, show)
             inside = dict(zip(map(id, routing.tables[chosen.table]), rows, strict=True))
-        before: list[str] = []
-        here: list[str] = []
+        before, here = list[str](), list[str]()
         for each in routing.passed_over(lookup):
             at = id(each.row)
             told, texts = (here, inside) if at in inside else (before, self._texts)
@@ -324,10 +323,8 @@ def destination_of(lab: Lab, text: str) -> tuple[str, IPv4Address, int | None]:
         address = IPv4Address(host)
     except ValueError:
         there = ", ".join(lab.places)
-        raise EkslearnError(
-            f"{text!r} is no destination: an address such as 10.0.0.1 or 10.0.0.1:80/tcp, "
-            f"or one of the places {there}"
-        ) from None
+        why = "is no destination: an address such as 10.0.0.1 or 10.0.0.1:80/tcp, or one of the"
+        raise EkslearnError(f"{text!r} {why} places {there}") from None
     if port is None:
         return "icmp", address, None
     if protocol not in (None, "tcp", "udp") or not 0 < int(port) < 65536:

@@ -9,6 +9,7 @@ import pytest
 import ekslearn
 from ekslearn import EkslearnError
 from ekslearn.cluster import Cluster
+from ekslearn.kubernetes import Container, Pod
 from ekslearn.scenario import dump, load
 
 HEAD = """\
@@ -157,6 +158,30 @@ def test_host_network_pods_are_their_node() -> None:
     assert made.address("default/agent") == made.address("node-a")
     assert made.trace("default/one", "default/agent:80").verdict == "delivered"
     assert made.trace("default/agent:c", "default/one:80").verdict == "delivered"
+
+
+AGENT = (POD % ("agent", "node-a")).replace("containers", "hostNetwork: true, containers")
+
+
+def test_a_host_network_pod_that_is_deleted_listens_no_more() -> None:
+    made = cluster(HEAD + AGENT + POD % ("one", "node-b"))
+    made.listen("node-a", "0.0.0.0:80/udp", process="another")
+    made.delete_pod("default/agent")
+    assert [one for one in made.listeners() if one[0] == "node-a"] == [("node-a", "0.0.0.0:80/udp")]
+    assert made.trace("default/one", f"{made.address('node-a')}:80").verdict == "refused"
+    assert "node-a" in made.places and "default/agent" not in made.aliases
+    made.add_pod(Pod(name="agent", node="node-a", host_network=True,
+                     containers=(Container(name="c", ports=((80, "tcp"),)),)))  # fmt: skip
+    assert made.trace("default/one", "default/agent:80").verdict == "delivered"
+
+
+def test_a_host_network_pod_has_the_address_of_its_node() -> None:
+    own = cluster(HEAD + AGENT).address("node-a")
+    assert cluster(f"{HEAD}{AGENT}status: {{podIP: {own}}}\n").address("default/agent") == own
+    with pytest.raises(
+        EkslearnError, match=r"^\(text\):\d+: 192\.0\.2\.9 isn't the address of node-a"
+    ):
+        load(f"{HEAD}{AGENT}status: {{podIP: 192.0.2.9}}\n")
 
 
 def test_a_loaded_cluster_rests() -> None:

@@ -117,6 +117,37 @@ def test_a_path_without_rule_is_404() -> None:
     assert lost.verdict == "refused" and "404 Not Found" in lost.reason
 
 
+def test_a_path_is_asked_for_at_the_host_that_has_it() -> None:
+    by_host = INGRESS.replace("- http:", "- host: a.example.com\n      http:").replace(
+        "path: /,", "path: /shop,").replace("          - {path: /cart,", """\
+    - host: "*.example.org"
+      http:
+        paths:
+          - {path: /cart,""")  # fmt: skip
+    cluster = doors(SERVICE.format("web", "ClusterIP", "", ""),
+                    SERVICE.format("cart", "ClusterIP", "", ""), by_host)  # fmt: skip
+    asked = {path: cluster.named(f"ingress/shop/site{path}")[1] for path in
+             ("/shop", "/cart", "/other", "")}  # fmt: skip
+    assert asked == {
+        "/shop": "GET http://a.example.com/shop", "/cart": "GET http://www.example.org/cart",
+        "/other": "GET http://a.example.com/other", "": "GET http://a.example.com/",
+    }  # fmt: skip
+    assert cluster.trace("browser", "ingress/shop/site/cart").answer.startswith("shop/cart-1 ")
+
+
+def test_what_balancers_listen_on_is_theirs() -> None:
+    """Whatever their place is called."""
+    cluster = doors(SERVICE.format("web", "LoadBalancer", "", ""))
+    made = cluster.elb.create_load_balancer("front", "clb", ["public-a"])
+    group = cluster.elb.create_target_group("back", "clb", protocol="TCP", port=30086)
+    made.add_listener("TCP", 80, group)
+    assert {place for place, _ in cluster.listeners()} == {
+        "shop/web-1",
+        "shop/web-2",
+        "shop/cart-1",
+    }
+
+
 def test_targets_follow_the_pods() -> None:
     cluster = doors(SERVICE.format("web", "ClusterIP", "", ""),
                     SERVICE.format("cart", "ClusterIP", "", ""), INGRESS)  # fmt: skip

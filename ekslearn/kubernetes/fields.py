@@ -43,8 +43,12 @@ def check(node: Node, kind: str) -> None:
         for field, wanted in NEED.findall(need):
             if node.text(field) != wanted:
                 one.refuse(f"{name} is for {field}: {wanted}")
+        names = list[str]()
         for each in (node.items(name) if many else [one]) if inner and node.at(name) else ():
             check(each, inner)
+            if many and each.text("name") in names:
+                each.value["name"].refuse(f"another {inner} here has the same name")
+            names += filter(None, [many and each.text("name")])
     for name, (mark, _, many, _) in there.items():
         if mark == "*" and not (node.items(name) if many else node.at(name)):
             node.refuse(f"the field {name} is missing")

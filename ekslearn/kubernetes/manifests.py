@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..document import Node, short
 from .fields import check_object
@@ -28,19 +29,16 @@ class Manifests:
     """What was read, each with the node it stands in.
 
     Services that ask for an address or a port come first. ``namespaces`` are their labels, by
-    name. ``notes`` is what has no effect, a sentence each.
+    name. ``others`` are read by those whom they concern, by kind. ``notes`` is what has no effect,
+    a sentence each.
     """
 
     pods: list[tuple[Node, Pod]] = field(default_factory=list)
     services: list[tuple[Node, Service]] = field(default_factory=list)
     policies: list[tuple[Node, SecurityGroupPolicy]] = field(default_factory=list)
     slices: list[tuple[Node, EndpointSlice]] = field(default_factory=list)
-    network_policies: list[Node] = field(default_factory=list)
     namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
-    eniconfigs: list[Node] = field(default_factory=list)
-    ingresses: list[Node] = field(default_factory=list)
-    bindings: list[Node] = field(default_factory=list)
-    nodes: list[Node] = field(default_factory=list)
+    others: dict[str, list[Node]] = field(default_factory=lambda: defaultdict(list))
     notes: list[str] = field(default_factory=list)
 
 
@@ -65,18 +63,10 @@ def read_manifests(manifests: Iterable[Node]) -> Manifests:
                 made.slices.append((one, read_slice(one)))
             case "SecurityGroupPolicy":
                 made.policies.append((one, read_policy(one)))
-            case "NetworkPolicy":
-                made.network_policies.append(one)
             case "Namespace":
                 made.namespaces[check_object(one, kind)[1]] = one.texts("metadata", "labels")
-            case "ENIConfig":
-                made.eniconfigs.append(one)
-            case "Ingress":
-                made.ingresses.append(one)
-            case "TargetGroupBinding":
-                made.bindings.append(one)
-            case "Node":
-                made.nodes.append(one)
+            case _ if kind in KINDS:
+                made.others[kind].append(one)
             case _:
                 made.notes.append(_ignored(one, "which isn't modelled"))
     for one in workloads:  # last, for the pods they have made may stand here too
@@ -86,6 +76,16 @@ def read_manifests(manifests: Iterable[Node]) -> Manifests:
     made.services.sort(key=lambda one: not one[1].pinned)
     made.notes += _hardly_meant(made)
     return made
+
+
+def unpacked(document: Node) -> list[Node]:
+    """The objects of a List, or of a PodList and its like, whose items don't say what they are."""
+    kind, api = document.value["kind"], document.value["apiVersion"]
+    own = kind.value.removesuffix("List")
+    if own == kind.value or (own and own not in KINDS):
+        return [document]
+    said = {"apiVersion": api, "kind": replace(kind, value=own)} if own else {}
+    return [replace(one, value=said | one.expect(dict)) for one in document.items("items")]
 
 
 def kind_of(manifest: Node) -> str:

@@ -202,8 +202,8 @@ def _ports(spec: Node, kind: str, headless: bool) -> tuple[ServicePort, ...]:
         if len(nodes) > 1 and not made.name:
             node.refuse("each port of several needs a name")
         for one in ports:
-            if one.name == made.name or (one.port, one.protocol) == (port, made.protocol):
-                node.refuse("another port of the Service has the same name, or number and protocol")
+            if (one.port, one.protocol) == (port, made.protocol):
+                node.refuse("another port of the Service has the same number and protocol")
         ports.append(made)
     return tuple(ports)
 

@@ -287,6 +287,12 @@ ALSO_BAD = {
                          "spec.container: Kubernetes' PodSpec has no such field; did you mean con"),
     "a port's name": (pod("a", "10.0.1.46").replace("name: http", "name: '80'"), "containers[0]"
                       ".ports[0].name: '80' can't name a port"),
+    "two containers": (pod("a", "10.0.1.46").replace("}]}]", "}]}, {name: c}]"), "containers[1]"
+                       ".name: another Container here has the same name"),
+    "two ports": (pod("a", "10.0.1.46").replace("8080}", "8080}, {name: http, containerPort: 1}"),
+                  ".ports[1].name: another ContainerPort here has the same name"),
+    "two ports of a slice": (MINE.replace("[{name", "[{name: http, port: 1}, {name"),
+                             "ports[1].name: another EndpointPort here has the same name"),
     "a label": (pod("a", "10.0.1.46").replace("app: api", "app: /"), "metadata.labels.app: 'app: /'"
                 " can't be a label"),
     "IPv6": (MINE.replace("IPv4", "IPv6"), "addressType: IPv6 isn't modelled; use IPv4"),

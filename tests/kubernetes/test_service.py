@@ -147,7 +147,9 @@ BAD = {
     "no name": (SERVICE.replace("80}", "80}, {port: 81}"), "spec.ports[1]: each port of several"
                 " needs a name"),
     "same port": (SERVICE.replace("80}", "80}, {name: b, port: 80}"), "spec.ports[1]: another port"
-                  " of the Service has the same name, or"),
+                  " of the Service has the same number and protocol"),
+    "same name": (SERVICE.replace("80}", "80}, {name: http, port: 81}"), "spec.ports[1].name:"
+                  " another ServicePort here has the same name"),
     "protocol": (SERVICE.replace("80}", "80, protocol: SCTP}"), "spec.ports[0].protocol: the"
                  " protocol 'SCTP' isn't modelled"),
     "family": (SERVICE.replace("spec:", "spec:\n  ipFamilies: [IPv6]"), "spec.ipFamilies[0]: 'IPv6'"
@@ -198,6 +200,29 @@ def test_a_list_is_what_kubectl_prints() -> None:
     items = "".join("  - " + "    ".join(one.splitlines(keepends=True)) for one in objects)
     made = loaded(f"{head}---\napiVersion: v1\nkind: List\nitems:\n{items}")
     assert made.lines == loaded(RUNNING).lines
+
+
+def test_a_list_of_one_kind_is_what_the_api_answers() -> None:
+    """``kubectl get --raw``: its items don't say what they are."""
+    services = SERVICE.partition("kind: Service\n")[2]
+    item = "  - " + "    ".join(services.splitlines(keepends=True))
+    plain = loaded(RUNNING + SERVICE)
+    made = loaded(
+        f"{RUNNING}---\napiVersion: v1\nkind: ServiceList\nmetadata: {{}}\nitems:\n{item}"
+    )
+    assert made.services["shop/api"] == plain.services["shop/api"]
+    where = r"^\(text\):\d+: items\[0\]\.spec\.port: Kubernetes' ServiceSpec has no such field"
+    with pytest.raises(EkslearnError, match=where):
+        loaded(f"{RUNNING}---\napiVersion: v1\nkind: ServiceList\nitems:\n"
+               + item.replace("ports:", "port:"))  # fmt: skip
+    with pytest.raises(EkslearnError, match=r"apiVersion: 'v2' has no Service; it is of v1"):
+        loaded(f"{RUNNING}---\napiVersion: v2\nkind: ServiceList\nitems:\n{item}")
+    none = loaded(
+        f"{RUNNING}---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSliceList\nitems:\n"
+    )
+    assert not none.services.slices
+    other = loaded(f"{RUNNING}---\napiVersion: v1\nkind: ConfigMapList\nitems: [{{}}]\n")
+    assert [one for one in other.notes if one.endswith("ConfigMapList , which isn't modelled")]
 
 
 NAMES = {
