@@ -189,8 +189,8 @@ class ControlPlane:
             if found is None:
                 there = ", ".join(self.controller.ingresses) or "none"
                 raise EkslearnError(f"there is no Ingress {namespace}/{name}; there are {there}")
-            hosts = [one.host.replace("*", "www") or name for one in found.routes] or [name]
-            asks = [f"GET http://{host}/{''.join(path)}" for host in hosts]
+            hosts = [*filter(None, (one.host for one in found.routes)), name]
+            asks = [f"GET http://{host.replace('*', 'www')}/{''.join(path)}" for host in hosts]
             balancer = self._balancer(found.key)
             taken = (one for one in asks if balancer.listeners[0].rule(one))
             return self._door(balancer, ""), next(taken, asks[0])

@@ -67,26 +67,27 @@ class Services:
         """
         old = self._held.get(service.key)
         rest = [one for one in self if one is not old]
-        was = {port.port: port.node_port for port in old.ports} if old else {}
+        was = {port.name: port.node_port for port in old.ports} if old else {}
+        checked_at = old.health_check_node_port if old else 0
         taken = {port.node_port for one in rest for port in one.ports}
         taken |= {one.health_check_node_port for one in rest}
         address = self._address(service, old, rest, at)
-        ports = list[ServicePort]()
-        # TCP and UDP of one number share a node port (portallocator, initNodePorts)
-        asked = {one.port: one.node_port for one in reversed(service.ports) if one.node_port}
-        given: dict[int, int] = {}
-        for number, port in enumerate(service.ports):
+        kept = {service.health_check_node_port or checked_at} - taken
+        taken |= kept
+        ports, given = list(service.ports), dict[int, int]()
+        # First those that ask for one, then those that had one (patchAllocatedValues); TCP and UDP
+        # of one number share it (initNodePorts).
+        for number, port in sorted(enumerate(ports), key=lambda one: (
+                not one[1].node_port, one[1].name not in was)):  # fmt: skip
             if service.external and (port.node_port or service.allocates_node_ports):
-                wanted = port.node_port or asked.get(port.port, 0)
-                if port.port not in given or wanted not in (0, given[port.port]):
+                if port.port not in given or port.node_port not in (0, given[port.port]):
                     node = at.items("spec", "ports")[number] if at else None
-                    given[port.port] = _port(wanted, was.get(port.port, 0), taken,
+                    given[port.port] = _port(port.node_port, was.get(port.name, 0), taken,
                                              node and (node.at("nodePort") or node))  # fmt: skip
-                port = replace(port, node_port=given[port.port])
-            ports.append(port)
+                ports[number] = replace(port, node_port=given[port.port])
         checked = (service.kind, service.external_policy) == ("LoadBalancer", "Local")
         check = checked and _port(
-            service.health_check_node_port, old.health_check_node_port if old else 0, taken,
+            service.health_check_node_port, checked_at, taken - kept,
             at and (at.at("spec", "healthCheckNodePort") or at))  # fmt: skip
         made = self._held[service.key] = replace(service, cluster_ip=address, ports=tuple(ports),
                                                  health_check_node_port=int(check))  # fmt: skip
@@ -99,6 +100,8 @@ class Services:
             return None
         asked, here = service.cluster_ip, at and (at.at("spec", "clusterIP") or at)
         holders = {one.cluster_ip: one.key for one in rest}
+        if asked and old and old.cluster_ip not in (None, asked):
+            _refuse(here, f"{asked} can't take the place of {old.cluster_ip}: it may not change")
         if asked and asked in holders:
             _refuse(here, f"{asked} is the address of {holders[asked]}; leave clusterIP out")
         first, last = self.cidr.network_address, self.cidr.broadcast_address
@@ -184,7 +187,7 @@ def _port(asked: int, before: int, taken: set[int], at: Node | None) -> int:
     if asked and asked in taken:
         _refuse(at, f"{asked} is taken: another Service, or port, has it as its nodePort")
     free = (one for one in range(NODE_PORTS[0] + KEPT_PORTS, NODE_PORTS[1] + 1) if one not in taken)
-    found = asked or before or next(free, 0)
+    found = asked or (before not in taken and before) or next(free, 0)
     if not found:
         _refuse(at, f"no port from {NODE_PORTS[0]} to {NODE_PORTS[1]} is free")
     taken.add(found)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 import pytest
 
 from ekslearn import data_path
 from ekslearn.cluster import Cluster
 from ekslearn.errors import EkslearnError
-from ekslearn.kubernetes import Service
+from ekslearn.kubernetes import Service, ServicePort, Services
 from ekslearn.scenario import load
 
 RUNNING = data_path("scenarios/services.yaml").read_text(encoding="utf-8")
@@ -223,6 +224,38 @@ def test_a_list_of_one_kind_is_what_the_api_answers() -> None:
     assert not none.services.slices
     other = loaded(f"{RUNNING}---\napiVersion: v1\nkind: ConfigMapList\nitems: [{{}}]\n")
     assert [one for one in other.notes if one.endswith("ConfigMapList , which isn't modelled")]
+
+
+def numbers(service: Service) -> list[int]:
+    return [*(one.node_port for one in service.ports), service.health_check_node_port]
+
+
+def test_ports_that_are_asked_for_are_kept_for_those_who_ask() -> None:
+    """kube-apiserver draws the others, and hardly ever draws one of these."""
+    made = Services()
+    ports = tuple(ServicePort(name=name, port=port, target=80, node_port=node) for name, port, node
+                  in (("a", 80, 0), ("b", 81, 30086)))  # fmt: skip
+    assert numbers(made.add(Service(name="x", kind="NodePort", ports=ports))) == [30087, 30086, 0]
+    local = Service(name="y", kind="LoadBalancer", ports=ports[:1], external_policy="Local")
+    assert numbers(made.add(replace(local, health_check_node_port=30088))) == [30089, 30088]
+    with pytest.raises(EkslearnError, match="30089 is taken"):
+        made.add(replace(local, name="z", health_check_node_port=30089))
+
+
+def test_a_service_that_changes_keeps_what_it_was_given() -> None:
+    made = Services()
+    a, b = (ServicePort(name=name, port=port, target=80) for name, port in (("a", 80), ("b", 81)))
+    plain = Service(name="x", kind="LoadBalancer", ports=(a,), external_policy="Local")
+    first = made.add(plain)
+    assert numbers(first) == [30086, 30087]
+    second = made.add(replace(plain, ports=(b, replace(a, port=8080))))  # by name, as the server
+    assert second.cluster_ip == first.cluster_ip
+    assert numbers(second) == [30088, 30086, 30087]
+    third = made.add(replace(plain, ports=(replace(b, node_port=30086), a)))
+    assert numbers(third) == [30086, 30088, 30087]  # what it had is another's now
+    with pytest.raises(EkslearnError, match=r"172\.20\.9\.9 can't take the place of 172\.20\.1\.1"):
+        made.add(replace(plain, cluster_ip=IPv4Address("172.20.9.9")))
+    assert made["default/x"] == third
 
 
 NAMES = {
