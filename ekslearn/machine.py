@@ -19,6 +19,7 @@ from .kubernetes import Pod
 from .linux import NetworkNamespace, World
 from .linux.link import invented_mac
 from .paths import data_path
+from .linux.socket import FIRST_PORT
 from .vpc.ec2 import Ec2
 from .vpc.instance import InstanceType, max_pods
 from .vpc.model import Eni, Vpc
@@ -83,6 +84,8 @@ class Machine:
         self.pinned = False  # whether the scenario says which ENIs and addresses it has
         self.trunk: Eni | None = None
         self.branches: dict[str, Eni] = {}  # by the place of the pod that has it
+        # Where a new pod's ports begin: connections of one that had its address are still known.
+        self.next_port = FIRST_PORT
         self.ipamd: Ipamd
 
     def interface(self, device: int) -> str:
@@ -152,9 +155,8 @@ class Machine:
         """Give an ENI the addresses that a scenario pins, or attach one that has them."""
         ec2 = self.cluster.ec2
         if not pinned.device:
-            ec2.assign_private_ip_addresses(
-                primary.eni_id, addresses=pinned.secondary, prefixes=pinned.prefixes
-            )
+            ec2.assign_private_ip_addresses(primary.eni_id, addresses=pinned.secondary,
+                                            prefixes=pinned.prefixes)  # fmt: skip
             return
         made = ec2.create_network_interface(
             self.cluster.vpc.subnets[pinned.subnet] if pinned.subnet else primary.subnet,
@@ -199,7 +201,7 @@ class Machine:
                 self.name, pod.place, namespace=pod.namespace, pod=pod.name, ip=str(given.ip),
                 table=given.table, settings=settings, host_mac=host_mac, pod_mac=pod_mac,
             )  # fmt: skip
-        NetworkNamespace(cluster.world, pod.place)
+        NetworkNamespace(cluster.world, pod.place).sockets.next_port = self.next_port
         cluster.wire([f"{pod.place}$ ip link set lo up", *made])
 
     def disconnect(self, pod: Pod) -> None:
@@ -212,6 +214,7 @@ class Machine:
             held = self.cluster.namespace(self.name).sockets.listeners
             held[:] = [one for one in held if (one.port, one.protocol) not in ports]
             return
+        self.next_port = max(self.next_port, self.cluster.namespace(pod.place).sockets.next_port)
         rules, routes = self.shows(RULES), self.shows(ROUTES)
         branch = self.branches.pop(pod.place, None)
         if branch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 import pytest
 
@@ -162,6 +163,20 @@ def test_targets_follow_the_pods() -> None:
     assert {str(one.address): one.state for one in group.targets}[fresh] == "healthy"
     cluster.sleep(300)
     assert address == fresh or address not in {str(one.address) for one in group.targets}
+
+
+def test_a_pod_with_the_address_of_one_that_has_gone_begins_anew() -> None:
+    """What a node's conntrack knows is of the other's connections."""
+    cluster = doors(SERVICE.format("cart", "ClusterIP", "", ""))
+    client, server = (cluster.pods[f"shop/{name}-1"] for name in ("web", "cart"))
+    before = cluster.trace("shop/web-1", "service/shop/cart:80").request[0]
+    for place in ("shop/web-1", "shop/cart-1"):
+        cluster.delete_pod(place)
+    cluster.add_pod(replace(server, name="cart-2"))
+    cluster.sleep(60)
+    cluster.add_pod(replace(client, name="web-3", ip=IPv4Address(before.src)))
+    trace = cluster.trace("shop/web-3", "service/shop/cart:80")
+    assert (trace.verdict, trace.answer.split()[0]) == ("delivered", "shop/cart-2")
 
 
 def test_the_health_check_port_tells_where_endpoints_are() -> None:
