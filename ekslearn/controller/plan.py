@@ -44,6 +44,7 @@ USUAL = {
     "cloud clb": (10, 5, 2, 6), "cloud clb local": (10, 5, 2, 6),
 }  # fmt: skip
 RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"  # spec's comes before it
+TOLD = (SERVICE, INGRESS, RANGES, "service.kubernetes.io/topology-")  # if without effect
 OTHERS = {  # read besides those of the check
     SERVICE: ("type", "nlb-target-type", "scheme", "internal", "subnets", "security-groups",
               "attributes", "target-group-attributes", "proxy-protocol", "backend-protocol",
@@ -209,7 +210,7 @@ def unread(item: Service | Ingress, manifest: Node | None, plan: Plan | None) ->
         why = "which isn't modelled" if plan else "since the object asks for no load balancer"
         if plan and plan.cloud and own in NOT_CLOUD:
             why = "which the cloud provider doesn't read"
-        elif own in known or not name.startswith((SERVICE, INGRESS, RANGES)):
+        elif own in known or not name.startswith(TOLD):
             continue
         elif own == name and (prefix, name) != (SERVICE, RANGES):
             why = "which isn't modelled on this kind of object"

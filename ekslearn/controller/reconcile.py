@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from ipaddress import IPv4Network
 from itertools import product
 from typing import TypeVar
 
@@ -282,10 +281,9 @@ def _needs(
 
 def _admitted(plan: Plan) -> Iterator[SecurityRule]:
     """Who may come to a balancer's own ports."""
-    for door in plan.doors:
+    for door, cidr in product(plan.doors, plan.inbound or (ANYWHERE,)):
         protocol = "udp" if door.protocol == "UDP" else "tcp"
-        for cidr in plan.inbound or (ANYWHERE,):
-            yield SecurityRule(protocol=protocol, from_port=door.port, cidr=IPv4Network(cidr))
+        yield SecurityRule(protocol=protocol, from_port=door.port, cidr=cidr)
 
 
 def _backed(namespace: str, route: Route, ports: Sequence[Backed]) -> Backed:
@@ -303,7 +301,7 @@ def _backed(namespace: str, route: Route, ports: Sequence[Backed]) -> Backed:
 def _ends(kind: str, back: Backed, nodes: Iterable[str]) -> list[tuple[str, int]]:
     """What is to be registered: pods that are ready, or the Service's port on nodes."""
     if kind == "ip":
-        return [(str(one.ip), one.port) for one in back.endpoints if one.ready]
+        return [(str(one.ip), one.port) for one in back.endpoints if one.ready and one.pod]
     if not back.port.node_port:
         why = ("unable to support instance target type with an unallocated NodePort"
                if back.service.external else "service type must be either 'NodePort' or"

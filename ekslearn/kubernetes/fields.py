@@ -43,12 +43,11 @@ def check(node: Node, kind: str) -> None:
         for field, wanted in NEED.findall(need):
             if node.text(field) != wanted:
                 one.refuse(f"{name} is for {field}: {wanted}")
-        names = list[str]()
+        names = dict[str, Node]()
         for each in (node.items(name) if many else [one]) if inner and node.at(name) else ():
             check(each, inner)
-            if many and each.text("name") in names:
+            if many and each.at("name") and names.setdefault(each.text("name"), each) is not each:
                 each.value["name"].refuse(f"another {inner} here has the same name")
-            names += filter(None, [many and each.text("name")])
     for name, (mark, _, many, _) in there.items():
         if mark == "*" and not (node.items(name) if many else node.at(name)):
             node.refuse(f"the field {name} is missing")

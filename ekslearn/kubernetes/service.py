@@ -95,6 +95,7 @@ class Endpoint:
     """Where a Service's port may send a connection; ``node`` is empty for none of the cluster's.
 
     ``serving`` stays true while a pod that is being deleted (``terminating``) still answers.
+    ``pod`` says that it is one (its targetRef).
     """
 
     ip: IPv4Address
@@ -103,6 +104,7 @@ class Endpoint:
     ready: bool = True
     serving: bool = True
     terminating: bool = False
+    pod: bool = True
 
     def __str__(self) -> str:
         return f"{self.ip}:{self.port}"
@@ -225,6 +227,7 @@ def read_slice(manifest: Node) -> EndpointSlice:
             port=0, node=node.text("nodeName"), ready=ready,
             serving=node.flag("conditions", "serving", default=ready),
             terminating=node.flag("conditions", "terminating"),
+            pod=node.text("targetRef", "kind") == "Pod",
         ))  # fmt: skip
     ports = {}
     for node in manifest.items("ports"):

@@ -22,8 +22,7 @@ def read_workload(manifest: Node, pods: Iterable[Pod]) -> Iterator[Pod]:
 
     Raises EkslearnError if it can't be one.
     """
-    kind = manifest.text("kind")
-    namespace, own = check_object(manifest, kind)
+    namespace, own = check_object(manifest, manifest.text("kind"))
     template, copies = manifest.value["spec"].value["template"], manifest.at("spec", "replicas")
     wanted = manifest.texts("spec", "selector", "matchLabels")
     labels = template.texts("metadata", "labels")
@@ -35,7 +34,7 @@ def read_workload(manifest: Node, pods: Iterable[Pod]) -> Iterator[Pod]:
     meta = replace(meta, value={**meta.value, "name": manifest.value["metadata"].value["name"]})
     named = replace(template, value={**template.value, "metadata": meta})
     pod = replace(read_pod(named), namespace=namespace)
-    alone = kind == "ReplicaSet"
+    alone = manifest.text("kind") == "ReplicaSet"
     there = sum(one.namespace == namespace and own == (
         one.owner if alone else one.owner.rpartition("-")[0]) for one in pods)  # fmt: skip
     own += "" if alone else f"-{letters(pod.place, 9)}"

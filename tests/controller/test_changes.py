@@ -214,3 +214,41 @@ def test_a_target_that_has_gone_is_drained_though_a_new_one_is_refused() -> None
         lab.sleep(1)
     assert "is not within a subnet" in lab.control.controller.events[PLACE]
     assert [(str(one), one.state) for one in group.targets] == [(f"{pod.ip}:8080", "draining")]
+
+
+def test_only_pods_are_targets() -> None:
+    """The controller looks at an endpoint's targetRef; kube-proxy doesn't."""
+    notes = f", {SERVICE}nlb-target-type: ip"
+    lab = doors(WEB.format("web", "LoadBalancer", notes, NLB).replace("selector: {app: web}, ", ""),
+                """---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints:
+  - {addresses: [10.0.1.201], targetRef: {kind: Pod, name: other}}
+  - {addresses: [10.0.1.202]}
+""")  # fmt: skip
+    assert list(map(str, lab.elb.groups["shop/web web:80"].targets)) == ["10.0.1.201:8080"]
+    assert "10.0.1.202:8080" in lab.run("node-a", "iptables-save -t nat").stdout
+
+
+def test_a_subnet_with_too_few_addresses_is_not_discovered() -> None:
+    """AWS would take it for a Network Load Balancer; the controller doesn't offer it."""
+    small = HEAD.replace("10.0.0.0/26", "10.0.0.0/28")  # 11 to give
+    for hosts, wanted in (3, ["public-a", "public-b"]), (4, ["public-b"]):
+        more = "".join(f", {{name: h{n}, subnet: public-a}}" for n in range(hosts))
+        lab = cluster(small.replace("[203.0.113.7]}", "[203.0.113.7]}" + more) + PODS
+                      + WEB.format("web", "LoadBalancer", "", NLB))  # fmt: skip
+        made = lab.elb.balancers[PLACE]
+        assert [eni.subnet.name for eni in made.enis.values()] == wanted
+
+
+def test_what_is_opened_is_opened_in_the_first_security_group() -> None:
+    two = HEAD.replace("securityGroups: [{", "securityGroups: [{name: more}, {", 1)
+    lab = cluster(two.replace("securityGroups: [nodes]", "securityGroups: [nodes, more]") + PODS
+                  + WEB.format("web", "LoadBalancer", "", NLB))  # fmt: skip
+    held = {name: [str(rule) for rule in lab.vpc.security_groups[name].rules["ingress"]]
+            for name in ("nodes", "more")}  # fmt: skip
+    assert held == {"nodes": ["all nodes", "tcp 30086 k8s-traffic"], "more": []}

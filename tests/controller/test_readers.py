@@ -155,10 +155,11 @@ def test_the_cloud_provider_reads_less(tmp_path: Path) -> None:
 
 
 def test_what_is_on_the_wrong_object(tmp_path: Path) -> None:
-    made = lab(tmp_path, service({INGRESS + "scheme": "internal"}, type="NodePort"),
+    near = "service.kubernetes.io/topology-mode"
+    made = lab(tmp_path, service({INGRESS + "scheme": "internal", near: "Auto"}, type="NodePort"),
                ingress({RANGES: "10.0.0.0/8", SERVICE + "scheme": "internal"},
                        defaultBackend=to(), tls=[{"hosts": ["a.example.com"]}]))  # fmt: skip
-    for name in INGRESS + "scheme", "load-balancer-scheme", RANGES:
+    for name in INGRESS + "scheme", "load-balancer-scheme", RANGES, near:
         assert said(made, name) == ["which isn't modelled on this kind of object"]
     assert said(made, "spec.tls") == ["which isn't modelled: name a certificate by"
                                       f" {INGRESS}certificate-arn"]  # fmt: skip

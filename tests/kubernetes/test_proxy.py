@@ -205,6 +205,8 @@ def test_local_policies_without_an_endpoint_here_drop() -> None:
     assert dropped[0].endswith("--dport 31380 -j DROP")
     ext = [one for one in said_of("nat", text, "KUBE-EXT") if one.startswith("-A KUBE-EXT")]
     assert [one.rpartition(" -j ")[2][:8] for one in ext] == ["KUBE-MAR", "KUBE-SVC"]
+    [door] = [one for one in said_of("nat", text, "31380") if "-A KUBE-NODEPORTS " in one]
+    assert " -j KUBE-EXT-" in door  # for what comes from the node itself
     inside = rule_set([backed(2, internal_policy="Local")], "node-b")
     assert [one.split()[1] for one in said_of("filter", inside, "no local")] == ["KUBE-SERVICES"]
     here = rule_set([backed(2, internal_policy="Local", external_policy="Local")], "node-a")
@@ -219,6 +221,8 @@ def test_endpoints_that_are_about_to_go_are_the_last_resort() -> None:
     assert len(said_of("nat", text, "-A KUBE-SVL-")) == 2
     mixed = replace(one, endpoints=(going[0], one.endpoints[1]))
     assert len(said_of("nat", rule_set([mixed], "node-a"), "-A KUBE-SVL-")) == 1
+    unready = tuple(replace(each, ready=False) for each in one.endpoints)  # but not about to go
+    assert said_of("filter", rule_set([replace(one, endpoints=unready)], "node-a"), "no endpoints")
     dead = tuple(replace(each, ready=False, serving=False) for each in one.endpoints)
     assert said_of("filter", rule_set([replace(one, endpoints=dead)], "node-a"), "no endpoints")
 
