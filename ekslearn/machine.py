@@ -18,8 +18,8 @@ from .ipamd.pool import EniConfig
 from .kubernetes import Pod
 from .linux import NetworkNamespace, World
 from .linux.link import invented_mac
-from .paths import data_path
 from .linux.socket import FIRST_PORT
+from .paths import data_path
 from .vpc.ec2 import Ec2
 from .vpc.instance import InstanceType, max_pods
 from .vpc.model import Eni, Vpc
