@@ -240,7 +240,8 @@ class Cluster(Lab):
 
     def listeners(self) -> list[tuple[str, str]]:
         """The same, but for what load balancers listen on."""
-        return [one for one in super().listeners() if one[0] not in self.elb.balancers]
+        theirs = {one.place for one in self.fabric.balancers.values()}
+        return [one for one in super().listeners() if one[0] not in theirs]
 
     # Wiring
 

@@ -322,9 +322,8 @@ def destination_of(lab: Lab, text: str) -> tuple[str, IPv4Address, int | None]:
     try:
         address = IPv4Address(host)
     except ValueError:
-        there = ", ".join(lab.places)
         why = "is no destination: an address such as 10.0.0.1 or 10.0.0.1:80/tcp, or one of the"
-        raise EkslearnError(f"{text!r} {why} places {there}") from None
+        raise EkslearnError(f"{text!r} {why} places {', '.join(lab.places)}") from None
     if port is None:
         return "icmp", address, None
     if protocol not in (None, "tcp", "udp") or not 0 < int(port) < 65536:

@@ -42,6 +42,8 @@ OUTSIDE = invented_mac("outside")  # the router of a machine outside, wherever t
 class Balancer(Protocol):
     """A load balancer, as far as packets meet it before any machine does (``ekslearn.elb``)."""
 
+    place: str
+
     def turns(self, packet: Packet) -> Eni | None:
         """Its ENI, if a packet answers one of its flows, whoever it is addressed to."""
 
