@@ -49,10 +49,13 @@ function mount(host, data, start, told) {
   let page = make("div", "page"), pause = () => {};
   let at = Math.min(Math.max(start, 0), data.ways.length - 1);
 
-  // A page with a way's player, headers and facts; without headers it is empty.
+  // A page with a way's player, headers and facts, or with a word that there are none.
   function filled({ facts, rows }) {
     const page = make("div", "page");
-    if (!rows.length) return { page, pause: () => {} };
+    if (!rows.length) {
+      page.append(make("p", "quiet", "Nothing is built, so there are no headers to show."));
+      return { page, pause: () => {} };
+    }
     const list = make("dl", "facts");
     facts.forEach(([name, value]) => {
       const said = make("dd");
