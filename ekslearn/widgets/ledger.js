@@ -53,7 +53,7 @@ function mount(host, data, start, told) {
   function filled({ facts, rows }) {
     const page = make("div", "page");
     if (!rows.length) {
-      page.append(make("p", "quiet", "Nothing is built, so there are no headers to show."));
+      page.append(make("div", "quiet", "Nothing is built, so there are no headers to show."));
       return { page, pause: () => {} };
     }
     const list = make("dl", "facts");
