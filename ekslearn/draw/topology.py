@@ -109,7 +109,7 @@ def draw_lab(
     layout, title = plan(lab, named, width, like)
     with matplotlib.rc_context(STYLE):
         caption = [] if trace is None else textwrap.wrap(verdict(trace), int(layout.width / 8.4))
-        height = layout.height + (LINE * len(caption) + 8 if caption else 0)
+        height = layout.height + (LINE * len(caption) + 14 if caption else 0)
         figure = Figure(figsize=(layout.width / 72, height / 72), dpi=72, facecolor=PAPER)
         ax = figure.add_axes((0, 0, 1, 1))
         ax.set(xlim=(0, layout.width), ylim=(height, 0))
@@ -126,7 +126,7 @@ def draw_lab(
         for n, line in enumerate(caption):
             ax.text(
                 20,
-                layout.height + LINE * n + 6,
+                layout.height + LINE * n + 12,
                 line,
                 size=LABEL,
                 weight="bold",

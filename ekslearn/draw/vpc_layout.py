@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ekslearn.draw.grammar import LABEL, PAGE, PORT, SMALL, TITLE, width_of
 from ekslearn.draw.layout import Box, Layout, Point, Port, Spot, Wire
@@ -18,6 +18,7 @@ from ekslearn.draw.shown import GATEWAYS, Place, Row, Shown, count
 from ekslearn.draw.shown import Port as Link
 from ekslearn.draw.vpc_words import (
     LINE,
+    aside,
     eni_breadth,
     eni_height,
     eni_lines,
@@ -153,6 +154,8 @@ class Builder:
     """Sets everything down from top to bottom; where it has to be ``narrow``, pods get lines."""
 
     def __init__(self, what: Shown, width: float, *, narrow: bool = False) -> None:
+        rows = [replace(row, hosts=tuple(map(aside, row.hosts))) for row in what.rows]
+        what = replace(what, rows=tuple(rows))
         self.what, self.narrow = what, narrow
         self.layout = VpcLayout(boxes={}, wires=[], cells={})
         nodes = [each for row in what.rows for each in row.nodes]
@@ -260,7 +263,7 @@ class Builder:
                 self.side_port(node, port, host_x, y)
                 y += 16
         enis = [port for port in node.ports if port.eni]
-        need = sum(map(eni_height, enis)) + 4
+        need = sum(map(eni_height, enis)) + 12  # room for a packet's word under the last
         body = max(y - GAP - start, need, POD)
         foot = LINE * len(node.notes) + (6 if node.notes else 0)
         box = self.box(node.name, "netns", host_x, start, self.host, body + foot)
@@ -388,6 +391,10 @@ class Builder:
             labels = [(port.name, port.address + port.state) for port in host.ports]
             width = max(width, 2 * PAD + 2 * FREE + most(
                 width_of(f"{a} {b}", SMALL, mono=True, bold=True) for a, b in labels))  # fmt: skip
+            plug = x + width - PAD - FREE
+            # A line straight up to a gateway would say that it goes there, and there alone.
+            width += most(path[0][0] + PILL[1] - plug for path in layout.gateways.values()
+                          if abs(plug - path[0][0]) < PILL[1])  # fmt: skip
             y = layout.bus + 24
             height = PAD + LINE * (len(words) + len(labels)) + 10
             box = self.box(host.name, "host", x, y, width, height)

@@ -22,7 +22,8 @@ FRAMES: dict[str, tuple[float, dict[str, Any]]] = {
     "host": (0, {"edgecolor": INK, "linewidth": 1.6, "zorder": 2}),
     "netns": (10, {"edgecolor": INK, "linewidth": 1.2, "linestyle": (0, (5, 3)), "zorder": 2}),
     "router": (4, {"edgecolor": MUTED, "linewidth": 1.4, "zorder": 1.3}),
-    "gateway": (13, {"edgecolor": INK, "linewidth": 1.4, "zorder": 1.1}),
+    # Above the lines, which end at it.
+    "gateway": (13, {"edgecolor": INK, "linewidth": 1.4, "zorder": 1.25}),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ekslearn.draw.grammar import LABEL, SMALL, TITLE, width_of
 from ekslearn.draw.shown import Place, Row
@@ -10,6 +11,7 @@ from ekslearn.draw.shown import Port as Link
 
 ENI, LINE = 55.0, 15.0  # height of an ENI with two lines; from line to line
 NOTE = 184.0  # what an ENI has beyond its id is broken into lines of this width
+ASIDE = 292.0  # and as wide are the lines about a machine that is no node
 
 
 def most(values: Iterable[float]) -> float:
@@ -61,12 +63,18 @@ def near_names(node: Place) -> list[str]:
 def eni_lines(port: Link) -> list[str]:
     """The lines under an ENI's name: its id and device index, and what else is to be known."""
     first = f"{port.short} \N{MIDDLE DOT} {port.where}"
-    lines: list[str] = []
-    for note in port.notes:  # as many in a line as fit, and a long one in several
-        both = f"{lines[-1]}, {note}" if lines else note
-        fits = lines and width_of(both, SMALL) <= width_of(first, SMALL, mono=True) + 20
-        lines[-1 if fits else len(lines) :] = [both if fits else note]
+    lines = joined(port.notes, width_of(first, SMALL, mono=True) + 20)
     return [first, *(part for line in lines for part in broken(line))]
+
+
+def joined(notes: Iterable[str], wide: float) -> list[str]:
+    """Notes as lines, as many in one as fit."""
+    lines: list[str] = []
+    for note in notes:
+        both = f"{lines[-1]}, {note}" if lines else note
+        fits = lines and width_of(both, SMALL) <= wide
+        lines[-1 if fits else len(lines) :] = [both if fits else note]
+    return lines
 
 
 def broken(line: str) -> list[str]:
@@ -94,8 +102,16 @@ def eni_breadth(port: Link) -> float:
 def host_words(host: Place) -> list[tuple[str, float, bool]]:
     """A machine's title and notes: text, size, bold."""
     listens = [f"listens: {one}" for one in host.listens]
-    notes = [*([host.kind] if host.kind else []), *listens, *host.notes]
+    notes = joined([*([host.kind] if host.kind else []), *listens, *host.notes], ASIDE)
     return [(host.name, TITLE, True), *((text, SMALL, False) for text in notes)]
+
+
+def aside(host: Place) -> Place:
+    """A machine with what is to be said about its only ENI beside it, where there is room."""
+    if len(host.ports) != 1:
+        return host
+    (port,) = host.ports
+    return replace(host, ports=(replace(port, notes=()),), notes=(*host.notes, *port.notes))
 
 
 def row_heads(row: Row) -> list[str]:

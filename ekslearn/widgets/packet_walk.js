@@ -83,8 +83,8 @@ function mount(host, walk, start, told, live = false) {
     return way;
   });
   const packet = draw("g", { class: "packet", id: "packet" });
-  const tag = draw("text", { x: 0, y: 0 });
-  packet.append(draw("path", { d: "M0-11L11 0L0 11L-11 0Z" }), tag);
+  const tag = draw("text", { x: 0, y: 0 }), lead = draw("line", {});
+  packet.append(lead, draw("path", { d: "M0-11L11 0L0 11L-11 0Z" }), tag);
   svg.append(packet);
   const marks = walk.stops.map((stop) => stop.marks
     .map((id) => svg.querySelector(`[id="${CSS_escape(id)}"]`)).filter(Boolean));
@@ -123,7 +123,11 @@ function mount(host, walk, start, told, live = false) {
       node.tabIndex = 0;
       return node.setAttribute("aria-label", name);
     };
-    picture.scrollLeft = stop.at[0] * svg.clientWidth / walk.width - picture.clientWidth / 2;
+    const scale = svg.clientWidth / walk.width, [x, y] = stop.at.map((each) => each * scale);
+    picture.scrollLeft = x - picture.clientWidth / 2;
+    const tall = picture.clientHeight, edge = Math.min(90, tall / 4);     // a tall map follows it
+    if (y < picture.scrollTop + edge || y > picture.scrollTop + tall - edge)
+      picture.scrollTo({ top: y - tall / 2, behavior: still() ? "auto" : "smooth" });
     reach(picture, "Picture");
     reach(panels[now], "This step");
     const rows = panels[now].querySelector(".rows"), lit = panels[now].querySelector(".lit");
@@ -139,8 +143,11 @@ function mount(host, walk, start, told, live = false) {
     marks[now].forEach((node) => node.classList.add("here"));
     packet.setAttribute("class", `packet ${stop.leg}`);
     tag.textContent = stop.leg === "reply" ? "reply" : "request";
-    tag.setAttribute("x", Math.max(0, 40 - stop.at[0]));     // not over the left edge
-    tag.setAttribute("y", stop.tag);
+    const [right, down] = stop.tag;       // where it covers no label: a line leads there
+    for (const [node, x, y] of [[tag, "x", "y"], [lead, "x2", "y2"]]) {
+      node.setAttribute(x, right);
+      node.setAttribute(y, node === tag ? down : down - 4);
+    }
     leg.className = `leg ${stop.kind === "end" ? "end" : stop.leg}`;
     leg.textContent = stop.leg_words;
     sentence.textContent = stop.words;

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ekslearn.draw.grammar import LEAST
 from ekslearn.draw.journey import Stop, by_aws, journey
-from ekslearn.draw.vpc_layout import VpcLayout
+from ekslearn.draw.tag import Taken
 from ekslearn.draw.words import verdict
 from ekslearn.trace import Sighting, Step, Trace
 
@@ -29,7 +29,6 @@ ICMP = {
     (5, 1): "redirect host",
     (11, 0): "time to live exceeded",
 }
-ABOVE, BELOW = -17, 25  # where the packet's tag stands, against its diamond
 AWS = "AWS as documented"  # no kernel can confirm what follows
 FIELDS = ("source", "destination", "protocol", "TTL", "mark")
 
@@ -143,7 +142,6 @@ def stop_data(stop: Stop, before: dict[str, str] | None, now: dict[str, str]) ->
         "others": [],
         "passed_over": [],
         "kind": "sighting",
-        "tag": BELOW,
     }
     if not isinstance(event, Step):
         verb = "out of" if event.direction == "out" else "into"
@@ -167,7 +165,6 @@ def stop_data(stop: Stop, before: dict[str, str] | None, now: dict[str, str]) ->
         "caption": caption,
         "note": note,
         "passed_over": list(event.passed_over),
-        "tag": ABOVE if event.header else BELOW,
     }
 
 
@@ -194,13 +191,12 @@ def part(rows: list[str], named: list[str]) -> tuple[list[str], list[str]]:
 
 def walk_data(trace: Trace, drawing: Drawing, title: str) -> dict[str, Any]:
     """Everything the player needs, once: the picture, the stops and the verdict."""
-    known, found = headers(trace), []
+    known, found, taken = headers(trace), [], Taken(drawing.figure)
     for n, stop in enumerate(journey(drawing.layout, trace)):
         same = n > 0 and trace.events[n - 1].leg == trace.events[n].leg
         found.append(stop_data(stop, known[n - 1] if same else None, known[n]))
-        if isinstance(drawing.layout, VpcLayout):  # above it are names there
-            found[-1]["tag"] = BELOW
-    last = found[-1] if found else {"leg": "request", "at": [0.0, 0.0], "tag": ABOVE}
+        found[-1]["tag"] = point(taken.free(stop.at, stop.event.leg))
+    last = found[-1] if found else {"leg": "request", "at": [0.0, 0.0], "tag": [0.0, 0.0]}
     found.append(
         {
             "leg": last["leg"],

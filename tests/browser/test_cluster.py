@@ -147,6 +147,32 @@ def walk_subnet(page: Any, view: Any) -> None:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
+def test_a_tall_map_follows_its_packet(notebook: Open, shots: Path, width: int) -> None:
+    """Packet, buttons and decision are on one screen, wherever the packet is in a long picture."""
+    page = notebook(
+        "from ekslearn import load\nfrom ekslearn.widgets import packet_walk",
+        'packet_walk(load("capstone"), "browser", "lb/shop/web:443")',
+        width=width,
+    )
+    page.emulate_media(reduced_motion="reduce")
+    frame, packet = page.locator(".picture"), page.locator(".packet path").first
+    page.get_by_role("button", name="Next step").focus()
+    height, tops = frame.bounding_box()["height"], set()
+    assert height < 660, "it fills the window"
+    assert frame.evaluate("(it) => it.scrollHeight > it.clientHeight + 200"), "the map is tall"
+    for _ in range(60):
+        box, it = frame.bounding_box(), packet.bounding_box()
+        assert box["y"] <= it["y"], "the packet is above what is shown"
+        assert it["y"] + it["height"] <= box["y"] + box["height"], "it is below what is shown"
+        assert box["height"] == height
+        tops.add(frame.evaluate("(it) => it.scrollTop"))
+        page.keyboard.press("ArrowRight")
+    assert len(tops) > 1, "nothing was followed"
+    assert frame.get_attribute("tabindex") == "0"
+    page.screenshot(path=shots / f"tall-walk-{width}.png")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
 def test_a_live_pool_goes_on_as_it_is_told(notebook: Open, shots: Path, width: int) -> None:
     page = notebook(CELLS[0], 'pool_view(two, "node-b", live=True)', width=width)
     where = page.locator(".ekslearn-live section.card .steps output")

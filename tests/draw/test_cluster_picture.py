@@ -334,6 +334,28 @@ def test_a_call_stays_in_the_part_of_a_balancer_that_it_entered(what: str) -> No
     assert len(met) == 2, "only one of the balancer's ENIs was met"
 
 
+@every
+def test_lines_end_at_gateways_and_none_leads_straight_from_one_to_a_host(make: Make) -> None:
+    """One line from NAT gateway to browser would say that the browser's calls go there."""
+    drawing = draw_lab(make())
+    layout = drawing.layout
+    assert isinstance(layout, VpcLayout)
+    order = {str(p.get_gid()): p.get_zorder() for p in drawing.figure.axes[0].patches}
+    for name, (gate, *_) in layout.gateways.items():
+        assert order[f"gw-{name}"] > order[f"road-{name}"], "a line runs through the gateway"
+        assert all(abs(gate[0] - x) > 20 for x, _ in layout.outside.values())
+
+
+@pytest.mark.parametrize("make", [two_nodes, office, ingress], ids=lambda make: make.__name__)
+def test_the_verdict_stands_clear_of_every_frame(make: Make) -> None:
+    lab = make()
+    drawing = draw_lab(lab, trace=lab.trace(*list(lab.places)[:2]))
+    texts, marks = boxes_of(drawing)
+    line = texts["verdict"]
+    near = Bbox.from_bounds(line.x0, line.y0, line.width, line.height + 3)
+    assert not [name for name, mark in marks.items() if overlap(near, mark)]
+
+
 def test_an_empty_vpc_is_drawn_too() -> None:
     assert "0 nodes" in draw_lab(empty()).words
 
