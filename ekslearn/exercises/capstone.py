@@ -70,12 +70,12 @@ def answered(lab: Lab, door: str, pod: str) -> Trace:
 
 
 def outcomes(lab: Cluster) -> str:
-    """What becomes of a call by each door that falls to each pod: a line each."""
+    """What becomes of a call by each door that falls to each pod, and why."""
     lines = []
     for node, door in doors(lab).items():
         for pod in PODS_OF.values():
             trace = answered(lab, door, pod)
-            lines.append(f"by {node} to {pod}: {trace.verdict} | {trace.reason}")
+            lines += [f"by {node} to {pod}: {trace.verdict}", f"  {trace.reason}"]
     return "\n".join(lines)
 
 
@@ -222,7 +222,7 @@ class WhoIsSeen(OfTheCall):
     place = "easy"
     beat = "the second node"
     situation = ""
-    question = f"{ASK} Which source address does {{pod}} see? Answer with an address."
+    question = f"{ASK}\n\nWhich source address does {{pod}} see? Answer with an address."
     restated = (
         "Two machines may change the source: the balancer, and the node that is asked. Which of"
         " them does, with these settings?"

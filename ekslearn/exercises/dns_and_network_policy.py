@@ -34,12 +34,13 @@ OUTSIDE = ("api.github.com", "example.com", "sts.eu-west-1.amazonaws.com", "a.b.
 SHOP = ("shop", "store", "market", "kiosk")
 SPACE = ("bank", "ledger", "vault", "mint")
 INTRO = (
-    "In namespace **{shop}** run **client** (label `app: client`) and **web** (label `app: web`,"
-    " listens on {listens}), both on node-b; the Service **web** has port 80 and targetPort"
-    " {listens}. In"
-    " **{bank}** runs **audit** (label `app: client`), and that namespace has the label `team:"
-    " money`. In kube-system, CoreDNS (label `k8s-app: kube-dns`, port 53) stands behind the"
-    " Service **kube-dns**. "
+    "- In namespace **{shop}** run **client** (label `app: client`) and **web** (label `app: web`,"
+    " listens on {listens}), both on node-b. The Service **web** has port 80 and targetPort"
+    " {listens}.\n"
+    "- In **{bank}** runs **audit** (label `app: client`); that namespace has the label"
+    " `team: money`.\n"
+    "- In kube-system, CoreDNS (label `k8s-app: kube-dns`, port 53) stands behind the Service"
+    " **kube-dns**.\n\n"
 )
 
 
@@ -57,9 +58,8 @@ def policy(name: str, namespace: str, spec: str) -> str:
 
 def allow_out(peers: str, port: int = 8080) -> str:
     """The spec of a policy that lets client call ``peers`` by one port, and send nothing else."""
-    client = "podSelector: {matchLabels: {app: client}}"
-    rule = f"{{to: [{peers}], ports: [{{port: {port}}}]}}"
-    return f"{{{client}, policyTypes: [Egress], egress: [{rule}]}}"
+    rule = f"  - to: [{peers}]\n    ports: [{{port: {port}}}]"
+    return f"{SELECTS}\npolicyTypes: [Egress]\negress:\n{rule}"
 
 
 def wires(trace: Trace) -> str:
@@ -75,8 +75,8 @@ def decided(trace: Trace, way: str) -> str:
     return next(step.because for step in trace.steps if step.decision.startswith(f"{way} of"))
 
 
-def burst(conf: ResolvConf, enis: Sequence[str], names: int = 300) -> dict[str, str]:
-    """What becomes of a second in which so many outside names are looked up.
+def burst(conf: ResolvConf, enis: Sequence[str], names: int = 300) -> str:
+    """What becomes of a second in which so many outside names are looked up: a line for each ENI.
 
     They are shared out evenly among CoreDNS pods, each of which asks by one of ``enis``.
     """
@@ -86,10 +86,10 @@ def burst(conf: ResolvConf, enis: Sequence[str], names: int = 300) -> dict[str, 
         name = f"shop-{number}.example.com"
         for query in queries(name, conf, name.__eq__):
             pods[number % len(pods)].ask(query, clock=0.0)
-    return {
-        eni: f"sent {resolver.sent[eni, 0]}, dropped {resolver.exceeded[eni]}"
+    return "\n".join(
+        f"  by {eni}: sent {resolver.sent[eni, 0]}, dropped {resolver.exceeded[eni]}"
         for eni in dict.fromkeys(enis)
-    }
+    )
 
 
 def draw(dice: Dice) -> tuple[Cluster, dict[str, str]]:
@@ -196,8 +196,8 @@ class Calls(Flows):
 
     asked: ClassVar[str]  # which program of a pod decides: "ingress of" or "egress of"
     question = (
-        INTRO + "{shop} has one NetworkPolicy, `{spec}`, and it is loaded. Which of these calls"
-        " are answered?\n\n" + FLOWS
+        INTRO + "{shop} has one NetworkPolicy, and it is loaded:\n\n```yaml\n{spec}\n```\n\n"
+        "Which of these calls are answered?\n\n" + FLOWS
     )
 
     def flow(self, words: Mapping[str, str], letter: str) -> tuple[str, str]:
@@ -233,14 +233,14 @@ class WhoGetsThrough(Calls):
         lab, words = draw(dice)
         peers = dice.one("peers", tuple(INGRESS))
         port = dice.one("port", (words["listens"], words["listens"], "80", ""))
-        rule = ", ".join(filter(None, (INGRESS[peers], f"ports: [{{port: {port}}}]" * bool(port))))
-        spec = f"{WEB}, policyTypes: [Ingress], ingress: [{{{rule}}}]"
+        rule = "\n    ".join(filter(None, (INGRESS[peers], f"ports: [{{port: {port}}}]" * bool(port))))
+        spec = f"{WEB}\npolicyTypes: [Ingress]\ningress:\n  - {rule}"
         if not INGRESS[peers]:
-            spec = "podSelector: {}, policyTypes: [Ingress]"
+            spec = "podSelector: {}\npolicyTypes: [Ingress]"
         calls = [("client", "web"), ("client", "the Service web"), ("audit", "web"),
                  ("audit", "the Service web"), ("node-a", "web"), ("node-b", "web")]  # fmt: skip
         words |= as_words(dice.lettered("calls", calls))
-        words |= {"spec": f"{{{spec}}}", "peers": peers, "port": port}
+        words |= {"spec": spec, "peers": peers, "port": port}
         guard(lab, words, words["spec"])
         return Variant(lab=lab, words=words)
 
@@ -290,8 +290,8 @@ class ServiceOrPod(Calls):
         port = dice.one("port", (words["listens"], words["listens"], "80", "http", "53"))
         kind = ", protocol: UDP" if port == "53" else ""
         to = EGRESS[peers].replace("VPC", words["vpc"]).replace("SERVICES", words["services"])
-        rule = ", ".join(filter(None, (to, f"ports: [{{port: {port}{kind}}}]")))
-        spec = f"{{{SELECTS}, policyTypes: [Egress], egress: [{{{rule}}}]}}"
+        rule = "\n    ".join(filter(None, (to, f"ports: [{{port: {port}{kind}}}]")))
+        spec = f"{SELECTS}\npolicyTypes: [Egress]\negress:\n  - {rule}"
         words |= as_words(dice.lettered("calls", CALLS))
         words |= {"spec": spec, "peers": peers, "port": port}
         guard(lab, words, spec)

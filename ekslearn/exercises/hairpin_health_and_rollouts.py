@@ -32,11 +32,12 @@ BALANCERS = ("any-node", "local", "pods")
 WATCHED_S = 35  # how long a pod's leaving is watched: till every balancer has heard of it
 TRIES = 40  # source ports tried to find one for each of a few targets
 INTRO = (
-    "The nodes **node-a**, **node-b** and **node-c** have the addresses {node-a}, {node-b} and"
-    " {node-c}. The pods **web-1** on {first} and **web-2** on {second} stand behind three internal"
-    " Network Load Balancers: **any-node** (instance targets, externalTrafficPolicy Cluster),"
-    " **local** (instance targets, Local, healthCheckNodePort {check}) and **pods** (ip targets)."
-    " Cross-zone is on, and every node is a target of the first two. "
+    "There are **node-a** ({node-a}), **node-b** ({node-b}) and **node-c** ({node-c}). The pods"
+    " **web-1** on {first} and **web-2** on {second} stand behind three internal Network Load"
+    " Balancers, cross-zone on:\n\n"
+    "- **any-node**: every node is an instance target, externalTrafficPolicy Cluster\n"
+    "- **local**: the same with policy Local, healthCheckNodePort {check}\n"
+    "- **pods**: the two pods are ip targets\n\n"
 )
 
 
@@ -344,9 +345,9 @@ class HowManyAreLost(Look):
     question = (
         INTRO + "Now **web-2** is deleted; its preStop hook sleeps **{prestop} s**, and its"
         " terminationGracePeriodSeconds is **{grace}**. It stops at once when it gets SIGTERM."
-        " From then on each second, the first at the moment of deletion, one new call goes by"
-        " **{by}** to each target that it still uses; a balancer uses a target for 30 s after"
-        " it is deregistered [model]. How many calls get no answer? Answer with a number."
+        " Each second, the first at the moment of deletion, one new call goes by **{by}** to each"
+        " target that it still uses; a balancer uses a target for 30 s after it is deregistered"
+        " [model]. How many calls get no answer? Answer with a number."
     )
     restated = "Calls are lost while the balancer still uses web-2 and web-2 listens no more."
     first_step = (
