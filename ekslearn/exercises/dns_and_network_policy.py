@@ -233,7 +233,8 @@ class WhoGetsThrough(Calls):
         lab, words = draw(dice)
         peers = dice.one("peers", tuple(INGRESS))
         port = dice.one("port", (words["listens"], words["listens"], "80", ""))
-        rule = "\n    ".join(filter(None, (INGRESS[peers], f"ports: [{{port: {port}}}]" * bool(port))))
+        ports = f"ports: [{{port: {port}}}]" if port else ""
+        rule = "\n    ".join(filter(None, (INGRESS[peers], ports)))
         spec = f"{WEB}\npolicyTypes: [Ingress]\ningress:\n  - {rule}"
         if not INGRESS[peers]:
             spec = "podSelector: {}\npolicyTypes: [Ingress]"
