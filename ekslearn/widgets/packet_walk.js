@@ -144,10 +144,11 @@ function mount(host, walk, start, told, live = false) {
     packet.setAttribute("class", `packet ${stop.leg}`);
     tag.textContent = stop.leg === "reply" ? "reply" : "request";
     const [right, down] = stop.tag;       // where it covers no label: a line leads there
-    for (const [node, x, y] of [[tag, "x", "y"], [lead, "x2", "y2"]]) {
-      node.setAttribute(x, right);
-      node.setAttribute(y, node === tag ? down : down - 4);
-    }
+    tag.setAttribute("x", right);
+    tag.setAttribute("y", down);
+    const half = tag.getComputedTextLength() / 2 || 0;
+    lead.setAttribute("x2", right - Math.max(-half, Math.min(half, right)));
+    lead.setAttribute("y2", down - Math.max(-3, Math.min(9, down)));
     leg.className = `leg ${stop.kind === "end" ? "end" : stop.leg}`;
     leg.textContent = stop.leg_words;
     sentence.textContent = stop.words;
