@@ -274,7 +274,7 @@ class MendTheWay(Mend):
     place = "open"
     beat = "break it on purpose"
     question = (
-        INTRO + ". Somebody has changed a node: since then some calls hang, or are refused, and"
+        INTRO + ".\n\nSomebody has changed a node: since then some calls hang, or are refused, and"
         " others work. Find what is wrong (`.lab` is the broken cluster; ask it more than once,"
         " since dice choose the pod) and mend it: give the lines to run, each as `PLACE$"
         " COMMAND`, for instance `node-a$ iptables-save`."
