@@ -164,7 +164,7 @@ class Controller:
         """
         if plan.security_groups:
             named = self._named(plan.security_groups)
-            return [*named, self._backend()] if plan.opens_backend and not plan.cloud else named
+            return [*named, self._backend()] if plan.opens_backend else named
         if plan.cloud and plan.kind == "nlb":
             return []
         prefix = "k8s-elb-" if plan.kind == "clb" else "k8s-"

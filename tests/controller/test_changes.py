@@ -14,7 +14,7 @@ from ekslearn.elb import LoadBalancer
 from ekslearn.kubernetes import Endpoint, EndpointSlice, ServicePort
 from ekslearn.scenario import load
 from ekslearn.vpc.security import SecurityGroup
-from tests.test_control import HEAD, NLB, PODS, doors
+from tests.test_control import HEAD, KEEP_OUT, NLB, PODS, doors
 from tests.test_control import INGRESS as SITE
 from tests.test_control import SERVICE as WEB
 
@@ -252,3 +252,27 @@ def test_what_is_opened_is_opened_in_the_first_security_group() -> None:
     held = {name: [str(rule) for rule in lab.vpc.security_groups[name].rules["ingress"]]
             for name in ("nodes", "more")}  # fmt: skip
     assert held == {"nodes": ["all nodes", "tcp 30086 k8s-traffic"], "more": []}
+
+
+def test_a_classic_one_with_security_groups_of_yours_has_no_other() -> None:
+    """The shared one is the other controller's."""
+    notes = f", {SERVICE}security-groups: nodes, {KEEP_OUT}: 'true'"
+    lab = doors(WEB.format("web", "LoadBalancer", notes, ""))
+    assert [one.name for one in lab.elb.balancers[PLACE].security_groups] == ["nodes"]
+    assert not walls(lab)
+
+
+def test_of_two_subnets_of_a_zone_the_one_with_the_lower_id_is_taken() -> None:
+    more = """
+      - {name: NAME, cidr: 10.0.0.128/26, zone: us-east-1a, tags: {kubernetes.io/role/elb: "1"},
+         routes: [{destination: 0.0.0.0/0, target: igw}]}
+    securityGroups"""
+    seen = set()
+    for name in "a-public", "z-public", "q-public", "b-public":
+        lab = cluster(HEAD.replace("\n    securityGroups", more.replace("NAME", name), 1) + PODS
+                      + WEB.format("web", "LoadBalancer", "", NLB))  # fmt: skip
+        ids = {each: lab.vpc.subnets[each].subnet_id for each in ("public-a", name)}
+        taken = next(iter(lab.elb.balancers[PLACE].enis.values())).subnet.name
+        assert taken == min(ids, key=lambda each: ids[each])
+        seen.add(taken == min(ids))
+    assert seen == {True, False}  # or it would prove nothing
