@@ -10,6 +10,7 @@ from ekslearn.cluster import Cluster
 from ekslearn.control import ControlPlane
 from ekslearn.errors import EkslearnError
 from ekslearn.exercises.hairpin_health_and_rollouts import asks, losses, states
+from ekslearn.kubernetes import Pod
 from ekslearn.scenario import load
 
 LEAVING = "shop/web-2"
@@ -137,3 +138,13 @@ def test_what_cannot_leave(lab: Cluster) -> None:
     leave(LEAVING, prestop_s=5)
     with pytest.raises(EkslearnError, match=f"{LEAVING} {REFUSED}"):
         leave(LEAVING)
+
+
+def test_a_pod_on_its_nodes_network_does_not_leave_in_time(lab: Cluster) -> None:
+    """Its listeners are among the node's; it is deleted at once."""
+    lab.add_pod(Pod(name="agent", node="node-a", host_network=True))
+    before = lab.listeners()
+    with pytest.raises(EkslearnError, match=REFUSED):
+        lab.control.terminate_pod("default/agent")
+    lab.sleep(60)
+    assert lab.listeners() == before and not lab.pods["default/agent"].terminating
