@@ -313,3 +313,9 @@ def test_a_name_of_figures_is_no_status(tmp_path: Path) -> None:
     made = lab(tmp_path, service(), ingress(defaultBackend=to()), namespace="404")
     [target] = made.elb.groups["404/site web:443"].targets
     assert target.state == "healthy"
+
+
+def test_a_classic_one_has_no_target_group_to_give_attributes(tmp_path: Path) -> None:
+    notes = {"target-group-attributes": "deregistration_delay.timeout_seconds=30"}
+    with pytest.raises(EkslearnError, match=r"the annotation is only supported for NLB$"):
+        lab(tmp_path, service(notes))
