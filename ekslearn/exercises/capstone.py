@@ -382,7 +382,7 @@ class WhichRule(OfTheCall):
 
     def read(self, variant: Variant, answer: str) -> str:
         """The number of a rule that is there."""
-        text = plain(answer).removeprefix("rule ").rstrip(":")
+        text = re.sub(r"^(rule|prio\w*|pref\w*) ", "", plain(answer)).rstrip(":")
         there = variant.lab.run(variant.words["node"], "ip rule show").stdout
         if text not in re.findall(r"^(\d+):", there, re.MULTILINE):
             raise EkslearnError(f"{answer[:40]!r} is no rule's number on {variant.words['node']}")

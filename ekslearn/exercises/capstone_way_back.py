@@ -109,10 +109,10 @@ class LookedUpAs(OfTheCall):
 
     def read(self, variant: Variant, answer: str) -> str:
         """Two addresses."""
-        ends = re.split(r"\s*(?:->|>|,|\s)\s*", plain(answer))
+        ends = re.split(r"\s*(?:->|\N{RIGHTWARDS ARROW}|>|,|\s)\s*", plain(answer))
         if len(ends) != 2:
             raise EkslearnError(f"{answer[:50]!r} isn't two addresses; write SOURCE > DESTINATION")
-        return " > ".join(address_of(end, variant.words["client"]) for end in ends)
+        return " > ".join(address_of(end, variant.words["cluster_ip"]) for end in ends)
 
     def back(self, variant: Variant, answer: str) -> str:
         """Undone too early, or too late, or turned round."""
@@ -305,8 +305,8 @@ class MendTheWay(Mend):
          " translates what is none of its business. Which chain of kube-proxy's does it properly?"),
         (r"\brule\b\s+add\b(?!.*(fwmark|from \d))", "Then packets of every sender would ask that"
          " table. Whose should?"),
-        (r"\brule\b.*\bflush\b|iptables\b.*\s-F\b", "A flush takes healthy rows as well. Which"
-         " single row is missing or wrong?"),
+        (r"\brule\b.*\bflush\b|iptables\b.*\s(-F|--flush)\b", "A flush takes healthy rows as"
+         " well. Which single row is missing or wrong?"),
         (r"\bdown\b|ip_forward\s*=\s*0", "That switches something off. What is missing?"),
     )  # fmt: skip
 

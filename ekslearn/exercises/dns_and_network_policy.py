@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -143,7 +144,7 @@ class HowManyQuestions(Look):
         lab, words = draw(dice)
         inside = ("web", f"web.{words['shop']}", "kube-dns.kube-system", "kube-dns.kube-system.svc",
                   f"web.{words['shop']}.svc.cluster.local")  # fmt: skip
-        name = dice.one("name", (*inside, *OUTSIDE, *OUTSIDE, "api.github.com.", "example.com."))
+        name = dice.one("name", (*inside, *OUTSIDE, *OUTSIDE[:3], "api.github.com."))
         return Variant(lab=lab, words=words | {"name": name, "ndots": dice.one("ndots", "5525")})
 
     def asked(self, variant: Variant) -> list[Query]:
@@ -250,6 +251,8 @@ class WhoGetsThrough(Calls):
         words = variant.words
         source, to = words[f"from_{wrong}"], words[f"to_{wrong}"]
         said = f"About {wrong}, from {source} to {to}:"
+        if source not in ("node-a", "node-b") and not INGRESS[words["peers"]]:
+            return f"{said} has this policy any rule that lets a pod in?"
         if source == "node-b":
             return f"{said} on which node does web run, and who asks there whether it is alive?"
         if source == "node-a":
@@ -346,13 +349,18 @@ class WriteThePolicy(Exercise):
     def judge(self, variant: Variant, answer: str) -> Verdict:
         """Apply the policy beside the other, then make every call."""
         lab, words = cluster_of(variant.lab), variant.words
-        guard(lab, words, answer.strip("`"), "yours")
+        spec = re.sub(r"\A(?:ya?ml\n)?(?:spec:)?", "", answer.strip("` \n"))
+        guard(lab, words, spec, "yours")
         for target in self.wanted:
             if lab.copy().trace(*ends(words, "client", target)).verdict != "delivered":
                 return Verdict(right=False, message=self.shut_out(target))
-        shop, dns = words["shop"], "kube-system/coredns-a"
+        shop, audit, dns = words["shop"], f"{words['bank']}/audit", "kube-system/coredns-a"
         leaks = {
-            (f"{shop}/client", f"{words['bank']}/audit"): "Whom does your rule for web mean?",
+            (f"{shop}/client", audit): "Whom does your rule for web mean?",
+            (f"{shop}/client", f"{audit}:{words['listens']}/tcp"): "Whom does your rule for web"
+            " mean?",
+            (f"{shop}/client", f"{audit}:80/tcp"): "Whom does your rule for web mean?",
+            (f"{shop}/client", f"{audit}:53/udp"): "Whom does your rule for DNS mean?",
             (f"{shop}/client", f"{dns}:9153/tcp"): "By which ports does your rule for DNS open?",
             (f"{shop}/client", f"{lab.address('node-a')}:10250/tcp"): "Is that address a pod's?",
             (f"{shop}/client", f"{shop}/web:9000/tcp"): "By which ports does your rule open web?",

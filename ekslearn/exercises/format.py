@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from ekslearn.cluster import Cluster, Lab
 from ekslearn.errors import EkslearnError
 from ekslearn.machine import Machine
 from ekslearn.scenario import dump, load
+from ekslearn.tools import REFUSED
 from ekslearn.trace import Trace
 
+LONGEST = 10_000  # characters of an answer; a table of iptables-save has fewer
 NOBODY = "anonymous"  # the learner in stored notebooks, so that their outputs never differ
 PODS = ("cart", "shop", "mail", "blog", "pay", "search", "users", "stock")
 # How a question with letters ends; and one about four flows, whose words ``as_words`` makes.
@@ -39,8 +42,22 @@ def pick(low: int, high: int, *, exercise: str, learner: str) -> int:
     >>> pick(1, 6, exercise="dice", learner="ada") == pick(1, 6, exercise="dice", learner="ada")
     True
     """
-    digest = hashlib.sha256(f"{exercise}/{learner}".encode()).digest()
+    digest = hashlib.sha256(f"{exercise}/{learner}".encode(errors="surrogatepass")).digest()
     return low + int.from_bytes(digest[:8], "big") % (high - low + 1)
+
+
+def called(learner: object) -> str:
+    """A learner's name as it is drawn from: however its accents are typed, without space around it.
+
+    Raises EkslearnError if nothing is left.
+
+    >>> called(" Jose\u0301 ") == called("Jos\u00e9"), called(7)
+    (True, '7')
+    """
+    name = "" if learner is None else unicodedata.normalize("NFC", str(learner)).strip()
+    if not name:
+        raise EkslearnError("the learner has no name; give a name or a number, or leave it out")
+    return name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +274,7 @@ class Exercise(ABC):
 
     def variant(self, learner: str = NOBODY) -> Variant:
         """The variant of this learner, whose lab nobody has touched."""
-        fresh: Variant = pickle.loads(_varied(self, learner))
+        fresh: Variant = pickle.loads(_varied(self, called(learner)))
         return fresh
 
     def check(self, answer: object, *, learner: str = NOBODY) -> Verdict:
@@ -267,6 +284,9 @@ class Exercise(ABC):
         if not text:
             return Verdict(right=False, message="There is no answer yet: write it between the"
                            " quotes, or ask .hint().")  # fmt: skip
+        if len(text) > LONGEST:
+            return Verdict(right=False, message=f"That has {len(text):,} characters; no answer"
+                           f" needs more than {LONGEST:,}.")  # fmt: skip
         try:
             return self.judge(self.variant(learner), text)
         except EkslearnError as error:
@@ -377,10 +397,15 @@ class Mend(Exercise):
         return ""
 
     def broken(self, dice: Dice, lab: Lab, words: Mapping[str, str]) -> Variant:
-        """A variant with one of ``faults``; the word "fault" is its number."""
+        """A variant with one of ``faults``; the word "fault" is its number.
+
+        Its lines don't stand among the lab's own: nobody who mends a node has a list of what was
+        typed there.
+        """
         number = dice.number("fault", 0, len(self.faults) - 1)
-        lines = [line.format_map(words) for line in self.faults[number]]
-        return Variant(lab=fault(lab, lines), words={**words, "fault": str(number)})
+        broken = fault(lab, [line.format_map(words) for line in self.faults[number]])
+        del broken.lines[len(lab.lines) :]
+        return Variant(lab=broken, words={**words, "fault": str(number)})
 
     def send(self, lab: Lab, source: str, destination: str) -> Trace:
         """One flow through ``lab``, a copy that nothing else needs: what became of it."""
@@ -397,13 +422,16 @@ class Mend(Exercise):
                     f"{line[:60]!r} doesn't say where to run; a line reads PLACE$ COMMAND, and"
                     f" the places are {', '.join(lab.places)}"
                 )
+            line = line.replace("$ sudo ", "$ ", 1)  # everybody is root here
             for danger, question in self.dangers:
                 if re.search(danger, line):
                     return Verdict(right=False, message=question)
             done = lab.line(line)
             if done.status:
-                said = " ".join((done.stderr or done.stdout).split())
-                raise EkslearnError(f"{line!r} fails, as it would on a real machine: {said}")
+                said = " ".join((done.stderr or done.stdout).split())[:200]
+                if done.status == REFUSED:
+                    raise EkslearnError(f"{line[:100]!r} can't be run here: {said}")
+                raise EkslearnError(f"{line[:100]!r} fails, as it would on a real machine: {said}")
         sent = []
         for (source, destination), twin in zip(self.flows(variant.words), twins(lab), strict=False):
             trace = self.send(twin, source, destination)

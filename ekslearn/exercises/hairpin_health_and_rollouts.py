@@ -229,7 +229,8 @@ class WhichTimeOut(Letters):
                  for target in TARGETS[balancer] or (words["first"], words["second"])]  # fmt: skip
         near = [one for one in calls if at.get(one[0]) == at.get(one[2], one[2])]
         far = [one for one in calls if one not in near]
-        drawn = dice.order("near", near)[:2] + dice.order("far", far)[:2]
+        count = dice.number("how many near", 1, 3)
+        drawn = dice.order("near", near)[:count] + dice.order("far", far)[: 4 - count]
         words |= as_words(dice.lettered("calls", drawn), ("from", "by", "to"))
         return Variant(lab=lab, words=words)
 
@@ -360,7 +361,7 @@ class HowManyAreLost(Look):
         lab, words = draw(dice)
         return Variant(lab=lab, words=words | {
             "by": dice.one("by", ("pods", "pods", "pods", "any-node")),
-            "prestop": str(dice.number("prestop", 0, 7) * 5),
+            "prestop": str(dice.number("prestop", 0, 32)),
             "grace": str(dice.one("grace", (10, 15, 25, 60, 60))),
         })  # fmt: skip
 
@@ -373,7 +374,7 @@ class HowManyAreLost(Look):
 
     def read(self, variant: Variant, answer: str) -> str:
         """A number."""
-        return whole(answer, "calls")
+        return whole(answer, "calls", 99)
 
     def back(self, variant: Variant, answer: str) -> str:
         """The grace period, the hook or the target's kind forgotten."""
@@ -430,7 +431,11 @@ class NoCallLost(Exercise):
     def judge(self, variant: Variant, answer: str) -> Verdict:
         """Let the pod leave with these numbers."""
         numbers = re.findall(r"\d+", answer)
-        if len(numbers) != 2 or any(len(each) > 4 for each in numbers) or "-" in answer:
+        if (
+            len(numbers) != 2
+            or any(len(each) > 4 for each in numbers)
+            or re.search(r"-\s*\d", answer)
+        ):
             raise EkslearnError(f"{answer[:40]!r} can't be read; answer with two numbers of"
                                 " seconds: the sleep, then the grace period")  # fmt: skip
         prestop, grace = map(int, numbers)

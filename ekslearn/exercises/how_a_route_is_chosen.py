@@ -77,7 +77,7 @@ def prefix(text: str) -> IPv4Network:
         return IPv4Network(text.replace("default", "0.0.0.0/0"))
     except ValueError as error:
         raise EkslearnError(
-            f"{text[:40]!r} is no prefix: {error}; one reads like 10.1.2.0/24, or default"
+            f"{text[:40]!r} is no prefix: {str(error)[:80]}; one reads like 10.1.2.0/24, or default"
         ) from None
 
 

@@ -46,8 +46,8 @@ def manifest(text: str, name: str, value: str) -> str:
     field = re.compile(rf"^( *(?:\S*[/-])?{re.escape(name)}): .*$", re.MULTILINE)
     if field.search(text):
         return field.sub(lambda found: f"{found[1]}: {value}", text, count=1)
-    return re.sub(rf"^( *){re.escape(NLB)}scheme:", rf'\1{NLB}{name}: {value}\n\g<0>', text,
-                  count=1, flags=re.MULTILINE)  # fmt: skip
+    first = re.compile(rf"^( *){re.escape(NLB)}scheme:", re.MULTILINE)
+    return first.sub(lambda found: f"{found[1]}{NLB}{name}: {value}\n{found[0]}", text, count=1)
 
 
 def cluster(text: str) -> Cluster:
@@ -151,7 +151,7 @@ class WhoseAddress(Look):
 
     def read(self, variant: Variant, answer: str) -> str:
         """One of three."""
-        text = plain(answer)
+        text = re.sub(r"^(the|a) |'s$", "", plain(answer))
         if text not in self.known:
             raise EkslearnError(f"{answer[:40]!r} is none of {', '.join(self.known)}")
         return text
@@ -185,7 +185,7 @@ SEEN = {
     ("request", "node"): "when it comes in at the first node's ENI",
     ("request", "pod"): "when it comes in at the pod",
     ("reply", "balancer"): "when it leaves the balancer for the browser",
-    ("reply", "node"): "when it leaves the node that the balancer called",
+    ("reply", "node"): "when it leaves the last node on its way to the balancer",
     ("reply", "pod"): "when it leaves the pod",
 }
 
@@ -226,10 +226,10 @@ class WhichPort(Look):
 
     def read(self, variant: Variant, answer: str) -> str:
         """A port."""
-        text = plain(answer)
-        if not text.isdecimal() or not 0 < int(text) < 65536:
-            raise EkslearnError(f"{answer[:40]!r} is no port")
-        return text
+        text = plain(answer).removeprefix("port ").removesuffix("/tcp")
+        if not re.fullmatch(r"\d{1,5}", text) or not 0 < int(text) < 65536:
+            raise EkslearnError(f"{answer[:40]!r} is no port; answer with one, such as 22")
+        return str(int(text))
 
     def back(self, variant: Variant, answer: str) -> str:
         """The Service's own ports and the pod's taken for each other."""
@@ -384,6 +384,8 @@ class SeeTheBrowser(Exercise):
         """Change the manifest, make the cluster anew, and call several times."""
         text = cluster_of(variant.lab).text
         for line in answer.splitlines():
+            if not line.strip("` ") or line.strip().startswith("#"):
+                continue
             name, colon, value = (part.strip() for part in line.strip("` ").partition(":"))
             if not colon or name.removeprefix(NLB) not in self.settings or not value:
                 raise EkslearnError(f"{line[:60]!r} isn't one of {', '.join(self.settings)} with"

@@ -129,7 +129,7 @@ class WhoIsSeen(Look):
         except ValueError:
             raise EkslearnError(
                 f"{answer[:40]!r} is no address; answer with one, such as"
-                f" {variant.words['laptop']}, or none"
+                f" {variant.words['cluster_ip']}, or none"
             ) from None
 
     def back(self, variant: Variant, answer: str) -> str:
@@ -184,14 +184,14 @@ def chances(lab: Lab, node: str, chain: str, left: float = 1.0) -> dict[str, flo
 
 
 class HowManyArrive(Look):
-    """How many of 1,200 connections does one pod get?"""
+    """How many of many connections does one pod get?"""
 
     name = "nodeport-and-traffic-policy/how-many-arrive"
     place = "end"
     beat = "uneven load"
     question = (
         INTRO + "Its `externalTrafficPolicy` is **{policy}**. A balancer in front gives every"
-        " node that answers the same share of 1,200 connections. How many of them does"
+        " node that answers the same share of {connections} connections. How many of them does"
         " **{pod}** get, on average?"
     )
     restated = (
@@ -199,10 +199,9 @@ class HowManyArrive(Look):
         " its policy allows. Multiply the two chances."
     )
     first_step = "Under {policy}: which nodes answer, and which pods may each of them choose?"
-    connections: ClassVar[int] = 1200
 
     def vary(self, dice: Dice) -> Variant:
-        """Another number of pods on either node, never the same on both."""
+        """Another number of pods on either node, never the same on both; calls that divide."""
         lab, words = draw(dice)
         policy = dice.one("policy", ("Local", "Local", "Cluster"))
         counts = dice.order("counts", (1, 2, 3))[:2]
@@ -220,7 +219,12 @@ class HowManyArrive(Look):
                 f" {'among them' if count > 1 else 'alone'}"
             )
         words |= {"policy": policy, "pod": dice.one("pod", ("web-1", "web-3"))}
+        words["connections"] = f"{180 * dice.number('connections', 3, 40):,}"
         return Variant(lab=lab, words=words)
+
+    def all_of(self, words: Mapping[str, str]) -> int:
+        """How many connections there are."""
+        return int(words["connections"].replace(",", ""))
 
     def truth(self, variant: Variant) -> str:
         """Each node's own rules, read; nodes that lead nowhere get nothing."""
@@ -231,7 +235,7 @@ class HowManyArrive(Look):
         answering = list(filter(None, (chances(lab, *door) for door in doors.items())))
         mine = words[words["pod"].replace("-", "_")]
         share = sum(one.get(mine, 0) for one in answering) / max(1, len(answering))
-        return str(round(self.connections * share))
+        return str(round(self.all_of(words) * share))
 
     def read(self, variant: Variant, answer: str) -> str:
         """A number."""
@@ -243,17 +247,17 @@ class HowManyArrive(Look):
         mine, other = words["count_a"], words["count_b"]
         if words["pod"] == "web-3":
             mine, other = other, mine
-        a, b, given = int(mine), int(other), int(answer)
+        a, b, given, connections = int(mine), int(other), int(answer), self.all_of(words)
         if words["policy"] == "Cluster":
             return (
                 "Under Cluster, does a node prefer pods of its own? How many endpoints does each"
                 " node's chain choose among?"
             )
-        if given == self.connections // (a + b):
+        if given == connections // (a + b):
             return "Under Local, may a node hand a connection to a pod of another node?"
-        if given == self.connections // 3 // a:
+        if given == connections // 3 // a:
             return "Does node-c answer, under Local?"
-        if given == self.connections // 2 // b:
+        if given == connections // 2 // b:
             return f"That is a pod's share on the other node. With how many does {words['pod']}" \
                 " share its own node's?"  # fmt: skip
         return f"How much does {words['pod']}'s node get, and how many pods share it?"
@@ -380,7 +384,7 @@ class MendTheDoor(Mend):
          " Local?"),
         (r"\brule\b\s+del\w*\b.*(1536|from)", "Then every packet of that pod would leave by eth0,"
          " with an address of eth1. Who checks that?"),
-        (r"iptables\b.*\s-F\b", "A flush takes healthy rows as well. Which single"
+        (r"iptables\b.*\s(-F|--flush)\b", "A flush takes healthy rows as well. Which single"
          " row is missing or too much?"),
     )  # fmt: skip
 

@@ -276,7 +276,7 @@ class WhichShare(Look):
 
     def read(self, variant: Variant, answer: str) -> str:
         """A number; half a percent off is rounding."""
-        text = plain(answer).removesuffix("percent").rstrip("% ")
+        text = plain(answer).removesuffix("percent").rstrip("% ").replace(",", ".")
         if not re.fullmatch(r"\d{1,3}(\.\d+)?", text) or float(text) > 100:
             raise EkslearnError(f"{answer[:40]!r} is no share in percent; answer with a number")
         shares, asked = self.shares(variant), int(variant.words["asked"])

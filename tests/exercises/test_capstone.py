@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from ipaddress import IPv4Address
 
-import pytest
-
 from ekslearn.exercises import EXERCISES, exercise
 from ekslearn.exercises.format import Mend, Variant, cluster_of
 from ekslearn.kubernetes import proxy
 from tests.exercises.ways import (
     LEARNERS,
+    Change,
     FourWays,
     Solver,
     Suite,
     Words,
     flipped,
-    follows,
-    typed,
     with_fault,
     words_of,
 )
@@ -104,7 +101,6 @@ SOLVERS: dict[str, Solver] = {
 }
 # In each node's PREROUTING, before kube-proxy's chains.
 AWRY = "{node}$ iptables -t nat -I PREROUTING 1 -p tcp --dport {node_port} -j DNAT --to-destination"
-NONSENSE = ("42 is it", "?", "<q>", "e", "{}", "ip route", "7.5.", "1.2.3.4/99")
 
 
 # Each line, by a part of it: what is asked of who thinks that it stops the call, or overlooks it.
@@ -221,6 +217,7 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
                 f"{node}$ iptables -t nat -A POSTROUTING -j MASQUERADE": "none of its business",
                 f"{node}$ ip rule add priority 100 lookup 2": "packets of every sender",
                 f"{node}$ iptables -t mangle -F PREROUTING": "takes healthy rows as well",
+                f"{node}$ iptables --flush -t mangle": "takes healthy rows as well",
                 f"{node}$ ip link set eth1 down": "switches something off",
                 f"{node}$ ip rule show": "which row decides last",
                 "ip rule show": "doesn't say where to run",
@@ -229,10 +226,35 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
     return asked
 
 
+def another_target(variant: Variant) -> None:
+    """The balancer has each node's second address as its target."""
+    (group,) = cluster_of(variant.lab).elb.groups.values()
+    for target in group.targets:
+        side = "a" if str(target.address) == variant.words["node_a"] else "b"
+        target.address = IPv4Address(variant.words[f"card_{side}"])
+
+
+def another_source(variant: Variant) -> None:
+    """The balancer preserves the client's address, if it didn't."""
+    (group,) = cluster_of(variant.lab).elb.groups.values()
+    group.preserve_client_ip = not group.preserve_client_ip
+
+
+CHANGES: Mapping[str, Change] = {
+    f"{LESSON}/who-is-seen": "{node}$ iptables -t nat -I POSTROUTING 1 -p tcp -j MASQUERADE",
+    f"{LESSON}/where-to-first": another_target,
+    f"{LESSON}/which-chain": f"{AWRY} {{pod_ip}}:{{listens}}",
+    f"{LESSON}/which-rule": "{node}$ ip rule add priority 500 from all lookup main",
+    f"{LESSON}/who-rewrites": "{node}$ iptables -t nat -F KUBE-MARK-MASQ",
+    f"{LESSON}/way-out": "{home}$ ip rule add priority 900 from {pod_ip} lookup 2",
+    f"{LESSON}/looked-up-as": another_source,
+    f"{LESSON}/which-mark": "{node}$ iptables -t mangle -D PREROUTING 1",
+    f"{LESSON}/what-it-needs": "{home}$ iptables -P FORWARD DROP",
+}
+
+
 class TestCapstone(FourWays):
-    suite = Suite(
-        lessons=(LESSON,), solvers=SOLVERS, slips=slips, nonsense=NONSENSE, end=8, asked=12
-    )
+    suite = Suite(lessons=(LESSON,), solvers=SOLVERS, slips=slips, changes=CHANGES, end=8, asked=12)
 
 
 def test_all_ten_are_about_one_cluster_and_one_call() -> None:
@@ -266,47 +288,12 @@ def test_every_fault_is_drawn_and_breaks_some_calls_and_not_all() -> None:
 
 def test_a_way_that_shows_pods_the_wrong_address_is_not_mended() -> None:
     """Every call is answered, but the pods see another address of eth0, or the client's."""
-    name = f"{LESSON}/mend-the-way"
-    learner = with_fault(name, "4")
-    words = words_of(name, learner)
+    asked, words = with_fault(f"{LESSON}/mend-the-way", "4")
     spare = words["spare_a" if words["node"] == "node-a" else "spare_b"]
     row = f"-o eth0 -p tcp --dport {words['listens']} -j SNAT --to-source {spare}"
-    verdict = exercise(name, learner=learner).check(
-        f"{words['node']}$ iptables -t nat -I KUBE-POSTROUTING 1 {row}"
-    )
+    verdict = asked.check(f"{words['node']}$ iptables -t nat -I KUBE-POSTROUTING 1 {row}")
     assert not verdict.right
     assert "Whom should it see under Cluster" in verdict.message
-
-
-@pytest.mark.parametrize(
-    ("name", "line"),
-    [
-        ("who-is-seen", "{node}$ iptables -t nat -I POSTROUTING 1 -p tcp -j MASQUERADE"),
-        ("which-chain", f"{AWRY} {{pod_ip}}:{{listens}}"),
-        ("which-rule", "{node}$ ip rule add priority 500 from all lookup main"),
-        ("who-rewrites", "{node}$ iptables -t nat -F KUBE-MARK-MASQ"),
-        ("way-out", "{home}$ ip rule add priority 900 from {pod_ip} lookup 2"),
-        ("which-mark", "{node}$ iptables -t mangle -D PREROUTING 1"),
-        ("what-it-needs", "{home}$ iptables -P FORWARD DROP"),
-    ],
-)
-def test_the_truth_follows_the_model(name: str, line: str) -> None:
-    follows(f"{LESSON}/{name}", typed(line))
-
-
-def test_the_balancers_choice_is_the_models() -> None:
-    def another_target(variant: Variant) -> None:
-        (group,) = cluster_of(variant.lab).elb.groups.values()
-        for target in group.targets:
-            side = "a" if str(target.address) == variant.words["node_a"] else "b"
-            target.address = IPv4Address(variant.words[f"card_{side}"])
-
-    def another_source(variant: Variant) -> None:
-        (group,) = cluster_of(variant.lab).elb.groups.values()
-        group.preserve_client_ip = not group.preserve_client_ip
-
-    follows(f"{LESSON}/where-to-first", another_target, learners=3)
-    follows(f"{LESSON}/looked-up-as", another_source, learners=3)
 
 
 def test_everybody_has_questions_of_an_own_kind_to_answer() -> None:
@@ -319,3 +306,14 @@ def test_everybody_has_questions_of_an_own_kind_to_answer() -> None:
         needs |= {need_question(words, what_it_needs(words), x) for x in "abcd"}
     assert len(rewrites) == 9
     assert needs == {one for row in NEEDS.values() for one in row if one != "nobody"}
+
+
+def test_rules_and_ends_are_read_as_the_lesson_writes_them() -> None:
+    learner = LEARNERS[0]
+    rule, ends = f"{LESSON}/which-rule", f"{LESSON}/looked-up-as"
+    number = SOLVERS[rule](words_of(rule, learner))
+    for answer in (f"rule {number}", f"{number}:", f"priority {number}", f"prio {number}"):
+        assert EXERCISES[rule].check(answer, learner=learner).right, answer
+    both = SOLVERS[ends](words_of(ends, learner))
+    for arrow in ("->", ", ", " ", "\N{RIGHTWARDS ARROW}"):
+        assert EXERCISES[ends].check(both.replace(" > ", arrow), learner=learner).right, arrow

@@ -4,20 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import pytest
-
-from ekslearn.exercises import exercise
-from tests.exercises.ways import (
-    FourWaysAndFaults,
-    Solver,
-    Suite,
-    Words,
-    flipped,
-    follows,
-    typed,
-    with_fault,
-    words_of,
-)
+from tests.exercises.ways import FourWaysAndFaults, Solver, Suite, Words, flipped, with_fault
 
 # --- lesson 10 --------------------------------------------------------------------------------
 
@@ -133,7 +120,6 @@ SOLVERS: dict[str, Solver] = {
     "out-to-the-world/mend-the-way-out": mend_the_way_out,
 }
 LESSONS = ("out-to-the-world", "security-groups-for-pods")
-NONSENSE = ("42 is it", "?", "<q>", "e", "{}", "ip route", "7.5.", "1.2.3.4/99")
 
 
 def slips(name: str, words: Words) -> Mapping[str, str]:
@@ -235,34 +221,29 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
             return asked
 
 
+CHANGES = {
+    "out-to-the-world/whose-address": "private-node$ iptables -t nat -D AWS-SNAT-CHAIN-0 3",
+    "out-to-the-world/by-the-second-eni": "private-node$ ip rule del priority 1536",
+    "out-to-the-world/largest-ping": "private-node$ ip link set eth0 mtu 1200",
+    "security-groups-for-pods/who-is-asked": "node-a$ ip rule del priority 10",
+    "security-groups-for-pods/who-reaches-the-database": "node-a$ ip link set eth0 down",
+    "security-groups-for-pods/which-probes-pass": "node-a$ ip link set eth0 down",
+}
+
+
 # --- all of them ------------------------------------------------------------------------------
 
 
 class TestEdgesAndGroups(FourWaysAndFaults):
-    suite = Suite(lessons=LESSONS, solvers=SOLVERS, slips=slips, nonsense=NONSENSE)
+    suite = Suite(lessons=LESSONS, solvers=SOLVERS, slips=slips, changes=CHANGES)
 
 
 def test_a_way_out_that_shows_the_wrong_address_is_not_mended() -> None:
     """Every packet is answered, but data-center sees pods: as if its range were excluded."""
-    name = "out-to-the-world/mend-the-way-out"
-    learner = with_fault(name, "6")
-    there = words_of(name, learner)["data_center"]
-    line = f"private-node$ iptables -t nat -I AWS-SNAT-CHAIN-0 1 -d {there} -j RETURN"
-    verdict = exercise(name, learner=learner).check(line)
+    asked, words = with_fault("out-to-the-world/mend-the-way-out", "6")
+    there = words["data_center"]
+    verdict = asked.check(
+        f"private-node$ iptables -t nat -I AWS-SNAT-CHAIN-0 1 -d {there} -j RETURN"
+    )
     assert not verdict.right
     assert "Whose address should it see?" in verdict.message
-
-
-@pytest.mark.parametrize(
-    ("name", "line"),
-    [
-        ("out-to-the-world/whose-address", "private-node$ iptables -t nat -D AWS-SNAT-CHAIN-0 3"),
-        ("out-to-the-world/by-the-second-eni", "private-node$ ip rule del priority 1536"),
-        ("out-to-the-world/largest-ping", "private-node$ ip link set eth0 mtu 1200"),
-        ("security-groups-for-pods/who-is-asked", "node-a$ ip rule del priority 10"),
-        ("security-groups-for-pods/who-reaches-the-database", "node-a$ ip link set eth0 down"),
-        ("security-groups-for-pods/which-probes-pass", "node-a$ ip link set eth0 down"),
-    ],
-)
-def test_the_truth_follows_the_model(name: str, line: str) -> None:
-    follows(name, typed(line))

@@ -80,6 +80,40 @@ def test_every_variant_is_a_learners_own(name: str) -> None:
     assert (made.lab.lines, made.words) == (again.lab.lines, again.words)
 
 
+def test_a_learners_name_may_be_any_text() -> None:
+    name = "services/on-the-wire"
+    accents = [
+        exercise(name, learner=each).text for each in ("Jos\xe9", "Jose\u0301", " Jos\xe9\n")
+    ]
+    assert len(set(accents)) == 1
+    odd = ("jose", "{x}", "%s", "<b>", "a/b", "\N{SNOWMAN}", "\ud800", "x" * 9_999, "\0", "-7")
+    assert len({exercise(name, learner=each).text for each in odd}) == len(odd)
+    numbered = exercise(name, learner=7)  # type: ignore[arg-type]
+    assert numbered.text == exercise(name, learner="7").text
+    for nobody in ("", "  ", "\n", None):
+        with pytest.raises(EkslearnError, match="the learner has no name; give a name"):
+            exercise(name, learner=nobody)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_what_is_too_long_is_not_read(name: str) -> None:
+    for answer in ("x" * 10_001, ["a c"] * 4_000):
+        said = str(exercise(name).check(answer))
+        assert re.fullmatch(r"Not yet. That has 1\d,\d{3} characters; no answer needs .*", said)
+    for answer in ("9" * 9_999, "x" * 9_999, "node-a$ " + "x" * 9_000, "host$ " + "x" * 9_000):
+        assert len(str(exercise(name).check(answer))) < 500, answer[:9]
+
+
+def test_a_line_may_begin_with_sudo_and_a_refusal_of_ours_is_no_machines() -> None:
+    one = exercise("capstone/mend-the-way")
+    node = one.lab.places[0]
+    said = one.check(f"{node}$ sudo ip rule show").message
+    assert said == one.check(f"{node}$ ip rule show").message
+    refused = one.check(f"{node}$ reboot").message
+    assert "can't be run here: ekslearn: reboot: there is no such command" in refused
+    assert "as it would on a real machine" in one.check(f"{node}$ ip link set eth9 up").message
+
+
 def test_four_things_get_letters_and_words() -> None:
     dice = Dice(exercise="x", learner="ada")
     flows = [(f"from {n}", f"to {n}") for n in range(6)]

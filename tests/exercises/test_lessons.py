@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -11,22 +10,7 @@ import pytest
 
 from ekslearn.exercises import EXERCISES, exercise
 from ekslearn.exercises.format import Variant
-from tests.exercises.ways import (
-    LEARNERS,
-    Solver,
-    Words,
-    asks_back,
-    breaks_a_part,
-    complete,
-    each_of,
-    follows,
-    mends,
-    passes,
-    reads_kindly,
-    speaks,
-    typed,
-    words_of,
-)
+from tests.exercises.ways import LEARNERS, Change, FourWaysAndFaults, Solver, Suite, Words, words_of
 
 # --- solvers: what somebody answers who has understood ----------------------------------------
 
@@ -103,15 +87,6 @@ SOLVERS: dict[str, Solver] = {
 
 
 LESSONS = ("containers-of-one-pod", "pods-on-one-node")
-NONSENSE = ("42 is the answer", "?", "<b>", "e", "{}", "ip route", 7.5)
-
-
-def test_every_exercise_of_every_lesson_is_tested() -> None:
-    complete(LESSONS, SOLVERS)
-    tested: list[str] = []
-    for path in sorted(Path(__file__).parent.glob("test_*.py")):
-        tested += getattr(import_module(f"tests.exercises.{path.stem}"), "SOLVERS", ())
-    assert sorted(tested) == sorted(EXERCISES)
 
 
 # --- slips: answer, and the question it must be asked ------------------------------------------
@@ -198,24 +173,40 @@ def slips(name: str, words: Words) -> dict[str, str]:
 # --- all of them ------------------------------------------------------------------------------
 
 
-@each_of(SOLVERS)
-def test_the_solver_passes_for_every_learner(name: str) -> None:
-    passes(name, SOLVERS[name], answers=1 if name.endswith("which-interface") else 2)
+def one_port_less(variant: Variant) -> None:
+    """Somebody takes the first port that is free."""
+    for letter in EXERCISES["containers-of-one-pod/which-ports"].truth(variant)[:1]:
+        variant.lab.listen(variant.words["pod"], variant.words[letter])
 
 
-@each_of(SOLVERS)
-def test_blank_and_nonsense_get_a_sentence(name: str) -> None:
-    speaks(name, NONSENSE)
+def no_cables(variant: Variant) -> None:
+    """Both pods lose their veths."""
+    for veth in ("veth_a", "veth_b"):
+        assert not variant.lab.line(f"host$ ip link set {variant.words[veth]} down").status
 
 
-@each_of(SOLVERS)
-def test_answers_are_read_kindly(name: str) -> None:
-    reads_kindly(name, SOLVERS[name])
+CHANGES: dict[str, Change] = {
+    "containers-of-one-pod/which-interface": "{pod}$ ip link set lo down",
+    "containers-of-one-pod/what-curl-sees": "{pod}$ ip link set lo down",
+    "containers-of-one-pod/which-ports": one_port_less,
+    "pods-on-one-node/next-hop": "{a}$ ip neigh del 169.254.1.1 dev eth0",
+    "pods-on-one-node/arriving-ttl": "host$ sysctl -w net.ipv4.ip_forward=0",
+    "pods-on-one-node/what-still-works": no_cables,
+}
 
 
-@each_of(SOLVERS)
-def test_each_slip_is_asked_its_own_question_and_nothing_gives_the_answer_away(name: str) -> None:
-    asks_back(name, SOLVERS[name], slips, learners=12)
+class TestLessons(FourWaysAndFaults):
+    suite = Suite(
+        lessons=LESSONS, solvers=SOLVERS, slips=slips, changes=CHANGES, asked=12,
+        alike=("containers-of-one-pod/which-interface",),
+    )  # fmt: skip
+
+
+def test_every_exercise_of_every_lesson_is_tested() -> None:
+    tested: list[str] = []
+    for path in sorted(Path(__file__).parent.glob("test_*.py")):
+        tested += getattr(import_module(f"tests.exercises.{path.stem}"), "SOLVERS", ())
+    assert sorted(tested) == sorted(EXERCISES)
 
 
 @pytest.mark.parametrize(
@@ -228,11 +219,6 @@ def test_nothing_said_before_the_right_answer_gives_it_away(name: str, never: st
         said = [asked.check(answer).message for answer in slips(name, words)] + list(asked.hints)
         said += [asked.text] if never != "63" else []
         assert not any(never.format_map(words) in one for one in said)
-
-
-@each_of(mends(SOLVERS))
-def test_every_fault_breaks_a_part(name: str) -> None:
-    breaks_a_part(name)
 
 
 def test_the_two_directions_and_the_forwarding_switch_have_questions_of_their_own() -> None:
@@ -252,30 +238,3 @@ def test_the_two_directions_and_the_forwarding_switch_have_questions_of_their_ow
             seen["own"] += "does the node forward a packet that it sends itself?" in said
             seen["gloom"] += "ever use what was changed?" in said
     assert all(seen[one] for one in ("reply", "request", "own", "gloom")), seen
-
-
-def one_port_less(variant: Variant) -> None:
-    """Somebody takes the first port that is free."""
-    for letter in EXERCISES["containers-of-one-pod/which-ports"].truth(variant)[:1]:
-        variant.lab.listen(variant.words["pod"], variant.words[letter])
-
-
-def no_cables(variant: Variant) -> None:
-    """Both pods lose their veths."""
-    for veth in ("veth_a", "veth_b"):
-        assert not variant.lab.line(f"host$ ip link set {variant.words[veth]} down").status
-
-
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [
-        ("containers-of-one-pod/which-interface", typed("{pod}$ ip link set lo down")),
-        ("containers-of-one-pod/what-curl-sees", typed("{pod}$ ip link set lo down")),
-        ("containers-of-one-pod/which-ports", one_port_less),
-        ("pods-on-one-node/next-hop", typed("{a}$ ip neigh del 169.254.1.1 dev eth0")),
-        ("pods-on-one-node/arriving-ttl", typed("host$ sysctl -w net.ipv4.ip_forward=0")),
-        ("pods-on-one-node/what-still-works", no_cables),
-    ],
-)
-def test_the_truth_follows_the_model(name: str, change: Callable[[Variant], object]) -> None:
-    follows(name, change)

@@ -4,19 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import pytest
-
 from ekslearn.exercises.format import Variant, cluster_of
-from tests.exercises.ways import (
-    FourWaysAndFaults,
-    Solver,
-    Suite,
-    Words,
-    each_of,
-    flipped,
-    follows,
-    typed,
-)
+from tests.exercises.ways import Change, FourWaysAndFaults, Solver, Suite, Words, flipped
 
 # --- lesson 09 --------------------------------------------------------------------------------
 
@@ -106,7 +95,6 @@ SOLVERS: dict[str, Solver] = {
     "pods-on-different-nodes/mend-the-node": mend_the_node,
 }
 LESSONS = ("enis-and-their-addresses", "pods-on-different-nodes")
-NONSENSE = ("42 is it", "?", "<q>", "e", "{}", "ip route", 7.5, "1.2.3.4/99")
 
 
 def slips(name: str, words: Words) -> Mapping[str, str]:
@@ -217,22 +205,6 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
 # --- all of them ------------------------------------------------------------------------------
 
 
-class TestNodesAndEnis(FourWaysAndFaults):
-    suite = Suite(lessons=LESSONS, solvers=SOLVERS, slips=slips, nonsense=NONSENSE)
-
-
-@pytest.mark.parametrize(
-    ("name", "line"),
-    [
-        ("pods-on-different-nodes/which-interface", "node-a$ ip rule del priority 1536"),
-        ("pods-on-different-nodes/to-the-router", "node-a$ ip rule add pref 5 from all lookup 2"),
-        ("pods-on-different-nodes/what-still-works", "node-a$ ip link set eth0 down"),
-    ],
-)
-def test_the_truth_follows_the_model(name: str, line: str) -> None:
-    follows(name, typed(line))
-
-
 def elsewhere(variant: Variant) -> None:
     """EC2 gives and takes: no command of a node changes what it has given."""
     ec2 = cluster_of(variant.lab).ec2
@@ -242,6 +214,14 @@ def elsewhere(variant: Variant) -> None:
         ec2.detach_network_interface(eni.attachment_id)
 
 
-@each_of(["enis-and-their-addresses/which-are-free", "enis-and-their-addresses/why-does-it-wait"])
-def test_the_truth_follows_what_ec2_knows(name: str) -> None:
-    follows(name, elsewhere)
+CHANGES: Mapping[str, Change] = {
+    "pods-on-different-nodes/which-interface": "node-a$ ip rule del priority 1536",
+    "pods-on-different-nodes/to-the-router": "node-a$ ip rule add pref 5 from all lookup 2",
+    "pods-on-different-nodes/what-still-works": "node-a$ ip link set eth0 down",
+    "enis-and-their-addresses/which-are-free": elsewhere,
+    "enis-and-their-addresses/why-does-it-wait": elsewhere,
+}
+
+
+class TestNodesAndEnis(FourWaysAndFaults):
+    suite = Suite(lessons=LESSONS, solvers=SOLVERS, slips=slips, changes=CHANGES)

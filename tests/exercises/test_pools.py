@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from math import ceil
 
+import pytest
+
 from ekslearn.exercises import EXERCISES
 from ekslearn.exercises.format import Variant, cluster_of
 from tests.exercises.ways import (
     LEARNERS,
+    NONSENSE,
+    FourWays,
     Solver,
+    Suite,
     Words,
-    asks_back,
-    complete,
-    each_of,
     flipped,
-    follows,
-    passes,
-    speaks,
     words_of,
 )
 
@@ -87,42 +86,11 @@ SOLVERS: dict[str, Solver] = {
     "the-warm-pool/who-waits": who_waits,
     "the-warm-pool/set-the-targets": set_the_targets,
 }
-SLOW = {  # whole stories are run
-    "the-warm-pool/set-the-targets", "the-warm-pool/who-waits",
-    "prefixes-and-fragmentation/mend-the-subnet",
-}  # fmt: skip
+WRITTEN = ("the-warm-pool/set-the-targets", "prefixes-and-fragmentation/mend-the-subnet")
+SLOW = ("the-warm-pool/who-waits", *WRITTEN)  # whole stories are run
 
 
 LESSONS = ("the-warm-pool", "prefixes-and-fragmentation")
-NONSENSE = ("42 is the answer", "?", "<b>", "{}", "ip route", 7.5, "-1", "WARM = 3")
-
-
-def test_every_exercise_has_a_solver_and_a_lesson_has_its_kinds() -> None:
-    complete(LESSONS, SOLVERS)
-
-
-@each_of(SOLVERS)
-def test_the_solver_passes_for_every_learner(name: str) -> None:
-    answers = 1 if name.endswith("mend-the-subnet") else 3
-    passes(name, SOLVERS[name], learners=20 if name in SLOW else 50, answers=answers)
-
-
-@each_of(SOLVERS)
-def test_blank_and_nonsense_get_a_sentence(name: str) -> None:
-    speaks(name, NONSENSE)
-
-
-@each_of(SOLVERS)
-def test_answers_are_read_kindly(name: str) -> None:
-    for learner in LEARNERS[:3]:
-        answer = SOLVERS[name](words_of(name, learner))
-        kinder: list[object] = [f"  {answer} ", f"`{answer}`.", f'"{answer}"', [answer]]
-        if "=" in answer:
-            kinder = [*kinder[:1], [answer], f"# mine\n\n  {answer}\n"]
-        if answer.startswith("WARM"):
-            kinder.append(f"kubectl set env daemonset aws-node -n kube-system {answer}")
-        for one in kinder:
-            assert EXERCISES[name].check(one, learner=learner).right, one
 
 
 def slips(name: str, words: Words) -> dict[str, str]:
@@ -208,9 +176,38 @@ def slips(name: str, words: Words) -> dict[str, str]:
     raise AssertionError(name)
 
 
-@each_of(SOLVERS)
-def test_each_slip_is_asked_its_own_question(name: str) -> None:
-    asks_back(name, SOLVERS[name], slips, learners=4 if name in SLOW else 12)
+def less(variant: Variant) -> None:
+    """EC2 takes an address back."""
+    ec2 = cluster_of(variant.lab).ec2
+    eni = next(iter(ec2.vpc.enis.values()))
+    ec2.unassign_private_ip_addresses(eni.eni_id, eni.secondary[:1])
+
+
+def gone(variant: Variant) -> None:
+    """A pod is deleted."""
+    cluster = cluster_of(variant.lab)
+    cluster.delete_pod(next(iter(cluster.pods)))
+
+
+class TestPools(FourWays):
+    suite = Suite(
+        lessons=LESSONS, solvers=SOLVERS, slips=slips, nonsense=(*NONSENSE, "-1", "WARM = 3"),
+        asked=12, slow=SLOW, strict=WRITTEN, alike=("prefixes-and-fragmentation/mend-the-subnet",),
+        changes={
+            "the-warm-pool/what-the-subnet-loses": less, "the-warm-pool/how-many-more": gone,
+        },
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_settings_may_come_as_a_list_or_with_comments(name: str) -> None:
+    for learner in LEARNERS[:3]:
+        answer = SOLVERS[name](words_of(name, learner))
+        kinder: list[object] = [[answer], f"# mine\n\n  {answer}\n"]
+        if answer.startswith("WARM"):
+            kinder.append(f"kubectl set env daemonset aws-node -n kube-system {answer}")
+        for one in kinder:
+            assert EXERCISES[name].check(one, learner=learner).right, one
 
 
 def test_the_settings_that_starve_really_do() -> None:
@@ -221,20 +218,3 @@ def test_the_settings_that_starve_really_do() -> None:
         jobs, pace = int(variant.words["jobs"]), int(variant.words["pace"])
         waited, most = one.play(variant.lab, jobs, pace)
         assert waited and most <= int(variant.words["limit"])
-
-
-def test_the_truth_follows_what_ec2_has_assigned() -> None:
-    def less(variant: Variant) -> None:
-        ec2 = cluster_of(variant.lab).ec2
-        eni = next(iter(ec2.vpc.enis.values()))
-        ec2.unassign_private_ip_addresses(eni.eni_id, eni.secondary[:1])
-
-    follows("the-warm-pool/what-the-subnet-loses", less, learners=12)
-
-
-def test_the_truth_follows_who_has_an_address() -> None:
-    def gone(variant: Variant) -> None:
-        cluster = cluster_of(variant.lab)
-        cluster.delete_pod(next(iter(cluster.pods)))
-
-    follows("the-warm-pool/how-many-more", gone, learners=12)

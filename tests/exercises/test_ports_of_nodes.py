@@ -4,20 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import pytest
-
-from ekslearn.exercises import exercise
-from tests.exercises.ways import (
-    FourWaysAndFaults,
-    Solver,
-    Suite,
-    Words,
-    flipped,
-    follows,
-    typed,
-    with_fault,
-    words_of,
-)
+from tests.exercises.ways import FourWaysAndFaults, Solver, Suite, Words, flipped, with_fault
 
 LESSON = "nodeport-and-traffic-policy"
 SVL = "KUBE-SVL-67NZLRHBNDSAWJRO"  # of shop/web:http, whatever its addresses
@@ -41,7 +28,8 @@ def counts(words: Words) -> tuple[int, int]:
 
 def how_many_arrive(words: Words) -> str:
     here, there = counts(words)
-    return str(600 // here if words["policy"] == "Local" else 1200 // (here + there))
+    every = int(words["connections"].replace(",", ""))
+    return str(every // 2 // here if words["policy"] == "Local" else every // (here + there))
 
 
 def answered(words: Words, letter: str) -> bool:
@@ -76,7 +64,6 @@ SOLVERS: dict[str, Solver] = {
     f"{LESSON}/which-are-answered": which_are_answered,
     f"{LESSON}/mend-the-door": mend_the_door,
 }
-NONSENSE = ("42 is it", "?", "<q>", "e", "{}", "ip route", "7.5.", "1.2.3.4/99")
 
 
 def slips(name: str, words: Words) -> Mapping[str, str]:
@@ -98,12 +85,14 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
             return asked | {"300.1.2.3": "is no address"}
         case "how-many-arrive":
             here, there = counts(words)
+            every = int(words["connections"].replace(",", ""))
             asked = {"1": "how many pods share it?", "many": "is no number of connections"}
             if words["policy"] == "Cluster":
-                return asked | {"1": "prefer pods of its own?", str(600 // here): "prefer pods"}
-            asked |= {str(600 // there): "share on the other node"}
-            asked |= {str(400 // here): "Does node-c answer"}
-            asked |= {str(1200 // (here + there)): "a pod of another node?"}
+                own = str(every // 2 // here)
+                return asked | {"1": "prefer pods of its own?", own: "prefer pods"}
+            asked |= {str(every // 2 // there): "share on the other node"}
+            asked |= {str(every // 3 // here): "Does node-c answer"}
+            asked |= {str(every // (here + there)): "a pod of another node?"}
             asked.pop(right, None)
             return asked
         case "which-are-answered":
@@ -131,33 +120,28 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
                 f"{node}$ iptables -t nat -A POSTROUTING -j MASQUERADE": "Whom should it see",
                 f"{node}$ ip rule del priority 1536": "Who checks that?",
                 f"{node}$ iptables -t mangle -F PREROUTING": "takes healthy rows as well",
+                f"{node}$ iptables -t mangle --flush": "takes healthy rows as well",
                 f"{node}$ ip rule show": "Is the pod ever asked",
                 "ip rule show": "doesn't say where to run",
             }
 
 
 class TestPortsOfNodes(FourWaysAndFaults):
-    suite = Suite(lessons=(LESSON,), solvers=SOLVERS, slips=slips, nonsense=NONSENSE)
+    suite = Suite(
+        lessons=(LESSON,), solvers=SOLVERS, slips=slips, changes={
+            f"{LESSON}/who-is-seen": "node-a$ iptables -t nat -F KUBE-NODEPORTS",
+            f"{LESSON}/how-many-arrive": "node-b$ iptables -t nat -F KUBE-NODEPORTS",
+            f"{LESSON}/which-are-answered": "node-b$ ip rule del priority 1024",
+        },
+    )  # fmt: skip
 
 
 def test_a_door_that_hides_the_client_is_not_mended() -> None:
     """Every connection is answered, but node-b does as under Cluster."""
-    name = f"{LESSON}/mend-the-door"
-    learner = with_fault(name, "5")
-    lines = [f"node-b$ iptables -t nat -A {{ext}} -j {to}" for to in ("KUBE-MARK-MASQ", SVL)]
-    words = words_of(name, learner)
-    verdict = exercise(name, learner=learner).check([line.format_map(words) for line in lines])
+    asked, words = with_fault(f"{LESSON}/mend-the-door", "5")
+    ext = words["ext"]
+    verdict = asked.check(
+        [f"node-b$ iptables -t nat -A {ext} -j {to}" for to in ("KUBE-MARK-MASQ", SVL)]
+    )
     assert not verdict.right
     assert "Whose address should it see under Local" in verdict.message
-
-
-@pytest.mark.parametrize(
-    ("name", "line"),
-    [
-        ("who-is-seen", "node-a$ iptables -t nat -F KUBE-NODEPORTS"),
-        ("how-many-arrive", "node-b$ iptables -t nat -F KUBE-NODEPORTS"),
-        ("which-are-answered", "node-b$ ip rule del priority 1024"),
-    ],
-)
-def test_the_truth_follows_the_model(name: str, line: str) -> None:
-    follows(f"{LESSON}/{name}", typed(line))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ekslearn.exercises import EXERCISES
-from ekslearn.exercises.format import Look, cluster_of
+from ekslearn.exercises.format import Variant, cluster_of
 from tests.exercises.ways import LEARNERS, FourWays, Suite, Words, flipped, words_of
 
 LESSON = "hairpin-health-and-rollouts"
@@ -109,33 +109,43 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
             }
 
 
+def turned(variant: Variant) -> None:
+    """Clients are preserved where they weren't, and the other way round."""
+    for group in cluster_of(variant.lab).elb.groups.values():
+        group.preserve_client_ip = not group.preserve_client_ip
+
+
+def unheard(variant: Variant) -> None:
+    """No pod hears of a call, and checks have noticed."""
+    for node in cluster_of(variant.lab).machines:
+        line = f"{node}$ iptables -t mangle -I FORWARD -p tcp --dport 8080 -j DROP"
+        assert not variant.lab.line(line).status
+    cluster_of(variant.lab).sleep(90)
+
+
 class TestRollouts(FourWays):
-    suite = Suite(lessons=(LESSON,), solvers=SOLVERS, slips=slips, nonsense=NONSENSE)
+    suite = Suite(
+        lessons=(LESSON,), solvers=SOLVERS, slips=slips, nonsense=NONSENSE,
+        changes={
+            f"{LESSON}/which-time-out": turned,
+            f"{LESSON}/who-is-healthy": unheard,
+            f"{LESSON}/how-many-are-lost": unheard,
+        },
+    )  # fmt: skip
 
 
 def test_more_than_one_choice_loses_nothing() -> None:
     for learner in LEARNERS[:5]:
         words = words_of(OPEN, learner)
         work, limit = int(words["work"]), int(words["limit"])
-        for answer in (f"{limit - work}, {limit}", f"preStop 30 s and {limit} s of grace"):
+        for answer in (f"{limit - work}, {limit}", f"preStop 30 s and {limit} s of grace",
+                       f"pre-stop 30, grace {limit}"):  # fmt: skip
             assert EXERCISES[OPEN].check(answer, learner=learner).right, (answer, dict(words))
 
 
-def test_truths_follow_the_cluster() -> None:
-    """Without web-2's port nobody is lost by it, no node hears of it, and no call comes there."""
-    line = "iptables -t mangle -I FORWARD -p tcp --dport 8080 -j DROP"
-    for kind in ("which-time-out", "who-is-healthy", "how-many-are-lost"):
-        one, changed = EXERCISES[f"{LESSON}/{kind}"], 0
-        assert isinstance(one, Look)
-        for learner in LEARNERS[:12]:
-            variant = one.variant(learner)
-            lab, before = cluster_of(variant.lab), one.truth(variant)
-            if kind == "which-time-out":
-                for group in lab.elb.groups.values():
-                    group.preserve_client_ip = not group.preserve_client_ip
-            else:
-                for node in lab.machines:
-                    lab.line(f"{node}$ {line}")
-                lab.sleep(90)
-            changed += one.truth(variant) != before
-        assert changed >= 3, kind
+def test_as_many_calls_fail_as_the_dice_say() -> None:
+    """One, two or three of the four, so that nobody needs only to count to two."""
+    name = f"{LESSON}/which-time-out"
+    found = {len(which_time_out(words_of(name, each)).split()) for each in LEARNERS
+             if words_of(name, each)["kept"] == "on"}  # fmt: skip
+    assert found == {1, 2, 3}

@@ -6,19 +6,16 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-import pytest
-
 from ekslearn.exercises import EXERCISES, exercise
 from ekslearn.exercises.format import Mend
 from tests.exercises.ways import (
     LEARNERS,
+    NONSENSE,
     FourWays,
     Solver,
     Suite,
     Words,
     flipped,
-    follows,
-    typed,
     with_fault,
     words_of,
 )
@@ -84,7 +81,6 @@ SOLVERS: dict[str, Solver] = {
     "services/who-says-no": who_says_no,
     "services/mend-the-service": mend_the_service,
 }
-NONSENSE = ("42 is it", "?", "<q>", "e", "{}", "ip route", "7.5.", "1.2.3.4/99", "300 %")
 
 
 def wire_slips(words: Words, right: str) -> Mapping[str, str]:
@@ -152,7 +148,14 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
 
 
 class TestServices(FourWays):
-    suite = Suite(lessons=("services",), solvers=SOLVERS, slips=slips, nonsense=NONSENSE)
+    suite = Suite(
+        lessons=("services",), solvers=SOLVERS, slips=slips, nonsense=(*NONSENSE, "300 %"),
+        changes={
+            "services/on-the-wire": "node-a$ iptables -t nat -D KUBE-SERVICES 1",
+            "services/which-share": "node-a$ iptables -t nat -D {svc} 1",
+            "services/who-says-no": "node-a$ iptables -D KUBE-SERVICES 1",
+        },
+    )  # fmt: skip
 
 
 def test_each_question_is_asked_of_somebody() -> None:
@@ -185,38 +188,20 @@ def test_every_fault_is_drawn_and_is_no_mended_lab() -> None:
 
 def test_a_way_past_the_dice_is_not_mended() -> None:
     """Each of these lets every call be answered: by one endpoint, or by strangers to it."""
-    name = "services/mend-the-service"
-    learner = with_fault(name, "2")
-    words = words_of(name, learner)
+    asked, words = with_fault("services/mend-the-service", "2")
     past = f"-d {words['vip']} -p tcp --dport 80 -j {words['sep_near']}"
-    verdict = exercise(name, learner=learner).check(
-        f"node-a$ iptables -t nat -I KUBE-SERVICES 1 {past}"
-    )
+    verdict = asked.check(f"node-a$ iptables -t nat -I KUBE-SERVICES 1 {past}")
     assert not verdict.right and f"but {words['far']} answers none" in verdict.message
-    learner = with_fault(name, "0")
-    words = words_of(name, learner)
+    asked, words = with_fault("services/mend-the-service", "0")
     wide = f"-s {words['address_near'].rsplit('.', 1)[0]}.0/24 -j KUBE-MARK-MASQ"
-    verdict = exercise(name, learner=learner).check(
-        f"node-a$ iptables -t nat -I {words['sep_near']} 1 {wide}"
-    )
+    verdict = asked.check(f"node-a$ iptables -t nat -I {words['sep_near']} 1 {wide}")
     assert not verdict.right and f"seen as {words['host']}" in verdict.message
 
 
 def test_a_share_may_be_rounded_or_not() -> None:
     one = exercise("services/which-share", learner="learner-1")
     right = float(which_share(words_of("services/which-share", "learner-1")))
-    for answer in (f"{right:g} %", f"{right + 0.04:.2f}", f"{right:g} percent"):
+    for answer in (f"{right:g} %", f"{right + 0.04:.2f}", f"{right:g} percent",
+                   f"{right + 0.04:.2f}".replace(".", ",")):  # fmt: skip
         assert one.check(answer).right, answer
     assert not one.check(f"{right + 2:g}").right
-
-
-@pytest.mark.parametrize(
-    ("name", "line"),
-    [
-        ("services/on-the-wire", "node-a$ iptables -t nat -D KUBE-SERVICES 1"),
-        ("services/which-share", "node-a$ iptables -t nat -D {svc} 1"),
-        ("services/who-says-no", "node-a$ iptables -D KUBE-SERVICES 1"),
-    ],
-)
-def test_the_truth_follows_the_model(name: str, line: str) -> None:
-    follows(name, typed(line))

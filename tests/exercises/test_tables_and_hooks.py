@@ -4,19 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network
 
-import pytest
-
-from ekslearn.exercises import EXERCISES
-from tests.exercises.ways import (
-    FourWaysAndFaults,
-    Solver,
-    Suite,
-    Words,
-    flipped,
-    follows,
-    typed,
-    with_fault,
-)
+from tests.exercises.ways import FourWaysAndFaults, Solver, Suite, Words, flipped, with_fault
 
 # --- lesson 03 --------------------------------------------------------------------------------
 
@@ -184,7 +172,6 @@ SOLVERS: dict[str, Solver] = {
     "hooks-nat-and-marks/mend-the-node-port": mend_the_node_port,
 }
 LESSONS = ("how-a-route-is-chosen", "rules-choose-the-table", "hooks-nat-and-marks")
-NONSENSE = ("42 is it", "?", "<q>", "e", "{}", "ip route", 7.5, "1.2.3.4/99")
 
 
 # --- slips: answer, and the question it must be asked ------------------------------------------
@@ -319,12 +306,25 @@ def slips(name: str, words: Words) -> dict[str, str]:
 # --- all of them ------------------------------------------------------------------------------
 
 
+CHANGES = {
+    "how-a-route-is-chosen/which-row": "host$ ip route del {narrow}",
+    "how-a-route-is-chosen/which-of-four": "host$ ip route add {to} via {north}",
+    "how-a-route-is-chosen/what-moves": "host$ ip route add {beside} via {north}",
+    "rules-choose-the-table/which-rule": "host$ ip rule add priority 7 to {target} lookup 2",
+    "rules-choose-the-table/which-card": "host$ ip rule add priority 5 from all lookup main",
+    "rules-choose-the-table/marked-packets": "host$ ip rule del priority 1024",
+    "hooks-nat-and-marks/what-the-server-sees": "host$ iptables -t nat -F AWS-SNAT-CHAIN-0",
+    "hooks-nat-and-marks/which-way-out": "host$ ip rule add priority 5 from all lookup 2",
+    "hooks-nat-and-marks/which-rules-match": "host$ iptables -t mangle -F",
+}
+
+
 class TestTablesAndHooks(FourWaysAndFaults):
     suite = Suite(
         lessons=LESSONS,
         solvers=SOLVERS,
         slips=slips,
-        nonsense=NONSENSE,
+        changes=CHANGES,
         perhaps=("none",),
         all_by="-P FORWARD",
     )
@@ -332,27 +332,7 @@ class TestTablesAndHooks(FourWaysAndFaults):
 
 def test_the_first_two_stories_need_both_parts() -> None:
     """cni#75: the loose filter alone leads into cni#231, the marks alone are never asked."""
-    name = "hooks-nat-and-marks/mend-the-node-port"
-    learner = with_fault(name, "0")
-    check = EXERCISES[name].check
-    assert "From client to" in check([LOOSE], learner=learner).message
-    assert "From client to" in check([SET, RESTORE], learner=learner).message
-    assert check([RESTORE, LOOSE, SET], learner=learner).right
-
-
-@pytest.mark.parametrize(
-    ("name", "line"),
-    [
-        ("how-a-route-is-chosen/which-row", "host$ ip route del {narrow}"),
-        ("how-a-route-is-chosen/which-of-four", "host$ ip route add {to} via {north}"),
-        ("how-a-route-is-chosen/what-moves", "host$ ip route add {beside} via {north}"),
-        ("rules-choose-the-table/which-rule", "host$ ip rule add priority 7 to {target} lookup 2"),
-        ("rules-choose-the-table/which-card", "host$ ip rule add priority 5 from all lookup main"),
-        ("rules-choose-the-table/marked-packets", "host$ ip rule del priority 1024"),
-        ("hooks-nat-and-marks/what-the-server-sees", "host$ iptables -t nat -F AWS-SNAT-CHAIN-0"),
-        ("hooks-nat-and-marks/which-way-out", "host$ ip rule add priority 5 from all lookup 2"),
-        ("hooks-nat-and-marks/which-rules-match", "host$ iptables -t mangle -F"),
-    ],
-)
-def test_the_truth_follows_the_model(name: str, line: str) -> None:
-    follows(name, typed(line))
+    asked, _ = with_fault("hooks-nat-and-marks/mend-the-node-port", "0")
+    assert "From client to" in asked.check([LOOSE]).message
+    assert "From client to" in asked.check([SET, RESTORE]).message
+    assert asked.check([RESTORE, LOOSE, SET]).right
