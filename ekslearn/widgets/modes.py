@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import product
 from typing import TYPE_CHECKING, cast
 
+from ekslearn.cluster import Cluster, Lab
 from ekslearn.controller import Ingress
 from ekslearn.controller.ingress import Route
 from ekslearn.controller.plan import INGRESS, SERVICE
@@ -22,7 +23,6 @@ from ekslearn.kubernetes.service import CLASS
 from ekslearn.vpc.security import SecurityRule
 
 if TYPE_CHECKING:
-    from ekslearn.cluster import Cluster
     from ekslearn.elb import LoadBalancer
     from ekslearn.kubernetes import Service
     from ekslearn.trace import Trace
@@ -96,7 +96,9 @@ def some(words: tuple[str, ...]) -> str:
 class Modes:
     """Builds each way to one Service of a cluster, from one place outside it."""
 
-    def __init__(self, lab: Cluster, source: str, service: str) -> None:
+    def __init__(self, lab: Lab, source: str, service: str) -> None:
+        if not isinstance(lab, Cluster):
+            raise EkslearnError(f"{lab.name} is no Cluster: it has no Services and no balancers")
         there = ", ".join(one.key for one in lab.services)
         if service not in {one.key for one in lab.services}:
             raise EkslearnError(f"there is no Service {service!r}; there are {there or 'none'}")

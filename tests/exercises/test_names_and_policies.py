@@ -130,7 +130,6 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
             }
         case _:
             everywhere = "{podSelector: {matchLabels: {app: client}}, policyTypes: [Egress],"
-            listens = f"port: {words['listens']}}}"
             blocks = f"{{ipBlock: {{cidr: {words['services']}}}}}"
             return {
                 f"{everywhere} egress: [{{}}]}}": "Whom does your rule for web mean?",
@@ -150,7 +149,7 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
                 right.replace(DNS, "{ports: [{port: 53, protocol: UDP}]}"):
                     "rule for DNS mean?",
                 right.replace(WEB, "{namespaceSelector: {}}"): "Whom does your rule for web mean?",
-                right.replace(f"to: [{WEB}], ", "").replace(listens, f"{listens}, {{port: 80}}"):
+                right.replace("egress: [", "egress: [{ports: [{port: 80}]}, "):
                     "Whom does your rule for web mean?",
                 "{podselector: {}}": "did you mean podSelector?",
             }  # fmt: skip

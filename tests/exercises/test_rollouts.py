@@ -146,6 +146,6 @@ def test_more_than_one_choice_loses_nothing() -> None:
 def test_as_many_calls_fail_as_the_dice_say() -> None:
     """One, two or three of the four, so that nobody needs only to count to two."""
     name = f"{LESSON}/which-time-out"
-    found = {len(which_time_out(words_of(name, each)).split()) for each in LEARNERS
+    found = {len(which_time_out(words_of(name, each)).split()) for each in LEARNERS[:16]
              if words_of(name, each)["kept"] == "on"}  # fmt: skip
     assert found == {1, 2, 3}

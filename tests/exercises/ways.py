@@ -112,21 +112,21 @@ def asks_back(
             assert not verdict.right, (learner, answer)
             assert question in verdict.message, (learner, answer, question, verdict.message)
             said.append(verdict.message)
-        tells_nothing(asked)
         if isinstance(EXERCISES[name], Mend):
             for line in solver(words).splitlines():
                 assert not any(line in one for one in [*said, asked.text])
 
 
-def tells_nothing(asked: Question) -> None:
-    """What can't be read isn't answered by the right address, nor is a fault kept as text."""
-    one = asked.exercise
-    if isinstance(one, Look) and "." in (right := one.truth(one.variant(asked.learner))):
-        assert right not in asked.check("?").message
-    if isinstance(one, Mend):
-        fault = one.faults[int(words_of(one.name, asked.learner)["fault"])]
-        assert not set(asked.lab.lines) & {line.format_map(words_of(one.name, asked.learner))
-                                           for line in fault}  # fmt: skip
+def tells_nothing(name: str) -> None:
+    """What can't be read isn't told the right address; and no lab lists the lines of its fault."""
+    one = EXERCISES[name]
+    for learner in LEARNERS[:SOLVING]:
+        variant = one.variant(learner)
+        if isinstance(one, Look) and "." in (right := one.truth(variant)):
+            assert right not in one.check("?", learner=learner).message, learner
+        if isinstance(one, Mend):
+            lines = one.faults[int(variant.words["fault"])]
+            assert not {line.format_map(variant.words) for line in lines} & {*variant.lab.lines}
 
 
 def breaks_a_part(name: str, *, all_by: str = "nothing") -> None:
@@ -219,6 +219,9 @@ class FourWays:
 
     def test_blank_and_nonsense_get_a_sentence(self, name: str) -> None:
         speaks(name, self.suite.nonsense, perhaps=self.suite.perhaps)
+
+    def test_neither_a_refusal_nor_a_lab_tells_the_answer(self, name: str) -> None:
+        tells_nothing(name)
 
     def test_answers_are_read_kindly(self, kind: str) -> None:
         reads_kindly(kind, self.suite.solvers[kind])

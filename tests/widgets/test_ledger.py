@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from functools import cache
+from typing import Any
 
 import pytest
 
@@ -242,3 +243,9 @@ def test_hops_of_a_call_that_is_lost_end_where_it_is() -> None:
     assert last.start.startswith("lb/shop/web") and last.end == ""
     assert "no rule, so deny" in admitted(trace)[-1]
     assert header_table(trace).splitlines()[-1].startswith("dropped: node-")
+
+
+def test_a_lab_of_bare_namespaces_has_no_ways_in() -> None:
+    rooms: Any = ekslearn.load("two-rooms")
+    with pytest.raises(EkslearnError, match="two-rooms is no Cluster: it has no Services"):
+        ledger(rooms, "red", "shop/web")
