@@ -6,7 +6,7 @@ internet-facing and instance where nothing is said; attributes have the names th
 
     loadBalancers:
       - name: shared
-        type: network                       # or application
+        type: network
         scheme: internal
         subnets: [private-a, private-b]
         securityGroups: [front]
@@ -14,8 +14,17 @@ internet-facing and instance where nothing is said; attributes have the names th
         listeners:
           - protocol: TCP
             port: 80
-            targetGroup: {name: web, protocol: TCP, port: 8080, targetType: ip,
-                          attributes: {preserve_client_ip.enabled: true}}
+            targetGroup:
+              name: web
+              protocol: TCP
+              port: 8080
+              targetType: ip
+              attributes:
+                preserve_client_ip.enabled: true
+                proxy_protocol_v2.enabled: true
+                stickiness.enabled: true
+                deregistration_delay.timeout_seconds: 30
+                load_balancing.cross_zone.enabled: false
 """
 
 from __future__ import annotations

@@ -10,17 +10,13 @@ import pytest
 from ekslearn.cluster import Cluster
 from ekslearn.errors import EkslearnError
 from ekslearn.scenario import load
+from tests.elb.site import SHARED
 from tests.test_control import HEAD, PODS, SERVICE
 
 ACCOUNT = (
     HEAD.replace("securityGroups: [{", "securityGroups: [{name: front}, {", 1)
+    + SHARED.partition("      listeners:")[0]
     + """\
-  loadBalancers:
-    - name: shared
-      scheme: internal
-      subnets: [private-a, private-b]
-      securityGroups: [front]
-      crossZone: true
       listeners:
         - protocol: TCP
           port: 80

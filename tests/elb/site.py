@@ -5,17 +5,20 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network
+from textwrap import dedent, indent
 from typing import Any
 
 import ekslearn
 from ekslearn.cluster import Cluster
-from ekslearn.elb import Elb, LoadBalancer
+from ekslearn.elb import Elb, LoadBalancer, reading
 from ekslearn.trace import Trace
 from ekslearn.vpc.security import SecurityGroup
 
 CLIENT, P0, P1, P2, N1, N2 = (
     "203.0.113.7", "10.0.1.12", "10.0.1.45", "10.0.2.77", "10.0.1.10", "10.0.2.10",
 )  # fmt: skip
+# The example of the module that reads a scenario's balancers, with every field they have.
+SHARED = indent(dedent((reading.__doc__ or "").partition("::\n\n")[2]), "  ")
 PLACE, NODEPORT = "lb/shop/web", 31380
 SCENARIO = """\
 apiVersion: ekslearn/v1

@@ -9,31 +9,8 @@ import pytest
 from ekslearn.cluster import Cluster
 from ekslearn.errors import EkslearnError
 from ekslearn.scenario import load
-from tests.elb.site import SCENARIO
+from tests.elb.site import SCENARIO, SHARED
 
-SHARED = """\
-  loadBalancers:
-    - name: shared
-      type: network
-      scheme: internal
-      subnets: [private-a, private-b]
-      securityGroups: [front]
-      crossZone: true
-      listeners:
-        - protocol: TCP
-          port: 80
-          targetGroup:
-            name: web
-            protocol: TCP
-            port: 8080
-            targetType: ip
-            attributes:
-              preserve_client_ip.enabled: true
-              proxy_protocol_v2.enabled: true
-              stickiness.enabled: true
-              deregistration_delay.timeout_seconds: 30
-              load_balancing.cross_zone.enabled: false
-"""
 HEAD = SCENARIO.partition("---\n")[0].replace("  connmark:", "    securityGroups: [{name: front}]\n"
                                               "  connmark:")  # fmt: skip
 
