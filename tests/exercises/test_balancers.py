@@ -137,3 +137,5 @@ def test_lines_of_a_manifest_may_have_room_and_remarks_between_them() -> None:
     learner = LEARNERS[0]
     lines = see_the_browser(words_of(OPEN, learner)).replace("\n", "\n\n# and\n")
     assert exercise(OPEN, learner=learner).check(f"# mine\n{lines}").right
+    quoted = [line.replace(": ", ': "') + '"' for line in lines.splitlines() if ": " in line]
+    assert exercise(OPEN, learner=learner).check(quoted).right

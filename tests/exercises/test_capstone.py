@@ -16,6 +16,7 @@ from tests.exercises.ways import (
     Suite,
     Words,
     flipped,
+    sees_through,
     with_fault,
     words_of,
 )
@@ -317,3 +318,8 @@ def test_rules_and_ends_are_read_as_the_lesson_writes_them() -> None:
     both = SOLVERS[ends](words_of(ends, learner))
     for arrow in ("->", ", ", " ", "\N{RIGHTWARDS ARROW}"):
         assert EXERCISES[ends].check(both.replace(" > ", arrow), learner=learner).right, arrow
+
+
+def test_another_door_that_is_shut_instead_is_noticed() -> None:
+    shut = "{other}$ iptables -t nat -D KUBE-NODEPORTS 1"
+    sees_through(f"{LESSON}/mend-the-way", mend_the_way, shut, "From browser to {other_door}")

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.exercises.ways import FourWaysAndFaults, Solver, Suite, Words, flipped, with_fault
+from tests.exercises.ways import (
+    FourWaysAndFaults,
+    Solver,
+    Suite,
+    Words,
+    flipped,
+    sees_through,
+    with_fault,
+)
 
 LESSON = "nodeport-and-traffic-policy"
 SVL = "KUBE-SVL-67NZLRHBNDSAWJRO"  # of shop/web:http, whatever its addresses
@@ -145,3 +153,8 @@ def test_a_door_that_hides_the_client_is_not_mended() -> None:
     )
     assert not verdict.right
     assert "Whose address should it see under Local" in verdict.message
+
+
+def test_a_node_that_can_no_longer_ask_itself_is_noticed() -> None:
+    drop = "node-c$ iptables -I OUTPUT -p tcp -j DROP"
+    sees_through(f"{LESSON}/mend-the-door", mend_the_door, drop, "From node-c to node-c:{port}")

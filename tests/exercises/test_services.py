@@ -16,6 +16,7 @@ from tests.exercises.ways import (
     Suite,
     Words,
     flipped,
+    sees_through,
     with_fault,
     words_of,
 )
@@ -205,3 +206,8 @@ def test_a_share_may_be_rounded_or_not() -> None:
                    f"{right + 0.04:.2f}".replace(".", ",")):  # fmt: skip
         assert one.check(answer).right, answer
     assert not one.check(f"{right + 2:g}").right
+
+
+def test_a_caller_who_is_shut_out_instead_is_noticed() -> None:
+    drop = "node-a$ iptables -I FORWARD -s {address_client} -p tcp -j DROP"
+    sees_through("services/mend-the-service", mend_the_service, drop, "From default/client to")

@@ -145,6 +145,14 @@ def breaks_a_part(name: str, *, all_by: str = "nothing") -> None:
     assert len(drawn) == len(one.faults)
 
 
+def sees_through(name: str, solver: Solver, line: str, said: str) -> None:
+    """Who mends the fault and breaks another way by ``line`` is told which one."""
+    asked, words = exercise(name, learner=LEARNERS[0]), words_of(name, LEARNERS[0])
+    verdict = asked.check([solver(words), line.format_map(words)])
+    assert not verdict.right
+    assert said.format_map(words) in verdict.message, verdict
+
+
 def follows(name: str, change: Change) -> None:
     """Once the model of somebody's variant is changed, another answer is right: none is stored."""
     one = EXERCISES[name]
