@@ -106,6 +106,7 @@ def slips(name: str, words: Words) -> Mapping[str, str]:
                 f"30 {limit + 1}": "From when to when does a grace period run?",
                 f"{limit} {28}": "Who still sends",
                 "30": "answer with two numbers",
+                f"30 -{30 + work}": "answer with two numbers",
             }
 
 

@@ -298,3 +298,26 @@ def test_a_place_that_is_not_there_is_named() -> None:
     done = terminal.type("green$ ip route")
     assert done.stderr == "ekslearn: there is no place 'green' in two-rooms; it has red, blue"
     assert done.status == 125
+
+
+def test_what_stands_for_it_is_renewed_by_lines_and_not_by_tab() -> None:
+    terminal, kept = shell(two_rooms(), "red"), list[str]()
+    terminal.kept_by(kept.append, terminal.fallback)
+    ask(terminal, do="complete", text="ip ro")
+    assert not kept
+    ask(terminal, do="run", line="ip route")
+    assert len(kept) == 1 and ROUTE in kept[0]
+    terminal.type("ip rule")
+    assert len(kept) == 1, "lines typed by code leave a stored page alone"
+
+
+def test_a_table_that_goes_whole_is_told_and_remarks_are_no_rows() -> None:
+    terminal = shell(load("out-to-the-world"), "private-node")
+    terminal.type("iptables -t mangle -F PREROUTING")
+    rows = [row for change in terminal.entries[-1]["changed"] for row in change["rows"]]
+    assert rows and all(sign == "-" for sign, _ in rows)
+    assert not any(row.startswith("#") for told in listings(terminal.lab).values() for row in told)
+    terminal.type("nft delete table ip aws-cni")
+    (change,) = terminal.entries[-1]["changed"]
+    assert change["words"].startswith("private-node$ nft -s list table ip aws-cni: ")
+    assert change["words"].endswith(" rows gone")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import re
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,7 +17,7 @@ from ekslearn.errors import EkslearnError
 from ekslearn.trace import Step
 from ekslearn.widgets import PacketWalk, packet_walk
 from ekslearn.widgets.changes import listings
-from ekslearn.widgets.story import changes
+from ekslearn.widgets.story import changes, headers
 from tests.draw.labs import chain, four_pods, one_node, one_pod, ring, two_rooms
 
 WALKS = [
@@ -177,3 +180,13 @@ def test_following_keeps_the_step_and_every_place() -> None:
     assert walk.drawing.layout.cells == cells
     lab.run("pod-b", "ip addr flush dev eth0")
     assert "no probe could be sent" in walk.follow(lab)
+
+
+def test_a_mark_does_not_pass_from_the_request_to_the_reply() -> None:
+    """A capture shows none; so the first packet of the reply has to begin without."""
+    trace = one_node().trace("pod-a", "pod-b:80/tcp")
+    step = next(one for one in trace.steps if one.header)
+    marked = replace(step, header={**step.header, "mark": 5})
+    told: Any = SimpleNamespace(events=[marked, trace.reply[0]])
+    there, back = headers(told)
+    assert there["mark"] == "0x5" and not back.get("mark")
