@@ -190,3 +190,12 @@ def test_a_mark_does_not_pass_from_the_request_to_the_reply() -> None:
     told: Any = SimpleNamespace(events=[marked, trace.reply[0]])
     there, back = headers(told)
     assert there["mark"] == "0x5" and not back.get("mark")
+
+
+def test_a_walk_that_gets_shorter_is_shown_at_its_end() -> None:
+    lab = one_node()
+    walk = packet_walk(lab, "pod-a", "pod-b:80/tcp")
+    walk.step = len(walk.stops) - 1
+    lab.run("pod-a", "ip route del default")
+    walk.follow(lab)
+    assert walk.step == len(walk.stops) - 1 and walk.now.startswith("\N{BALLOT X}")
