@@ -30,7 +30,7 @@ lab: $(READY)
 	$(BIN)/ekslearn start
 
 test: lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=25 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25 $(PYTEST_ARGS)
 
 # Model and kernel, packet by packet and text by text; it prints its counts. Then the exercises with
 # more learners.
