@@ -254,7 +254,10 @@ def test_a_broken_pipe_is_quiet() -> None:
 
 
 def test_ctrl_c_is_quiet() -> None:
-    child = process("session", LOAD)
+    def heard() -> None:  # a shell's background jobs, these tests perhaps, are deaf to it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    child = process("session", LOAD, preexec_fn=heard)
     assert child.stdin and child.stdout and child.stderr
     child.stdin.write(b"red$ ip link show dev lo\n")
     child.stdin.flush()
