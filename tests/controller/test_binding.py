@@ -91,6 +91,12 @@ def test_without_networking_nothing_is_let_in() -> None:
     assert set(states(cluster, "pods").values()) == {"unhealthy"} and opened(cluster) == []
 
 
+def test_a_rule_without_ports_opens_all_of_tcp() -> None:
+    cluster = account(WEB, TO_PODS.partition("        ports:")[0] + "\n")
+    assert set(states(cluster, "pods").values()) == {"healthy"}
+    assert opened(cluster) and not any("8080" in one for one in opened(cluster))
+
+
 def test_an_arn_has_the_name_in_it_and_comes_first() -> None:
     arn = "arn:aws:elasticloadbalancing:us-east-1:111122223333:targetgroup/pods/73e2d6bc24d8a067"
     both = f"targetGroupName: none\n  targetGroupARN: {arn}"
@@ -185,6 +191,9 @@ REFUSED = {
              "^ spec.targetType: there is no targetType 'pod'; there are instance, ip"),
     "peer": ("{securityGroup: {groupID: front}}", "{}", r"^ spec.networking.ingress\[0\].from\[0\]:"
              " either ipBlock or securityGroup should be specified"),
+    "two peers": ("{securityGroup: {groupID: front}}",
+                  "{securityGroup: {groupID: front}, ipBlock: {cidr: 10.0.0.0/16}}",
+                  r"^ spec.networking.ingress\[0\].from\[0\]: either ipBlock or securityGroup"),
     "port": ("port: 8080", "port: http", r"^ spec.networking.ingress\[0\].ports\[0\].port: expected"
              " a whole number from 1 to 65535, found 'http'"),
     "many clusters": (SPEC, "spec:\n  multiClusterTargetGroup: true\n  serviceRef",
