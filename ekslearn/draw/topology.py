@@ -14,6 +14,7 @@ import io
 import re
 import textwrap
 from collections.abc import Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
@@ -44,6 +45,7 @@ from ekslearn.draw.grammar import (
 from ekslearn.draw.journey import Stop, journey, line_of
 from ekslearn.draw.layout import PAD, Box, Layout, Point, Port, Wire, graph_of, lay_out
 from ekslearn.draw.shown import shown
+from ekslearn.draw.tag import Taken
 from ekslearn.draw.vpc_layout import VpcLayout, lay_out_vpc
 from ekslearn.draw.vpc_marks import paint
 from ekslearn.draw.words import describe, verdict
@@ -69,6 +71,11 @@ class Drawing:
         self.figure, self.layout, self.title, self.words = figure, layout, title, words
         self.named = named  # the places it was told to show
         self.svg = to_svg(figure, title, words)
+
+    @cached_property
+    def taken(self) -> Taken:
+        """What a word in the picture must not cover, and where words were found to fit."""
+        return Taken(self.figure)
 
     def __repr__(self) -> str:
         """Short, and the same on every run."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from ekslearn.draw.grammar import LEAST
 from ekslearn.draw.journey import Stop, by_aws, journey
-from ekslearn.draw.tag import Taken
 from ekslearn.draw.words import verdict
 from ekslearn.trace import Sighting, Step, Trace
 
@@ -191,11 +190,11 @@ def part(rows: list[str], named: list[str]) -> tuple[list[str], list[str]]:
 
 def walk_data(trace: Trace, drawing: Drawing, title: str) -> dict[str, Any]:
     """Everything the player needs, once: the picture, the stops and the verdict."""
-    known, found, taken = headers(trace), [], Taken(drawing.figure)
+    known, found = headers(trace), []
     for n, stop in enumerate(journey(drawing.layout, trace)):
         same = n > 0 and trace.events[n - 1].leg == trace.events[n].leg
         found.append(stop_data(stop, known[n - 1] if same else None, known[n]))
-        found[-1]["tag"] = point(taken.free(stop.at, stop.event.leg))
+        found[-1]["tag"] = point(drawing.taken.free(stop.at, stop.event.leg))
     last = found[-1] if found else {"leg": "request", "at": [0.0, 0.0], "tag": [0.0, 0.0]}
     found.append(
         {

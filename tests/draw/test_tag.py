@@ -14,7 +14,6 @@ from ekslearn.cluster import Cluster, Lab
 from ekslearn.draw import Drawing, draw_lab
 from ekslearn.draw.grammar import SMALL, width_of
 from ekslearn.draw.journey import journey
-from ekslearn.draw.tag import Taken
 from ekslearn.errors import EkslearnError
 from ekslearn.trace import Trace
 from tests.draw.clusters import office
@@ -39,7 +38,7 @@ def traces(lab: Lab, places: list[str]) -> Iterator[Trace]:
 
 def words_of(drawing: Drawing, found: Iterator[Trace]) -> dict[str, tuple[Bbox, Bbox]]:
     """Each word beside a packet, and its packet, wherever it was met."""
-    seen, taken, tall = {}, Taken(drawing.figure), drawing.layout.height
+    seen, taken, tall = {}, drawing.taken, drawing.layout.height
     for trace in found:
         for stop in journey(drawing.layout, trace):
             (x, y), leg = stop.at, stop.event.leg

@@ -102,7 +102,7 @@ def report(kind: str, total: Tally) -> list[str]:
         least = DELIVERED if verdict == "delivered" else EACH
         print(f"{share:8.1%}  {verdict}")
         if share < least:
-            wrong.append(f"{verdict}: {share:.2%} of the probes in {name}, less than {least:.1%}")
+            wrong.append(f"{verdict}: {share:.2%} of the probes in {name}, less than {least:.0%}")
     print("\nprobes that a feature decided:")
     for feature in sorted({*wanted, *total.features}):
         print(f"{total.features[feature]:8}  {feature}")
