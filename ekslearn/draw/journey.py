@@ -153,8 +153,15 @@ def tidy(points: tuple[Point, ...]) -> tuple[Point, ...]:
 
 
 def line_of(stops: Sequence[Stop]) -> list[Point]:
-    """One line through stops, without going to where a machine decides and straight back."""
-    decided = {stop.at for stop in stops if isinstance(stop.event, Step) and not by_aws(stop.event)}
+    """One line through stops, without going to where a machine decides and straight back.
+
+    It does go where a machine gives the packet another address.
+    """
+    ends: dict[Point, set[tuple[object, object]]] = {}
+    for stop in stops:
+        if isinstance(stop.event, Step) and not by_aws(stop.event) and (head := stop.event.header):
+            ends.setdefault(stop.at, set()).add((head["src"], head["dst"]))
+    decided = {at for at, seen in ends.items() if len(seen) == 1}
     line: list[Point] = []
     for point in tidy(tuple(each for stop in stops for each in stop.way)):
         while len(line) > 1 and line[-1] in decided and turns_back(line[-2], line[-1], point):

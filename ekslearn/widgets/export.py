@@ -15,6 +15,13 @@ from typing import Any
 from ekslearn.draw.display import STILL
 from ekslearn.errors import EkslearnError
 
+# nbconvert sets a block of code like prose, and breaks printed lines within words.
+STYLE = """<style>
+.jp-RenderedMarkdown .highlight pre { font-family: var(--jp-code-font-family);
+  font-size: var(--jp-code-font-size); margin-bottom: 1em; }
+.jp-OutputArea-output pre, .jp-RenderedMarkdown pre { word-break: normal; overflow-wrap: anywhere; }
+</style>"""
+
 
 def settle(notebook: Any) -> Any:
     """Drop live views where a still stands for them, and what a page would fetch for them.
@@ -49,11 +56,13 @@ def export(source: Path, folder: Path) -> Path:
         f"{name}_url": ""
         for name in ("require_js", "mathjax", "jquery", "mermaid_js", "widget_renderer")
     }
-    exporter = HTMLExporter(embed_images=True, **nothing)  # type: ignore[no-untyped-call]
+    # Not embed_images: it reads each piece of HTML alone, and so closes what is to fold at once.
+    exporter = HTMLExporter(**nothing)  # type: ignore[no-untyped-call]
     body, _ = exporter.from_notebook_node(settle(notebook))
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{source.stem}.html"
-    target.write_text(body.replace('<script src=""></script>', ""), encoding="utf-8")
+    body = body.replace('<script src=""></script>', "").replace("</head>", f"{STYLE}</head>", 1)
+    target.write_text(body, encoding="utf-8")
     return target
 
 

@@ -33,10 +33,6 @@ function chooser(data, chosen, turned) {
   return form;
 }
 
-// A text that breaks between words alone: a name keeps its hyphens.
-const worded = (text) => text.split(" ").flatMap((word, n) => [n ? " " : "",
-  make("span", "word", word)]);
-
 function mount(host, data, start, told) {
   host.dataset.lmSuppressShortcuts = "true";
   const shadow = host.shadowRoot || host.attachShadow({ mode: "open" });

@@ -12,7 +12,8 @@ function panel(stop) {
     const rows = make("div", "rows");
     rows.setAttribute("role", "list");
     stop.rows.forEach((text, n) => {
-      const row = make("div", n === stop.lit ? "row lit" : "row", text);
+      const row = make("div", n === stop.lit ? "row lit" : "row");
+      row.append(...worded(text));
       row.setAttribute("role", "listitem");
       if (n === stop.lit) {
         row.setAttribute("aria-current", "true");
@@ -25,7 +26,10 @@ function panel(stop) {
   if (stop.others.length) {
     const rest = make("details"), rows = make("div", "rows");
     rest.append(make("summary", "", `Other chains of this table (${stop.others.length} rows)`));
-    stop.others.forEach((text) => rows.append(make("div", "row", text)));
+    stop.others.forEach((text) => {
+      rows.append(make("div", "row"));
+      rows.lastChild.append(...worded(text));
+    });
     rest.append(rows);
     box.append(rest);
   }

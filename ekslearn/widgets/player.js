@@ -7,6 +7,9 @@ const make = (name, className = "", text = "") => {
   if (text) node.textContent = text;
   return node;
 };
+// A text that breaks between words alone: a name keeps its hyphens, an option its dashes.
+const worded = (text) => text.split(" ").flatMap((word, n) => [n ? " " : "",
+  word.includes("-") ? make("span", "word", word) : word]);
 const draw = (name, attributes) => {
   const node = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);

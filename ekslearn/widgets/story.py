@@ -122,6 +122,11 @@ def lines_of(trace: Trace) -> list[str]:
     return [*found, verdict(trace)]
 
 
+def in_balancer(event: Step | Sighting) -> bool:
+    """Whether it happens in a load balancer, lb/NAMESPACE/NAME, where nobody can look."""
+    return event.place.startswith("lb/") and event.place.count("/") == 2
+
+
 def stop_data(stop: Stop, before: dict[str, str] | None, now: dict[str, str]) -> dict[str, Any]:
     """One stop as the browser gets it; ``before`` and ``now`` are the packet's headers."""
     event = stop.event
@@ -146,7 +151,9 @@ def stop_data(stop: Stop, before: dict[str, str] | None, now: dict[str, str]) ->
         verb = "out of" if event.direction == "out" else "into"
         return data | {
             "caption": f"On the wire: {verb} {event.interface} of {event.place}",
-            "note": "What a capture on this interface shows.",
+            "note": f"{AWS}: nobody can capture there."
+            if in_balancer(event)
+            else "What a capture on this interface shows.",
         }
     rows, lit = list(event.rows), event.lit
     if not rows and event.because:
@@ -154,6 +161,7 @@ def stop_data(stop: Stop, before: dict[str, str] | None, now: dict[str, str]) ->
     rows, others = part(rows, [event.because, *event.passed_over])
     lit = rows.index(event.because) if lit is not None and event.because in rows else lit
     caption = f"{event.place}$ {event.show}" if event.show else f"{event.place}: {event.stage}"
+    caption = f"{AWS}: {event.place}, {event.stage}" if in_balancer(event) else caption
     caption = f"{AWS}: {event.stage}" if by_aws(event) else caption
     note = "No row of this listing matched." if rows and lit is None else ""
     return data | {

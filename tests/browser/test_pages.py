@@ -15,6 +15,7 @@ from tests.browser.conftest import WIDTHS, Open, run_all, serious, shut_down
 from tests.browser.test_jupyterlab import LOAD, where
 
 pytestmark = pytest.mark.browser
+LESSONS = Path(__file__).parents[2] / "notebooks"
 CELLS = [
     LOAD.format("two-rooms"),
     "draw_lab(lab)",
@@ -35,6 +36,23 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     nbformat.write(notebook, folder / "lesson.ipynb")
     assert main([str(folder / "lesson.ipynb"), "--to", str(folder / "html")]) == 0
     return folder / "html/lesson.html"
+
+
+def test_hints_fold_and_code_is_set_as_code(chromium: Any, tmp_path: Path) -> None:
+    """A hint that can be seen unasked gives an exercise away."""
+    source = LESSONS / "16_dns_and_network_policy.ipynb"
+    assert main([str(source), "--to", str(tmp_path)]) == 0
+    page = chromium.new_page()
+    page.goto((tmp_path / f"{source.stem}.html").as_uri())
+    folds = page.locator("details:has(> summary:text-is('Hint 1'))")
+    assert folds.count() == 4
+    for fold in folds.all():
+        hint = fold.locator("p").first
+        assert not hint.is_visible()
+        fold.locator("summary").first.click()
+        assert hint.is_visible()
+    for block in page.locator(".jp-RenderedMarkdown pre").all():
+        assert "mono" in block.evaluate("(it) => getComputedStyle(it).fontFamily")
 
 
 @pytest.mark.parametrize("width", WIDTHS)
