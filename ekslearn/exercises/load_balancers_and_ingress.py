@@ -345,7 +345,7 @@ class SeeTheBrowser(Exercise):
 
     name = "load-balancers-and-ingress/see-the-browser"
     place = "open"
-    beat = "break it on purpose, and mend it"
+    beat = "one connection, its addresses rewritten"
     question = (
         "The Service **web** has a Network Load Balancer, with {said} and"
         " `externalTrafficPolicy: {policy}`. Its application has to see the address of **browser**"

@@ -117,7 +117,8 @@ class PoolView(anywidget.AnyWidget):
 
     def _still(self) -> str:
         """What stands here without a kernel."""
-        return self.html() + folded(self.words, "The pool as text")
+        needs = "<p>Letting time pass needs a running kernel: run this cell.</p>" * self.live
+        return self.html() + needs + folded(self.words, "The pool as text")
 
     def _hear(self, message: dict[str, Any]) -> None:
         """Let happen what the browser asks for; every request is answered."""

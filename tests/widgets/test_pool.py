@@ -214,3 +214,9 @@ def test_a_prefix_takes_sixteen() -> None:
     made = pool_view(prefixes(), "node-0", ["create 1", "sleep 10"])
     found = made.frames[-1]
     assert found.taken == found.numbers["TotalIPs"] + found.numbers["ENIs"]
+
+
+def test_a_live_view_says_what_it_needs_where_no_kernel_runs(story: PoolView) -> None:
+    needs = "needs a running kernel: run this cell"
+    assert needs in pool_view(two_nodes(), "node-b", live=True)._still()
+    assert needs not in story._still()
